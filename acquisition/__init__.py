@@ -1,0 +1,1 @@
+"""How uncertain is this unit, and which units do we take? Torch and numpy only."""

@@ -1,0 +1,112 @@
+"""From scores to chosen units.
+
+Every selection returns a complete order of the units, first choice first: the caller cuts it where the
+budget ends. Equal scores are ordered by a hash of (seed, unit id): always the same way, whatever the order
+in which the units came, and without the bias towards one city that alphabetical order has.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from acquisition.seeding import derive_seed, uniform_for
+
+__all__ = ["Alphabetical", "PowerSampling", "RandomSelection", "Selection", "Stride", "TopK", "rank_units"]
+
+
+def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> list[int]:
+    """Positions from the highest score to the lowest, ties by hash of (seed, unit id)."""
+    values = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(values).all():
+        bad = unit_ids[int(np.flatnonzero(~np.isfinite(values))[0])]
+        raise ValueError(f"scores must be finite numbers, got {values[unit_ids.index(bad)]} for unit {bad!r}")
+    ties = np.fromiter((derive_seed(seed, "tie", u) for u in unit_ids), dtype=np.int64, count=len(unit_ids))
+    return [int(i) for i in np.lexsort((ties, -values))]
+
+
+class Selection(ABC):
+    """Orders a pool for labelling."""
+
+    @property
+    def name(self) -> str:
+        """The name in ledgers, tables and figures."""
+        return type(self).__name__
+
+    @abstractmethod
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        """Positions of all units, first choice first."""
+
+
+class TopK(Selection):
+    """Highest score first."""
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        return rank_units(unit_ids, scores, seed)
+
+
+class Stride(Selection):
+    """Every d-th unit from the top, going round through those left when the end is reached (thesis 3.1.2).
+
+    With stride 4 the first choices have ranks 4, 8, 12, ...; stride 1 is top-k. Each round counts afresh from the
+    top of what is left; when fewer than d units are left they come in order of score.
+    """
+
+    def __init__(self, stride: int) -> None:
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1, got {stride}")
+        self.stride = stride
+
+    @property
+    def name(self) -> str:
+        return f"Stride({self.stride})"
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        left = rank_units(unit_ids, scores, seed)
+        chosen: list[int] = []
+        while left:
+            taken = left[self.stride - 1 :: self.stride] or left
+            chosen += taken
+            gone = set(taken)
+            left = [i for i in left if i not in gone]
+        return chosen
+
+
+class Alphabetical(Selection):
+    """By unit id, whatever the scores: the thesis's "order" control (3.3.1)."""
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        return sorted(range(len(unit_ids)), key=unit_ids.__getitem__)
+
+
+class RandomSelection(Selection):
+    """Uniformly at random, whatever the scores; drawn from (seed, cycle, unit id)."""
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        draws = [derive_seed(seed, cycle, "random selection", u) for u in unit_ids]
+        return sorted(range(len(unit_ids)), key=draws.__getitem__)
+
+
+class PowerSampling(Selection):
+    """Without replacement, with probability proportional to score**exponent (Kirsch et al. 2021, PowerBALD).
+
+    Done by the Gumbel top-k trick. Exponent 0 is uniform, a large one tends to top-k. Scores below 0 count as
+    0 and come last.
+    """
+
+    def __init__(self, exponent: float = 1.0) -> None:
+        if exponent < 0:
+            raise ValueError(f"exponent must be at least 0, got {exponent}")
+        self.exponent = exponent
+
+    @property
+    def name(self) -> str:
+        return f"PowerSampling({self.exponent:g})"
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        uniform = np.array([uniform_for(seed, cycle, "power", u) for u in unit_ids])
+        gumbel = -np.log(-np.log(uniform.clip(1e-300, 1 - 1e-16)))
+        positive = np.maximum(np.asarray(scores, dtype=np.float64), 0)
+        # a finite floor instead of log 0 keeps the draws of zero scores in a random order among themselves
+        keys = self.exponent * np.log(np.maximum(positive, 1e-300)) + gumbel
+        return rank_units(unit_ids, list(keys), seed)

@@ -1,0 +1,1 @@
+"""When does it happen: hooks that call the rooms above and compute nothing themselves."""

@@ -1,0 +1,98 @@
+"""What every fit of an active-learning cycle leaves behind, and what makes it repeatable."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
+
+from acquisition.seeding import derive_seed
+from datamodules.files import write_json
+from datamodules.pool import PoolDataModule
+
+__all__ = ["BEST", "LAST", "METRICS", "CycleMetrics", "EpochSeed", "cycle_checkpoint"]
+
+BEST, LAST, METRICS = "best.ckpt", "last.ckpt", "metrics.json"
+
+
+def cycle_checkpoint(cycle_dir: Path, monitor: str) -> ModelCheckpoint:
+    """Keep the weights of the best validation as best.ckpt and everything needed to go on as last.ckpt."""
+    return ModelCheckpoint(
+        cycle_dir, filename=Path(BEST).stem, monitor=monitor, mode="max", save_last=True, enable_version_counter=False
+    )
+
+
+class EpochSeed(Callback):
+    """Seeds torch by (seed, cycle, epoch, process): an epoch is the same whether or not the fit was resumed at it."""
+
+    def __init__(self, seed: int, cycle: int) -> None:
+        self.seed = seed
+        self.cycle = cycle
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        torch.manual_seed(derive_seed(self.seed, self.cycle, trainer.current_epoch, trainer.global_rank))
+
+
+class CycleMetrics(Callback):
+    """Writes metrics.json when a fit ends: the labels it had and the scores of its best validation.
+
+    The file is written last, so where it exists the fit is done. Loggers get the same row, over labelled units
+    (curve/NAME) and over labelled pixels (curve_by_pixels/NAME).
+    """
+
+    def __init__(self, cycle_dir: Path, cycle: int, monitor: str) -> None:
+        self.path = cycle_dir / METRICS
+        self.cycle = cycle
+        self.monitor = monitor
+        self.best: dict[str, float] = {}
+        self.labelled: dict[str, int] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        ledger = _pool(trainer).ledger
+        self.labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        # strictly better, as the checkpoint keeps the first of equals
+        if not self.best or scores[self.monitor] > self.best[self.monitor]:
+            self.best = {"epoch": trainer.current_epoch, **scores}
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.best:
+            raise ValueError(
+                f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
+                "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
+            )
+        row = {"cycle": self.cycle, **self.labelled, **self.best}
+        scores = {k.removeprefix("val/"): v for k, v in self.best.items() if k.startswith("val/")}
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {"cycle": self.cycle, **self.labelled}
+                | {f"curve/{k}": v for k, v in scores.items()}
+                | {f"curve_by_pixels/{k}": v for k, v in scores.items()}
+            )
+        if trainer.is_global_zero:
+            write_json(self.path, row)
+        rank_zero_info(
+            f"Cycle {self.cycle}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
+        )
+
+
+def _pool(trainer: pl.Trainer) -> PoolDataModule:
+    datamodule = getattr(trainer, "datamodule", None)
+    if not isinstance(datamodule, PoolDataModule):
+        raise TypeError(
+            f"active learning needs a PoolDataModule, got {type(datamodule).__name__}; pass one to the trainer"
+        )
+    return datamodule

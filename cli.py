@@ -1,0 +1,174 @@
+"""Every verb of dropquery: fit, query, validate, test and predict read one YAML."""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import yaml
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_info
+
+from acquisition.seeding import derive_seed
+from callbacks.cycle import CycleMetrics, EpochSeed, cycle_checkpoint
+from callbacks.predictions import MaskWriter
+from callbacks.processes import is_first_process
+from callbacks.query import QueryCallback
+from callbacks.tracking import WandbSettings, open_run
+from datamodules.pool import PoolDataModule
+from pipelines.cycles import Experiment, run_cycles, run_directory
+from pipelines.trainer import QueryTrainer
+from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
+
+__all__ = ["DropqueryCLI", "main"]
+
+_MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
+"""Settings that a continued experiment may change: they leave its results alone, or make it longer."""
+
+_EXPERIMENT: list[tuple[str, Any, Any, str]] = [
+    ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
+    ("--cycles", int, 1, "fit: active-learning cycles in all; 1 is plain training on the labelled split."),
+    ("--warm_start", bool, False, "fit: start each cycle from the weights of the one before, not from scratch."),
+    (
+        "--initial_models",
+        str | None,
+        None,
+        "fit: folder in which strategies with equal seed, settings and initial set share their first model.",
+    ),
+]
+
+
+class DropqueryCLI(LightningCLI):
+    """LightningCLI with the verb query, and a fit that runs whole active-learning cycles."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's verbs and query, each with the arguments that the CLI fills in."""
+        return {**LightningCLI.subcommands(), "query": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what an experiment is, beside model, data and trainer."""
+        for name, kind, default, what in _EXPERIMENT:
+            parser.add_argument(name, type=kind, default=default, help=what)
+        parser.add_lightning_class_args(QueryCallback, "strategy")
+        parser.add_class_arguments(WandbSettings, "wandb")
+        parser.link_arguments("run_dir", "data.init_args.run_dir")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """A trainer whose files go to the run directory; a fit's also leaves behind what its cycle promises."""
+        config = self.config_init[self.subcommand]
+        run_dir = Path(config.run_dir)
+        ours: list[pl.Callback] = []
+        if self.subcommand == "fit":
+            folder = run_dir / "cycles" / f"{self._cycle:02d}"
+            monitor = self.model.monitor
+            # CycleMetrics stands before the query: a fit counts as done before its query starts
+            ours = [
+                EpochSeed(config.seed_everything, self._cycle),
+                CycleMetrics(folder, self._cycle, monitor),
+                cycle_checkpoint(folder, monitor),
+            ]
+            kwargs["logger"] = self._logger
+        else:
+            kwargs |= {"logger": False, "enable_checkpointing": False}
+        if self.subcommand == "predict":
+            ours = [MaskWriter(run_dir / "predictions")]
+        if config.trainer.enable_progress_bar is None:
+            kwargs["enable_progress_bar"] = sys.stderr.isatty()
+        theirs = config.trainer.callbacks or []
+        callbacks = [*ours, *(theirs if isinstance(theirs, list) else [theirs])]
+        return super().instantiate_trainer(default_root_dir=run_dir, callbacks=callbacks, **kwargs)
+
+    def instantiate_classes(self) -> None:
+        """Make the objects of the verb; those of a fit are made afresh by each cycle."""
+        if self.subcommand != "fit":
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
+        if subcommand == "fit":
+            self.fit()
+        else:
+            super()._run_subcommand(subcommand)
+
+    def fit(self) -> None:
+        """Run the cycles, redraw the learning curve after each, and print it at the end."""
+        config = self.config["fit"]
+        if config.cycles < 1:
+            raise ValueError(f"--cycles must be at least 1, got {config.cycles}")
+        run_dir = Path(config.run_dir)
+        dump = self._parser("fit").dump(config, skip_unset=False)
+        settings = yaml.safe_load(dump)
+        with run_directory(run_dir, dump, _MAY_CHANGE):
+            self._logger = open_run(config.wandb, run_dir, settings)
+            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models"):
+                settings.pop(key, None)
+            settings["data"]["init_args"].pop("run_dir", None)
+            initial_models = Path(config.initial_models) if config.initial_models else None
+            curve = None
+            for _ in run_cycles(self._experiment, run_dir, config.cycles, config.warm_start, initial_models, settings):
+                if is_first_process():
+                    curve = write_curve(run_dir)
+            if curve is not None:
+                _print_curve(curve, run_dir)
+
+    def _experiment(self, cycle: int) -> Experiment:
+        self._cycle = cycle
+        seed = derive_seed(self.config["fit"].seed_everything, "cycle", cycle) % 2**32
+        pl.seed_everything(seed, workers=True, verbose=False)
+        super().instantiate_classes()
+        assert isinstance(self.trainer, QueryTrainer)
+        return Experiment(self.trainer, self.model, self.datamodule, self.config_init["fit"].strategy)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of `dropquery` and `python cli.py`: one sentence for a user's mistake, no traceback."""
+    # hints about workers and tensor cores, and warnings about our own choices, are not for users
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_ours)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
+    try:
+        DropqueryCLI(
+            pl.LightningModule,
+            PoolDataModule,
+            trainer_class=QueryTrainer,
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+        )
+    except (ValueError, OSError) as error:
+        if os.environ.get("DROPQUERY_TRACEBACK"):
+            raise
+        # a data loader's worker sends its whole traceback as the message; its last line is the sentence
+        lines = str(error).strip().splitlines()
+        sentence = lines[-1].partition(": ")[2] if lines and lines[0].startswith("Caught ") else str(error)
+        print(f"dropquery: error: {sentence}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
+        sys.exit(1)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(("💡", "Tip:"))
+
+
+def _print_curve(curve: pd.DataFrame, run_dir: Path) -> None:
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", "val/miou", "val/pixel_accuracy"]
+    rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
+    units, scores = curve["labelled_units"], curve["val/miou"]
+    if len(curve) > 1:
+        area, normalised = area_under_learning_curve(units, scores), normalised_area(units, scores)
+        rank_zero_info(f"\nALC {area:.3f}, normalised {normalised:.3f} (labelled units x mIoU)")
+    rank_zero_info(f"curve:    {run_dir / 'learning_curve.png'}\npictures: {run_dir / 'cycles'}/*/maps/*.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What is labelled: the pool, its ledger, the units and the data sets."""

@@ -1,0 +1,186 @@
+"""The ledger: what happened to every unit, in SQLite.
+
+Events are only ever added. What is labelled, and which cycle is open, are read from them, never stored beside.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+__all__ = ["AlreadyLabelledError", "Event", "Ledger", "LedgerError", "Queried"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    cycle INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('initial', 'queried', 'labelled', 'cycle closed')),
+    unit_id TEXT,
+    strategy TEXT,
+    score REAL,
+    rank INTEGER,
+    pixels INTEGER
+);
+CREATE UNIQUE INDEX IF NOT EXISTS labelled_once ON events (unit_id) WHERE kind IN ('initial', 'labelled');
+CREATE UNIQUE INDEX IF NOT EXISTS closed_once ON events (cycle) WHERE kind = 'cycle closed';
+CREATE INDEX IF NOT EXISTS by_cycle ON events (kind, cycle);
+"""
+
+
+class LedgerError(OSError):
+    """The ledger cannot be read or written."""
+
+
+class AlreadyLabelledError(ValueError):
+    """A unit would have been labelled a second time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queried:
+    """A unit that a strategy chose: rank 1 is the first choice."""
+
+    unit_id: str
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the ledger. `at` is UTC in ISO format; pixels is the size of the unit when it was labelled."""
+
+    at: str
+    cycle: int
+    kind: str
+    unit_id: str | None
+    strategy: str | None
+    score: float | None
+    rank: int | None
+    pixels: int | None
+
+
+class Ledger:
+    """Opens or creates the file. Every public method that writes is one transaction: all of it or nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    @property
+    def cycle(self) -> int:
+        """The open cycle: 0 at first, one more each time a cycle is closed."""
+        (last,) = self._rows("SELECT MAX(cycle) FROM events WHERE kind = 'cycle closed'")[0]
+        return 0 if last is None else int(last) + 1
+
+    def events(self) -> list[Event]:
+        """Everything, in the order in which it happened."""
+        columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels"
+        return [Event(*row) for row in self._rows(f"SELECT {columns} FROM events ORDER BY id")]
+
+    def labelled(self) -> list[str]:
+        """Unit ids whose label may be used, in the order of labelling."""
+        return [
+            u for (u,) in self._rows("SELECT unit_id FROM events WHERE kind IN ('initial', 'labelled') ORDER BY id")
+        ]
+
+    def labelled_pixels(self) -> int:
+        """Pixels of all labelled units."""
+        (total,) = self._rows("SELECT SUM(pixels) FROM events WHERE kind IN ('initial', 'labelled')")[0]
+        return int(total or 0)
+
+    def queried(self, cycle: int) -> list[Queried]:
+        """What this cycle's strategy chose, first choice first; empty if it has not been asked."""
+        rows = self._rows(
+            "SELECT unit_id, score, rank FROM events WHERE kind = 'queried' AND cycle = ? ORDER BY rank", cycle
+        )
+        return [Queried(*row) for row in rows]
+
+    def waiting(self, cycle: int) -> list[str]:
+        """Units that this cycle queried and nobody has labelled yet, first choice first."""
+        labelled = set(self.labelled())
+        return [q.unit_id for q in self.queried(cycle) if q.unit_id not in labelled]
+
+    def start(self, units: Sequence[tuple[str, int]]) -> None:
+        """Label the initial set: (unit id, pixels)."""
+        with self._transaction():
+            self._label("initial", 0, units)
+
+    def query(self, cycle: int, strategy: str, chosen: Sequence[Queried], answered: Sequence[tuple[str, int]]) -> None:
+        """Record a cycle's choice, label the units that were answered, close the cycle if that is all of them."""
+        with self._transaction():
+            now = _now()
+            self._connection.executemany(
+                """INSERT INTO events (at, cycle, kind, unit_id, strategy, score, rank)
+                   VALUES (?, ?, 'queried', ?, ?, ?, ?)""",
+                [(now, cycle, q.unit_id, strategy, q.score, q.rank) for q in chosen],
+            )
+            self._label("labelled", cycle, answered)
+            if len(answered) == len(chosen):
+                self._close_cycle(cycle)
+
+    def label(self, cycle: int, units: Sequence[tuple[str, int]], close_cycle: bool = False) -> None:
+        """Label units, (unit id, pixels), and close the cycle if told to."""
+        with self._transaction():
+            self._label("labelled", cycle, units)
+            if close_cycle:
+                self._close_cycle(cycle)
+
+    def _label(self, kind: str, cycle: int, units: Sequence[tuple[str, int]]) -> None:
+        now = _now()
+        try:
+            self._connection.executemany(
+                """INSERT INTO events (at, cycle, kind, unit_id, pixels, strategy, score, rank)
+                   SELECT ?1, ?2, ?3, ?4, ?5, q.strategy, q.score, q.rank FROM (SELECT 1)
+                   LEFT JOIN (SELECT * FROM events WHERE kind = 'queried' AND unit_id = ?4
+                              ORDER BY id DESC LIMIT 1) q""",
+                [(now, cycle, kind, unit_id, pixels) for unit_id, pixels in units],
+            )
+        except sqlite3.IntegrityError as error:
+            again = sorted({u for u, _ in units} & set(self.labelled()))
+            name = again[0] if again else "the same unit twice in one call"
+            raise AlreadyLabelledError(
+                f"a unit is labelled once, but {name!r} is labelled already in {self.path}; nothing was changed"
+            ) from error
+
+    def _close_cycle(self, cycle: int) -> None:
+        self._connection.execute("INSERT INTO events (at, cycle, kind) VALUES (?, ?, 'cycle closed')", (_now(), cycle))
+
+    def _rows(self, sql: str, *parameters: object) -> list[tuple]:
+        with self._explained():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+            if isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise LedgerError(
+                f"the ledger {self.path} cannot be used ({error}); check that the run directory is writable, that the "
+                "disk is not full and that the file is an undamaged ledger, then start the same command again"
+            ) from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

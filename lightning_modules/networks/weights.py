@@ -1,0 +1,23 @@
+"""Loading pretrained weights, with one clear error where they cannot be had."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["WeightsUnavailableError", "downloading"]
+
+
+class WeightsUnavailableError(OSError):
+    """Pretrained weights are neither cached nor downloadable."""
+
+
+@contextmanager
+def downloading(what: str, option: str) -> Iterator[None]:
+    """Turn whatever a download raises into one sentence. option: the setting that avoids the download."""
+    try:
+        yield
+    # the hubs raise OSError, RuntimeError or their own http classes, which share no base but Exception
+    except Exception as error:
+        raise WeightsUnavailableError(
+            f"{what} could not be downloaded ({type(error).__name__}: {str(error).partition(chr(10))[0]}); set {option} "
+            "to train from scratch, or bring the file into torch's cache (TORCH_HOME) from a machine with network"
+        ) from error

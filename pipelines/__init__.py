@@ -1,0 +1,1 @@
+"""Many fits: the active-learning cycle."""

@@ -1,0 +1,194 @@
+"""The active-learning loop: fit, evaluate, query, label, again."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_info
+
+from callbacks.cycle import BEST, LAST, METRICS
+from callbacks.processes import is_first_process
+from callbacks.query import QueryCallback
+from datamodules.files import RunDirectoryError, replacing
+from datamodules.pool import PoolDataModule
+from pipelines.trainer import QueryTrainer
+
+__all__ = ["Experiment", "experiment_key", "run_cycles", "run_directory"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that one cycle's fit needs, made afresh for it."""
+
+    trainer: QueryTrainer
+    module: LightningModule
+    datamodule: PoolDataModule
+    query: QueryCallback
+
+
+@contextmanager
+def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> Iterator[None]:
+    """Hold the run directory: one process at a time, and one experiment for ever.
+
+    config: the experiment's settings as YAML, kept as config.yaml. A directory that was started with other
+    settings is refused, unless they differ only in lines that begin with a key in `ignored`.
+    """
+    if not is_first_process():
+        yield
+        return
+    path = run_dir / "config.yaml"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(run_dir / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunDirectoryError(
+            f"another process is working in {run_dir}; wait for it, stop it, or choose another --run_dir"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{run_dir} cannot be written to ({error.strerror}); choose another --run_dir"
+        ) from error
+    try:
+        if path.is_file():
+            changed = _first_difference(path.read_text(), config, ignored)
+            if changed:
+                raise RunDirectoryError(
+                    f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
+                    "another --run_dir"
+                )
+        with replacing(path) as beside:
+            beside.write_text(config)
+        yield
+    finally:
+        lock.release()
+
+
+def experiment_key(settings: dict[str, Any], unit_ids: list[str]) -> str:
+    """What the initial model depends on, as a short hash: settings, initial units and torch's version."""
+    content = json.dumps([settings, sorted(unit_ids), torch.__version__], sort_keys=True, default=str)
+    return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+
+
+def run_cycles(
+    make: Callable[[int], Experiment],
+    run_dir: Path,
+    cycles: int,
+    warm_start: bool = False,
+    initial_models: Path | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Iterator[int]:
+    """Run cycles 0 to cycles - 1, skipping what is done; yields a cycle's number when it is through.
+
+    make: builds the experiment of a cycle; called once per cycle, because a trainer that has run cannot be used
+    again under DDP. Cycle k trains on the initial set and what cycles before k queried; every cycle but the
+    last queries. Stops early, saying so, when people still have to draw masks or the pool is empty.
+    warm_start: start from the weights of the cycle before. initial_models: where strategies that share
+    `settings` (everything that the first fit depends on) keep their common initial model.
+    """
+    for cycle in range(cycles):
+        folder = run_dir / "cycles" / f"{cycle:02d}"
+        last = cycle == cycles - 1
+        fitted = (folder / METRICS).is_file()
+        experiment = None
+        if not (fitted and (last or _closed(run_dir, cycle))):
+            experiment = make(cycle)
+            datamodule = experiment.datamodule
+            if is_first_process():
+                datamodule.start()
+                waiting = datamodule.collect()
+            else:
+                waiting = datamodule.ledger.waiting(datamodule.ledger.cycle)
+            if waiting and datamodule.ledger.cycle <= cycle:
+                _tell_waiting(datamodule, waiting)
+                return
+            if datamodule.ledger.cycle <= cycle:
+                _fit_and_query(experiment, run_dir, cycle, fitted, last, warm_start, initial_models, settings or {})
+        yield cycle
+        if experiment is not None and not last:
+            datamodule = experiment.datamodule
+            if waiting := datamodule.ledger.waiting(datamodule.ledger.cycle):
+                _tell_waiting(datamodule, waiting)
+                return
+            if datamodule.ledger.cycle <= cycle:
+                rank_zero_info(f"The pool is empty after cycle {cycle}: stopping.")
+                return
+
+
+def _fit_and_query(
+    experiment: Experiment,
+    run_dir: Path,
+    cycle: int,
+    fitted: bool,
+    last: bool,
+    warm_start: bool,
+    initial_models: Path | None,
+    settings: dict[str, Any],
+) -> None:
+    folder = run_dir / "cycles" / f"{cycle:02d}"
+    shared = None
+    if initial_models is not None and cycle == 0:
+        shared = initial_models / experiment_key(settings, experiment.datamodule.ledger.labelled())
+        if not fitted and is_first_process() and (shared / METRICS).is_file():
+            rank_zero_info(f"Cycle 0: using the initial model in {shared}")
+            _copy_model(shared, folder)
+        fitted = fitted or (shared / METRICS).is_file()
+    experiment.query.after_fit = not last
+    if fitted:
+        if not last:
+            experiment.trainer.query(experiment.module, experiment.datamodule, ckpt_path=str(folder / BEST))
+        return
+    if warm_start and cycle:
+        before = torch.load(folder.with_name(f"{cycle - 1:02d}") / BEST, map_location="cpu", weights_only=True)
+        experiment.module.load_state_dict(before["state_dict"])
+    rank_zero_info(f"Cycle {cycle}: fitting on {len(experiment.datamodule.ledger.labelled())} labelled units")
+    resumed = folder / LAST
+    experiment.trainer.fit(
+        experiment.module, experiment.datamodule, ckpt_path=str(resumed) if resumed.is_file() else None
+    )
+    if experiment.trainer.interrupted:
+        raise KeyboardInterrupt
+    if shared is not None and is_first_process() and not shared.exists():
+        _copy_model(folder, shared)
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy a fit's weights, then its metrics, whose presence says that the weights are there."""
+    for name in (BEST, METRICS):
+        with replacing(target / name) as beside:
+            shutil.copyfile(source / name, beside)
+
+
+def _closed(run_dir: Path, cycle: int) -> bool:
+    from datamodules.ledger import Ledger
+
+    return Ledger(run_dir / "ledger.sqlite").cycle > cycle
+
+
+def _tell_waiting(datamodule: PoolDataModule, waiting: list[str]) -> None:
+    names = ", ".join(waiting[:3]) + (", ..." if len(waiting) > 3 else "")
+    rank_zero_info(
+        f"{len(waiting)} queried units wait for a label ({names}): "
+        f"{datamodule.oracle.instructions()}, then start the same command again."
+    )
+
+
+def _first_difference(old: str, new: str, ignored: tuple[str, ...]) -> str:
+    old_lines, new_lines = _significant(old, ignored), _significant(new, ignored)
+    for before, now in zip(old_lines, new_lines, strict=False):
+        if before != now:
+            return f"{before.strip()!r} then, {now.strip()!r} now"
+    return "" if len(old_lines) == len(new_lines) else "some settings were added or removed"
+
+
+def _significant(config: str, ignored: tuple[str, ...]) -> list[str]:
+    lines = (line for line in config.splitlines() if not line.startswith("#"))
+    return [line for line in lines if not line.strip().startswith(ignored)]

@@ -1,0 +1,54 @@
+"""A Trainer that can also query."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from torch.utils.data import DataLoader, IterableDataset
+
+from callbacks.query import QueryCallback
+from datamodules.pool import PoolDataModule
+
+__all__ = ["QueryTrainer"]
+
+
+class QueryTrainer(pl.Trainer):
+    """Lightning's Trainer with the verb `query`."""
+
+    def query(self, model: pl.LightningModule, datamodule: PoolDataModule, ckpt_path: str | None = None) -> None:
+        """Score the pool with a trained network and write the ranked list, without training.
+
+        Args:
+            model: The module whose network scores.
+            datamodule: Whose pool is scored; units that the oracle answers at once are labelled.
+            ckpt_path: Weights to score with.
+
+        """
+        callback = next((c for c in self.callbacks if isinstance(c, QueryCallback)), None)  # type: ignore[attr-defined]
+        if callback is None:
+            raise ValueError("query needs a QueryCallback among the trainer's callbacks, got none; add one")
+        # Lightning's predict brings devices, processes and weights; the query itself is one of its hooks
+        start = _QueryAtPredictStart(callback, datamodule)
+        self.callbacks.append(start)  # type: ignore[attr-defined]
+        try:
+            self.predict(model, DataLoader(_Nothing()), ckpt_path=ckpt_path, return_predictions=False)
+        finally:
+            self.callbacks.remove(start)  # type: ignore[attr-defined]
+
+
+class _QueryAtPredictStart(Callback):
+    def __init__(self, callback: QueryCallback, datamodule: PoolDataModule) -> None:
+        self.callback = callback
+        self.datamodule = datamodule
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.datamodule.trainer = trainer
+        self.callback.query(trainer, pl_module, self.datamodule)
+
+
+class _Nothing(IterableDataset[Any]):
+    """No batches, but of a length that Lightning does not know: a loader of length 0 would skip the hooks."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
