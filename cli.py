@@ -1,5 +1,6 @@
 """Every verb of dropquery: fit, query, validate, test and predict read one YAML."""
 
+import errno
 import logging
 import os
 import sys
@@ -14,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.seeding import derive_seed
-from callbacks.cycle import CycleMetrics, EpochSeed, cycle_checkpoint
+from callbacks.cycle import CycleMetrics, StepSeed, cycle_checkpoint
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
@@ -69,7 +70,7 @@ class DropqueryCLI(LightningCLI):
             monitor = self.model.monitor
             # CycleMetrics stands before the query: a fit counts as done before its query starts
             ours = [
-                EpochSeed(config.seed_everything, self._cycle),
+                StepSeed(config.seed_everything, self._cycle),
                 CycleMetrics(folder, self._cycle, monitor),
                 cycle_checkpoint(folder, monitor),
             ]
@@ -149,11 +150,20 @@ def main(args: list[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("DROPQUERY_TRACEBACK"):
             raise
-        # a data loader's worker sends its whole traceback as the message; its last line is the sentence
-        lines = str(error).strip().splitlines()
-        sentence = lines[-1].partition(": ")[2] if lines and lines[0].startswith("Caught ") else str(error)
-        print(f"dropquery: error: {sentence}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            error = OSError("the disk is full; make room, then start the same command again: nothing labelled is lost")
+        print(f"dropquery: error: {_sentence(str(error))}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
         sys.exit(1)
+
+
+def _sentence(message: str) -> str:
+    """The part of an error that is for the user, freed from what others wrapped around it."""
+    lines = message.strip().splitlines() or ["unknown"]
+    if lines[0].startswith("Caught "):  # a data loader's worker sends its traceback; the sentence is its last line
+        return lines[-1].partition(": ")[2]
+    if lines[0].startswith("Does not validate"):  # jsonargparse, when a class's own check failed
+        return next((line.strip(" -") for line in lines if line.startswith("  - ")), message)
+    return message
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -36,7 +36,9 @@ def frozen(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        yield
+        # a compiled network would run code that was traced for training
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -250,7 +250,10 @@ class Scorer:
             sampler = MCDropout(network, key=(seed, cycle), rate=self.dropout_rate)
             for logits in sampler.samples(images, self.num_samples):
                 statistics.update(functional.class_probabilities(logits))
-            values, predictions = self.acquisition.values(statistics), statistics[Statistic.MEAN].argmax(dim=1)
+            mean = statistics[Statistic.MEAN]
+            # NaN has a vote like any number; the mean remembers it
+            values = self.acquisition.values(statistics).where(torch.isfinite(mean.sum(dim=1)), torch.nan)
+            predictions = mean.argmax(dim=1)
         finite = torch.isfinite(values.flatten(start_dim=1).sum(dim=1) if values.ndim > 1 else values)
         if not finite.all():
             bad = unit_ids[int(torch.nonzero(~finite)[0])]

@@ -107,6 +107,8 @@ class PowerSampling(Selection):
         uniform = np.array([uniform_for(seed, cycle, "power", u) for u in unit_ids])
         gumbel = -np.log(-np.log(uniform.clip(1e-300, 1 - 1e-16)))
         positive = np.maximum(np.asarray(scores, dtype=np.float64), 0)
-        # a finite floor instead of log 0 keeps the draws of zero scores in a random order among themselves
         keys = self.exponent * np.log(np.maximum(positive, 1e-300)) + gumbel
+        if self.exponent:
+            # a finite penalty instead of log 0 keeps zero scores last, and in a random order among themselves
+            keys[positive == 0] -= 1e6 * (1 + self.exponent)
         return rank_units(unit_ids, list(keys), seed)

@@ -13,7 +13,7 @@ from acquisition.seeding import derive_seed
 from datamodules.files import write_json
 from datamodules.pool import PoolDataModule
 
-__all__ = ["BEST", "LAST", "METRICS", "CycleMetrics", "EpochSeed", "cycle_checkpoint"]
+__all__ = ["BEST", "LAST", "METRICS", "CycleMetrics", "StepSeed", "cycle_checkpoint"]
 
 BEST, LAST, METRICS = "best.ckpt", "last.ckpt", "metrics.json"
 
@@ -25,15 +25,19 @@ def cycle_checkpoint(cycle_dir: Path, monitor: str) -> ModelCheckpoint:
     )
 
 
-class EpochSeed(Callback):
-    """Seeds torch by (seed, cycle, epoch, process): an epoch is the same whether or not the fit was resumed at it."""
+class StepSeed(Callback):
+    """Seeds torch by (seed, cycle, epoch, batch, process): a step's dropout is the same in a fit that was resumed.
+
+    Per step and not per epoch, because loaders and validation draw from the same generator in between.
+    """
 
     def __init__(self, seed: int, cycle: int) -> None:
-        self.seed = seed
-        self.cycle = cycle
+        self.key = (seed, cycle)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        torch.manual_seed(derive_seed(self.seed, self.cycle, trainer.current_epoch, trainer.global_rank))
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        torch.manual_seed(derive_seed(*self.key, trainer.current_epoch, batch_idx, trainer.global_rank))
 
 
 class CycleMetrics(Callback):

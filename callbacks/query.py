@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from acquisition.aggregation import Aggregation
 from acquisition.scorer import AcquisitionFunction, Scored, Scorer
-from acquisition.selection import Selection, TopK
+from acquisition.selection import PowerSampling, Selection, TopK
 from callbacks.pictures import draw_panel, to_display
 from datamodules.files import replacing
 from datamodules.ledger import Queried
@@ -55,6 +55,10 @@ class QueryCallback(Callback):
             raise ValueError(f"the budget must be at least 1 unit per cycle, got {budget}")
         self.scorer = Scorer(acquisition, aggregation, num_samples, dropout_rate)
         self.selection = selection or TopK()
+        if isinstance(self.selection, PowerSampling) and self.scorer.sign < 0:
+            raise ValueError(
+                "PowerSampling needs scores above 0, which Inverse does not give; choose another selection"
+            )
         self.budget = budget
         self.budget_pixels = budget_pixels
         self.pictures = pictures
@@ -65,6 +69,13 @@ class QueryCallback(Callback):
     def strategy(self) -> str:
         """Acquisition, aggregation and selection, as the ledger records them."""
         return f"{self.scorer.name}-{self.selection.name}"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score one unit, so that a strategy that does not fit the network is refused before hours of training."""
+        datamodule: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if self.after_fit and self.scorer.needs_network and (pool := datamodule.pool):
+            batch = next(iter(datamodule.pool_dataloader(pool[:1] * trainer.world_size)))
+            self._score(trainer, pl_module, batch, datamodule.seed, cycle=0)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Query with the best weights of the fit that just ended."""
@@ -111,16 +122,22 @@ class QueryCallback(Callback):
         ids: list[str] = []
         scores: list[float] = []
         for batch in self._batches(trainer, datamodule, units):
-            images = batch["image"].to(module.device) if "image" in batch else torch.empty(0)
-            images = images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))
-            with trainer.precision_plugin.forward_context():
-                scored = self.scorer(module.network, images, batch["unit_id"], datamodule.seed, cycle)  # type: ignore[arg-type]
-            gallery.offer(batch["unit_id"], images, scored)
+            scored = self._score(trainer, module, batch, datamodule.seed, cycle)
+            gallery.offer(batch, scored)
             ids += batch["unit_id"]
             scores += scored.scores.tolist()
         with replacing(shards / f"scores-{rank}.parquet") as beside:
             pd.DataFrame({"unit_id": ids, "score": np.array(scores, dtype=np.float64)}).to_parquet(beside)
         gallery.save(shards, rank)
+
+    def _score(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: dict[str, Any], seed: int, cycle: int
+    ) -> Scored:
+        images = batch.get("image", torch.empty(0)).to(module.device)
+        if images.ndim == 4:
+            images = images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))
+        with trainer.precision_plugin.forward_context():
+            return self.scorer(module.network, images, batch["unit_id"], seed, cycle)  # type: ignore[arg-type]
 
     def _batches(
         self, trainer: pl.Trainer, datamodule: PoolDataModule, units: Sequence[Unit]
@@ -220,15 +237,15 @@ class _Gallery:
     top: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
     bottom: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
 
-    def offer(self, unit_ids: Sequence[str], images: torch.Tensor, scored: Scored) -> None:
+    def offer(self, batch: dict[str, Any], scored: Scored) -> None:
         if scored.values is None or scored.predictions is None or scored.values.ndim != 3 or not self.size:
             return
-        for i, (unit_id, score) in enumerate(zip(unit_ids, scored.scores.tolist(), strict=True)):
+        for i, (unit_id, score) in enumerate(zip(batch["unit_id"], scored.scores.tolist(), strict=True)):
             for heap, key in ((self.top, score), (self.bottom, -score)):
                 if len(heap) == self.size and key <= heap[0][0]:
                     continue
                 sample = {
-                    "image": images[i].float().cpu().numpy(),
+                    "image": batch["image"][i].float().numpy(),
                     "prediction": scored.predictions[i].cpu().numpy(),
                     "values": scored.values[i].float().cpu().numpy(),
                 }

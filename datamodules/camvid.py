@@ -11,7 +11,7 @@ from datamodules.units import VOID, Unit
 __all__ = ["CamVid"]
 
 _CLASSES = (
-    "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+    "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car", "pedestrian", "bicyclist",
 )  # fmt: skip
 _VOID_ON_DISK = 11
 

@@ -136,6 +136,7 @@ class Ledger:
 
     def _label(self, kind: str, cycle: int, units: Sequence[tuple[str, int]]) -> None:
         now = _now()
+        labelled = set(self.labelled())
         try:
             self._connection.executemany(
                 """INSERT INTO events (at, cycle, kind, unit_id, pixels, strategy, score, rank)
@@ -145,13 +146,16 @@ class Ledger:
                 [(now, cycle, kind, unit_id, pixels) for unit_id, pixels in units],
             )
         except sqlite3.IntegrityError as error:
-            again = sorted({u for u, _ in units} & set(self.labelled()))
-            name = again[0] if again else "the same unit twice in one call"
+            again = next(
+                (f"{u!r} is labelled already" for u, _ in units if u in labelled), "one is named twice in a call"
+            )
             raise AlreadyLabelledError(
-                f"a unit is labelled once, but {name!r} is labelled already in {self.path}; nothing was changed"
+                f"a unit is labelled once, but {again} in {self.path}; nothing was changed"
             ) from error
 
     def _close_cycle(self, cycle: int) -> None:
+        if cycle < self.cycle:
+            raise ValueError(f"cycle {cycle} is closed already in {self.path}, the open one is {self.cycle}")
         self._connection.execute("INSERT INTO events (at, cycle, kind) VALUES (?, ?, 'cycle closed')", (_now(), cycle))
 
     def _rows(self, sql: str, *parameters: object) -> list[tuple]:
@@ -166,7 +170,9 @@ class Ledger:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # a full disk has made SQLite roll back by itself
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
 
     @contextmanager

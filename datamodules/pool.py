@@ -1,6 +1,7 @@
 """A data set that is labelled little by little."""
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,9 +131,12 @@ class PoolDataModule(pl.LightningDataModule):
 
         Returns the ids that wait for somebody. The cycle closes when none does.
         """
-        unknown = [q.unit_id for q in chosen if q.unit_id not in self._units("train")]
-        if unknown:
-            raise DataError(f"a query may only name units of the pool, got {unknown[0]!r}")
+        self._check_known([q.unit_id for q in chosen])
+        if waiting := self.ledger.waiting(self.ledger.cycle):
+            raise DataError(
+                f"cycle {self.ledger.cycle} has been queried and {len(waiting)} of its units wait for a label "
+                f"({waiting[0]!r} first); {self.oracle.instructions()}, then run fit"
+            )
         again = {q.unit_id for q in chosen} & set(self.ledger.labelled())
         if again:
             raise AlreadyLabelledError(
@@ -217,8 +221,17 @@ class PoolDataModule(pl.LightningDataModule):
         return answer
 
     def _answers(self, unit_ids: Sequence[str]) -> list[tuple[str, int]]:
+        self._check_known(unit_ids)
         units = (self.oracle.answer(self._units("train")[u]) for u in unit_ids)
         return [(u.unit_id, self._checked_pixels(u)) for u in units if u is not None]
+
+    def _check_known(self, unit_ids: Sequence[str]) -> None:
+        unknown = [u for u in unit_ids if u not in self._units("train")]
+        if unknown:
+            raise DataError(f"a query may only name units of the pool, got {unknown[0]!r}")
+        twice = [u for u, times in Counter(unit_ids).items() if times > 1]
+        if twice:
+            raise DataError(f"a query may name a unit once, got {twice[0]!r} twice")
 
     def _checked_pixels(self, unit: Unit) -> int:
         image = self.read_image(unit)
@@ -236,8 +249,14 @@ class PoolDataModule(pl.LightningDataModule):
         self, dataset: UnitDataset, batch_size: int, sampler: EpochSampler | None = None
     ) -> DataLoader[dict[str, Any]]:
         pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        # by keyword, because Lightning makes the loader again with another sampler for predict
         return DataLoader(
-            dataset, batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=collate_units, pin_memory=pin
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate_units,
+            pin_memory=pin,
         )
 
     def _place(self) -> tuple[int, int]:

@@ -49,6 +49,7 @@ class SegmentationModule(pl.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.num_classes: int = max(2, int(getattr(network, "num_classes", 0)))
+        self.class_names = [str(c) for c in range(self.num_classes)]
         self.val_scores = SegmentationScores(self.num_classes)
         self.test_scores = SegmentationScores(self.num_classes)
         if compile:
@@ -61,8 +62,11 @@ class SegmentationModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a network whose classes are not those of the data."""
-        names = self._class_names()
-        if names is not None and len(names) != self.num_classes:
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            return
+        names = self.class_names = list(datamodule.class_names)
+        if len(names) != self.num_classes:
             raise ValueError(
                 f"the network predicts {self.num_classes} classes but the data has {len(names)} ({', '.join(names)}); "
                 f"set model.network.num_classes to {len(names)}" + (" (or 1)" if len(names) == 2 else "")
@@ -124,13 +128,9 @@ class SegmentationModule(pl.LightningModule):
         per_class = values.pop("iou")
         for name, value in values.items():
             self.log(f"{split}/{name}", value.float(), prog_bar=name == "miou")
-        for name, value in zip(self._class_names() or map(str, range(len(per_class))), per_class, strict=True):
+        for name, value in zip(self.class_names, per_class, strict=True):
             if not value.isnan():
                 self.log(f"{split}/iou/{name}", value.float())
-
-    def _class_names(self) -> list[str] | None:
-        datamodule = getattr(self._trainer, "datamodule", None)
-        return None if datamodule is None else list(datamodule.class_names)
 
 
 def _classes(logits: Tensor) -> Tensor:

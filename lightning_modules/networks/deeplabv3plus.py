@@ -49,9 +49,11 @@ class DeepLabV3Plus(nn.Module):
                 classes=num_classes,
             )
 
-        if weights is None:
+        # jsonargparse makes the string "None" of a nested null on the command line
+        if weights in (None, "None"):
             self.model = build(None)
         else:
+            assert weights is not None
             with downloading(f"weights {weights!r} of encoder {encoder!r}", "network.weights: null"):
                 self.model = build(weights)
 

@@ -18,6 +18,6 @@ def downloading(what: str, option: str) -> Iterator[None]:
     # the hubs raise OSError, RuntimeError or their own http classes, which share no base but Exception
     except Exception as error:
         raise WeightsUnavailableError(
-            f"{what} could not be downloaded ({type(error).__name__}: {str(error).partition(chr(10))[0]}); set {option} "
-            "to train from scratch, or bring the file into torch's cache (TORCH_HOME) from a machine with network"
+            f"{what} could not be downloaded ({type(error).__name__}: {str(error).partition(chr(10))[0]}); set "
+            f"{option} to train from scratch, or bring the file into torch's cache (TORCH_HOME)"
         ) from error

@@ -1,0 +1,79 @@
+"""The query's files, budgets and what it must not see."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import cli
+from acquisition.scorer import BALD, Random
+from callbacks.query import QueryCallback
+
+
+def fit(config: Path, run_dir: Path, *arguments: str) -> None:
+    cli.main(["fit", "--config", str(config), "--run_dir", str(run_dir), "--cycles", "2", *arguments])
+
+
+def test_same_scores_whatever_the_batch_size_workers_and_pictures(tiny_config: Path, tmp_path: Path) -> None:
+    variants = {
+        "plain": [],
+        "batch": ["--data.eval_batch_size", "7"],
+        "workers": ["--data.num_workers", "2", "--strategy.pictures", "0"],
+    }
+    tables = {}
+    for name, arguments in variants.items():
+        fit(tiny_config, tmp_path / name, *arguments)
+        tables[name] = pd.read_parquet(tmp_path / name / "cycles" / "00" / "scores.parquet")
+    for name in ("batch", "workers"):
+        assert tables[name]["unit_id"].tolist() == tables["plain"]["unit_id"].tolist()
+        np.testing.assert_allclose(tables[name]["score"], tables["plain"]["score"], rtol=0, atol=1e-6)
+
+
+def test_budget_in_pixels(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tiny_config, tmp_path / "run", "--strategy.budget_pixels", str(3 * 32 * 48 - 1))
+    assert pd.read_parquet(tmp_path / "run" / "cycles" / "00" / "scores.parquet")["selected"].sum() == 2
+    with pytest.raises(SystemExit):
+        fit(tiny_config, tmp_path / "none", "--strategy.budget_pixels", "10")
+    assert "must pay for at least one unit" in capsys.readouterr().err
+
+
+def test_random_reads_no_image_and_draws_no_picture(tiny_config: Path, tmp_path: Path) -> None:
+    fit(tiny_config, tmp_path / "run", "--strategy.acquisition", "Random")
+    folder = tmp_path / "run" / "cycles" / "00"
+    assert pd.read_parquet(folder / "scores.parquet")["score"].between(0, 1).all()
+    assert not (folder / "maps").exists()
+
+
+def test_pictures_show_image_prediction_map_and_truth(tiny_config: Path, tmp_path: Path) -> None:
+    fit(tiny_config, tmp_path / "run", "--strategy.pictures", "2")
+    maps = sorted((tmp_path / "run" / "cycles" / "00" / "maps").glob("*.png"))
+    scores = pd.read_parquet(tmp_path / "run" / "cycles" / "00" / "scores.parquet")
+    assert [p.name for p in maps] == sorted(
+        [f"top-{i + 1}_{u}.png" for i, u in enumerate(scores["unit_id"].head(2))]
+        + [f"bottom-{i + 1}_{u}.png" for i, u in enumerate(scores["unit_id"].tail(2)[::-1])]
+    )
+    width, height = Image.open(maps[0]).size
+    assert width > 3 * height, "four panels side by side"
+
+
+def test_a_strategy_is_checked_when_it_is_made() -> None:
+    with pytest.raises(ValueError, match="num_samples must be at least 2 for BALD, got 1"):
+        QueryCallback(BALD(), num_samples=1)
+    with pytest.raises(ValueError, match="budget must be at least 1"):
+        QueryCallback(Random(), budget=0)
+
+
+def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, tmp_path: Path) -> None:
+    """Thesis 002, 3.3.2: half of the pool is one image under many names; once known it is not asked for."""
+    arguments = [
+        "--data.num_train", "60", "--data.repeated", "0.5", "--data.initial.size", "10",
+        "--strategy.acquisition", "Entropy", "--strategy.budget", "8",
+        "--cycles", "4", "--trainer.max_epochs", "25", "--trainer.check_val_every_n_epoch", "25",
+    ]  # fmt: skip
+    cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(tmp_path / "run"), *arguments])
+    queried = pd.concat(pd.read_csv(p) for p in sorted((tmp_path / "run" / "cycles").glob("*/queried.csv")))
+    assert len(queried) == 24
+    repeated = queried["unit_id"].str.startswith("repeated").sum()
+    assert repeated <= 4, f"random picking would take about 12 copies, this took {repeated}"

@@ -1,0 +1,167 @@
+"""Shared fixtures: a tiny experiment as a config, and the command line in this process or another."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+CAMVID = ROOT.parent / "shared" / "data" / "camvid"
+
+TINY: dict[str, Any] = {
+    "seed_everything": 3,
+    "cycles": 3,
+    "model": {
+        "class_path": "lightning_modules.segmentation.SegmentationModule",
+        "init_args": {
+            "network": {
+                "class_path": "lightning_modules.networks.FCN8s",
+                "init_args": {"num_classes": 5, "width": 0.03, "batch_norm": True},
+            },
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+            "scheduler": {"class_path": "torch.optim.lr_scheduler.PolynomialLR", "init_args": {"power": 0.9}},
+        },
+    },
+    "data": {
+        "class_path": "datamodules.synthetic.SyntheticRoads",
+        "init_args": {
+            "num_train": 24,
+            "num_val": 6,
+            "num_test": 4,
+            "size": [32, 48],
+            "crop_size": [32, 32],
+            "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 5}},
+            "batch_size": 4,
+        },
+    },
+    "strategy": {
+        "acquisition": {"class_path": "acquisition.scorer.BALD"},
+        "budget": 4,
+        "num_samples": 3,
+        "pictures": 1,
+    },
+    "wandb": {"mode": "disabled"},
+    "trainer": {"max_epochs": 3, "accelerator": "cpu", "enable_model_summary": False},
+}
+
+
+@pytest.fixture
+def tiny_config(tmp_path: Path) -> Path:
+    """A YAML of three cycles that take a second each."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture
+def dropquery(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line in a process of its own, as a user does."""
+
+    def run(*args: object, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")}
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *map(str, args)],
+            capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300, **options,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def camvid() -> Path:
+    """The real data, where it is."""
+    if not CAMVID.is_dir():
+        pytest.skip(f"the real data is not at {CAMVID}")
+    return CAMVID
+
+
+# what follows serves the tests of the rooms
+
+# derandomised: a red suite is red again when it is started again
+hypothesis.settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.load_profile("house")
+torch.set_num_threads(2)
+
+
+def _save(path: Path, values: np.ndarray, mode: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(values)
+    (image if mode is None else image.convert(mode)).save(path)
+    return path
+
+
+def _fake_pair(seed: int, classes: int, height: int = 24, width: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, classes, size=(height // 8, width // 8))
+    mask = np.kron(blocks, np.ones((8, 8), dtype=np.uint8)).astype(np.uint8)
+    grey = 40 + (180 // classes) * mask.astype(int) + rng.integers(-5, 6, size=mask.shape)
+    return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2), mask
+
+
+@pytest.fixture(scope="session")
+def save_image() -> Callable[..., Path]:
+    """(path, array) written as an image; folders are made."""
+    return _save
+
+
+@pytest.fixture(scope="session")
+def fake_pair() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """(seed, classes) to image and mask, in blocks of 8 pixels."""
+    return _fake_pair
+
+
+@pytest.fixture
+def folder_root(tmp_path: Path) -> Path:
+    """A data set for `Folder`: 8 train and 3 val images of 3 classes, 24 x 32."""
+    root = tmp_path / "data"
+    for split, count in (("train", 8), ("val", 3)):
+        for i in range(count):
+            image, mask = _fake_pair(100 * (split == "val") + i, classes=3)
+            _save(root / split / "images" / f"{split}{i}.png", image)
+            _save(root / split / "masks" / f"{split}{i}.png", mask)
+    (root / "classes.txt").write_text("dark\nmiddle\nbright\n")
+    return root
+
+
+class TinyNetwork(nn.Module):
+    """Convolution, batch norm, dropout, convolution: everything that a query has to leave alone."""
+
+    def __init__(self, num_classes: int = 3, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+        self.drop = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(self.body(images)))
+
+
+@pytest.fixture
+def tiny_network() -> Callable[..., TinyNetwork]:
+    """(num_classes, dropout) to a small network that is the same every time."""
+
+    def make(num_classes: int = 3, dropout: float = 0.5) -> TinyNetwork:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = TinyNetwork(num_classes, dropout)
+            # statistics and weights away from their starting values
+            with torch.no_grad():
+                network.body[1].running_mean.uniform_(-0.2, 0.2)
+                network.body[1].running_var.uniform_(0.5, 1.5)
+                network.head.weight.mul_(6)
+        return network
+
+    return make

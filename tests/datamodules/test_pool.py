@@ -1,0 +1,275 @@
+"""A data set that is labelled little by little."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.folder import Folder
+from datamodules.initial import FromFile, RandomSubset
+from datamodules.ledger import AlreadyLabelledError, Queried
+from datamodules.oracle import FolderOracle
+from datamodules.units import DataError
+
+TRAIN = [f"train{i}" for i in range(8)]
+Save = Callable[..., Path]
+
+
+def queried(*unit_ids: str) -> list[Queried]:
+    return [Queried(u, 1.0, i + 1) for i, u in enumerate(unit_ids)]
+
+
+def names(units: Any) -> list[str]:
+    return [u.unit_id for u in units]
+
+
+@pytest.fixture
+def make(folder_root: Path, tmp_path: Path) -> Callable[..., Folder]:
+    def build(**arguments: Any) -> Folder:
+        defaults = {"initial": RandomSubset(2), "batch_size": 2, "run_dir": str(tmp_path / "run")}
+        return Folder(str(folder_root), **{**defaults, **arguments})
+
+    return build
+
+
+@pytest.fixture
+def started(make: Callable[..., Folder]) -> Folder:
+    data = make()
+    data.start()
+    return data
+
+
+def test_pool_and_labelled_split_share_nothing_and_miss_nothing(started: Folder) -> None:
+    labelled, pool = names(started.labelled_units), names(started.pool)
+    assert len(labelled) == 2
+    assert sorted(labelled + pool) == TRAIN
+    assert pool == sorted(pool)
+    assert all(u.mask is not None for u in started.labelled_units)
+    assert all(u.mask is None for u in started.pool)
+
+
+def test_starting_twice_changes_nothing(started: Folder) -> None:
+    before = started.ledger.events()
+    started.start()
+    assert started.ledger.events() == before
+
+
+def test_label_moves_units_for_good(started: Folder, make: Callable[..., Folder]) -> None:
+    first, second, *rest = names(started.pool)
+    started.label([second, first])
+    assert names(started.labelled_units)[2:] == [second, first]
+    assert names(started.pool) == rest
+    assert started.ledger.labelled_pixels() == 4 * 24 * 32
+    # another process, another day
+    again = make()
+    again.start()
+    assert names(again.labelled_units) == names(started.labelled_units)
+    assert names(again.pool) == rest
+
+
+@pytest.mark.parametrize("fault", ["labelled already", "nowhere", "wrong size", "wrong value", "broken", "twice"])
+def test_label_is_all_or_none(started: Folder, folder_root: Path, save_image: Save, fault: str) -> None:
+    good, bad = names(started.pool)[:2]
+    mask = folder_root / "train" / "masks" / f"{bad}.png"
+    image = folder_root / "train" / "images" / f"{bad}.png"
+    words = {
+        "labelled already": "is labelled already",
+        "nowhere": "'nowhere'",
+        "wrong size": rf"size 24 x 32, got 5 x 5 in .*{bad}\.png; redraw or resize",
+        "wrong value": rf"from 0 to 2, or 255 for void, got 7 in .*{bad}\.png",
+        "broken": rf"{bad}\.png is not a readable image",
+        "twice": "twice",
+    }[fault]
+    ask = [good, bad]
+    if fault == "labelled already":
+        ask = [good, names(started.labelled_units)[0]]
+    elif fault == "nowhere":
+        ask = [good, "nowhere"]
+    elif fault == "wrong size":
+        save_image(mask, np.zeros((5, 5), np.uint8))
+    elif fault == "wrong value":
+        save_image(mask, np.full((24, 32), 7, np.uint8))
+    elif fault == "broken":
+        image.write_bytes(b"broken")
+    else:
+        ask = [good, good]
+    before = started.ledger.events()
+    with pytest.raises((DataError, AlreadyLabelledError), match=words):
+        started.label(ask)
+    assert started.ledger.events() == before
+    assert good in names(started.pool)
+
+
+def test_masks_of_the_pool_are_never_opened(make: Callable[..., Folder], folder_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "initial.txt").write_text("train0\ntrain1\n")
+    for name in TRAIN[2:]:
+        (folder_root / "train" / "masks" / f"{name}.png").write_bytes(b"poison: not an image")
+    data = make(initial=FromFile(str(tmp_path / "initial.txt")))
+    data.start()
+    batches = list(data.pool_dataloader(data.pool))
+    assert [u for b in batches for u in b["unit_id"]] == TRAIN[2:]
+    assert all(b.keys() == {"unit_id", "image"} for b in batches)
+    assert sum(len(b["mask"]) for b in data.train_dataloader()) == 2
+    assert [u for b in data.predict_dataloader() for u in b["unit_id"]] == TRAIN[2:]
+    with pytest.raises(DataError, match=r"train3\.png is not a readable image"):
+        data.label(["train3"])
+
+
+def test_the_pool_is_neither_augmented_nor_shuffled(started: Folder) -> None:
+    rounds = [torch.cat([b["image"] for b in started.pool_dataloader(started.pool)]) for _ in range(2)]
+    assert torch.equal(*rounds)
+    assert rounds[0].shape == (6, 3, 24, 32)
+    image = started.read_image(started.pool[0])
+    plain = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(rounds[0][0].permute(1, 2, 0).numpy(), plain, atol=1e-4)
+
+
+def test_validation_never_meets_training(started: Folder) -> None:
+    started.label(names(started.pool))
+    assert started.pool == []
+    trained = {u for b in started.train_dataloader() for u in b["unit_id"]}
+    validated = [u for b in started.val_dataloader() for u in b["unit_id"]]
+    assert trained == set(TRAIN)
+    assert validated == ["val0", "val1", "val2"]
+    with pytest.raises(DataError, match="val0"):
+        started.label(["val0"])
+    # without a test split the validation split stands in
+    assert [u for b in started.test_dataloader() for u in b["unit_id"]] == validated
+
+
+def test_ask_labels_at_once_and_closes_the_cycle(started: Folder) -> None:
+    first, second, *rest = names(started.pool)
+    assert started.ask(queried(second, first), "BALD-Mean") == []
+    assert started.ledger.cycle == 1
+    assert names(started.pool) == rest
+    assert [(q.unit_id, q.rank) for q in started.ledger.queried(0)] == [(second, 1), (first, 2)]
+    assert {e.strategy for e in started.ledger.events() if e.kind == "labelled"} == {"BALD-Mean"}
+
+
+def test_ask_refuses_what_is_not_in_the_pool(started: Folder) -> None:
+    before = started.ledger.events()
+    good, labelled = started.pool[0].unit_id, started.labelled_units[0].unit_id
+    with pytest.raises(DataError, match="only name units of the pool, got 'val0'"):
+        started.ask(queried(good, "val0"), "s")
+    with pytest.raises(AlreadyLabelledError, match=f"{labelled!r} is labelled already"):
+        started.ask(queried(good, labelled), "s")
+    assert started.ledger.events() == before
+
+
+@pytest.fixture
+def people(make: Callable[..., Folder], folder_root: Path, tmp_path: Path) -> Callable[..., tuple[Folder, Any]]:
+    """A pool that people label; `draw` puts a true mask where they would."""
+    answers = tmp_path / "answers"
+
+    def draw(*unit_ids: str) -> None:
+        answers.mkdir(exist_ok=True)
+        for name in unit_ids:
+            shutil.copy(folder_root / "train" / "masks" / f"{name}.png", answers / f"{name}.png")
+
+    def build(partial: bool = False) -> tuple[Folder, Any]:
+        draw("train0", "train1")
+        data = make(oracle=FolderOracle(str(answers), partial))
+        data.start()
+        return data, draw
+
+    return build
+
+
+def test_people_answer_when_they_like(people: Callable[..., tuple[Folder, Any]], make: Callable[..., Folder]) -> None:
+    data, draw = people()
+    assert names(data.labelled_units) in (["train0", "train1"], ["train1", "train0"])
+    assert data.ask(queried("train5", "train3"), "s") == ["train5", "train3"]
+    assert data.collect() == ["train5", "train3"]
+    draw("train3")
+    assert data.collect() == ["train5"]
+    assert data.ledger.cycle == 0
+    assert names(data.labelled_units)[2:] == ["train3"]
+    draw("train5")
+    assert data.collect() == []
+    assert data.ledger.cycle == 1
+    assert data.collect() == []
+    assert data.ledger.cycle == 1
+    assert [u for b in data.train_dataloader() for u in b["unit_id"]].count("train5") == 1
+
+
+def test_partial_answers_let_the_cycle_go_on(people: Callable[..., tuple[Folder, Any]]) -> None:
+    data, draw = people(partial=True)
+    data.ask(queried("train5", "train3"), "s")
+    assert data.collect() == ["train5", "train3"]
+    assert data.ledger.cycle == 0
+    draw("train3")
+    data.collect()
+    assert data.ledger.cycle == 1
+    assert "train5" in names(data.pool)
+    draw("train5")
+    data.ask(queried("train5"), "s")
+    assert data.ledger.cycle == 2
+
+
+def test_one_unit_asked_twice_in_one_query_is_refused(people: Callable[..., tuple[Folder, Any]]) -> None:
+    data, _ = people()
+    before = data.ledger.events()
+    with pytest.raises((DataError, AlreadyLabelledError), match="twice"):
+        data.ask(queried("train5", "train5"), "s")
+    assert data.ledger.events() == before
+
+
+def test_a_mask_drawn_wrongly_waits_for_correction(
+    people: Callable[..., tuple[Folder, Any]], tmp_path: Path, save_image: Save
+) -> None:
+    data, draw = people()
+    data.ask(queried("train5", "train3"), "s")
+    draw("train3")
+    save_image(tmp_path / "answers" / "train5.png", np.full((24, 32), 9, np.uint8))
+    with pytest.raises(DataError, match=r"got 9 in .*answers/train5\.png; correct the mask"):
+        data.collect()
+    assert len(data.labelled_units) == 2
+    draw("train5")
+    assert data.collect() == []
+
+
+def test_labels_and_images_that_have_gone(
+    people: Callable[..., tuple[Folder, Any]], make: Callable[..., Folder], folder_root: Path, tmp_path: Path
+) -> None:
+    data, _ = people()
+    with pytest.raises(DataError, match=r"'train6' cannot be labelled: it has no mask yet; draw their masks as"):
+        data.label(["train6"])
+    (tmp_path / "answers" / "train1.png").unlink()
+    with pytest.raises(DataError, match=r"mask of the labelled unit 'train1' has gone; put it back"):
+        _ = data.labelled_units
+    (folder_root / "train" / "images" / "train1.png").unlink()
+    (folder_root / "train" / "masks" / "train1.png").unlink()
+    with pytest.raises(DataError, match=r"lists the labelled unit 'train1', which the data set no longer has"):
+        _ = make(oracle=data.oracle).labelled_units
+
+
+def test_nothing_to_begin_with(make: Callable[..., Folder], tmp_path: Path) -> None:
+    data = make(oracle=FolderOracle(str(tmp_path / "answers")), initial=None)
+    with pytest.raises(DataError, match=r"no unit is labelled, so there is nothing to train on: draw their masks as"):
+        data.start()
+
+
+def test_missing_masks_of_the_data_set(make: Callable[..., Folder], folder_root: Path, tmp_path: Path) -> None:
+    (folder_root / "train" / "masks" / "train4.png").unlink()
+    (folder_root / "val" / "masks" / "val1.png").unlink()
+    data = make(initial=RandomSubset(7))
+    data.start()
+    assert names(data.pool) == ["train4"]
+    with pytest.raises(DataError, match=r"'train4' has no mask|'train4' cannot be labelled: it has no mask"):
+        data.label(["train4"])
+    with pytest.raises(DataError, match="'val1' has no mask; draw it"):
+        list(data.val_dataloader())
+    with pytest.raises(DataError, match="wants 8 units but only 7 have a mask"):
+        make(initial=RandomSubset(8), run_dir=str(tmp_path / "other")).start()
+
+
+def test_truth_for_pictures(started: Folder, folder_root: Path) -> None:
+    name = started.pool[0].unit_id
+    assert np.array_equal(started.read_truth(name), started.read_mask(started._units("train")[name]))
+    (folder_root / "train" / "masks" / f"{name}.png").unlink()
+    started._splits.clear()
+    assert started.read_truth(name) is None

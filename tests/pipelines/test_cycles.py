@@ -1,0 +1,146 @@
+"""The loop: killed, continued, shared, refused, distributed."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+
+import cli
+from tests.conftest import ROOT
+
+Dropquery = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def history(run_dir: Path) -> list[tuple[object, ...]]:
+    """Everything in the ledger but the times."""
+    columns = "cycle, kind, unit_id, strategy, score, rank, pixels"
+    with sqlite3.connect(run_dir / "ledger.sqlite") as connection:
+        return connection.execute(f"SELECT {columns} FROM events ORDER BY id").fetchall()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "cycles/00/last.ckpt",  # in the middle of a fit
+        "cycles/00/metrics.json",  # after the fit, before or in the query
+        "cycles/00/scores.parquet",  # files written, ledger not moved
+        "cycles/01/last.ckpt",
+    ],
+)
+def test_killed_and_started_again_ends_as_if_never_interrupted(
+    dropquery: Dropquery, tiny_config: Path, tmp_path: Path, moment: str
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(whole)])
+
+    command = [sys.executable, "cli.py", "fit", "--config", str(tiny_config), "--run_dir", str(killed)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (killed / moment).exists():
+        assert process.poll() is None, "the run ended before the moment came"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "learning_curve.csv").exists() or len(pd.read_csv(killed / "learning_curve.csv")) < 3
+
+    cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(killed)])
+    assert history(killed) == history(whole)
+    assert (killed / "learning_curve.csv").read_text() == (whole / "learning_curve.csv").read_text()
+
+
+def test_a_second_process_is_refused(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with FileLock(run_dir / ".lock"), pytest.raises(SystemExit):
+        cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(run_dir)])
+    assert "another process is working in" in capsys.readouterr().err
+    assert [p.name for p in run_dir.iterdir()] == [".lock"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc").is_dir(), reason="root may write anywhere")
+def test_a_run_directory_that_cannot_be_made_is_said(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(tmp_path / "file" / "run")])
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_strategies_share_the_initial_model(tiny_config: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "initial"
+    for strategy in ("BALD", "Entropy"):
+        cli.main(
+            [
+                "fit", "--config", str(tiny_config), "--run_dir", str(tmp_path / strategy), "--cycles", "2",
+                "--strategy.acquisition", strategy, "--initial_models", str(shared),
+            ]
+        )  # fmt: skip
+    (key,) = shared.iterdir()
+    models = [tmp_path / s / "cycles" / "00" / "best.ckpt" for s in ("BALD", "Entropy")]
+    assert models[0].read_bytes() == models[1].read_bytes() == (key / "best.ckpt").read_bytes()
+    assert not (tmp_path / "Entropy" / "cycles" / "00" / "last.ckpt").exists(), "the second did not train it again"
+    queried = [set(pd.read_csv(m.parent / "queried.csv")["unit_id"]) for m in models]
+    assert queried[0] != queried[1]
+
+    other = ["fit", "--config", str(tiny_config), "--cycles", "1", "--initial_models", str(shared)]
+    cli.main([*other, "--run_dir", str(tmp_path / "other"), "--model.optimizer.lr", "0.02"])
+    assert len(list(shared.iterdir())) == 2, "other settings have another initial model"
+
+
+def test_warm_start_goes_on_from_the_cycle_before(tiny_config: Path, tmp_path: Path) -> None:
+    import torch
+
+    command = ["fit", "--config", str(tiny_config), "--warm_start", "true", "--cycles", "2"]
+    cli.main([*command, "--run_dir", str(tmp_path / "run"), "--model.optimizer.lr", "1e-12"])
+    first, second = (
+        torch.load(tmp_path / "run" / "cycles" / c / "best.ckpt", weights_only=True)["state_dict"] for c in ("00", "01")
+    )
+    weight = "network.fc6.0.weight"
+    assert torch.allclose(first[weight], second[weight], atol=1e-6)
+
+
+def test_two_processes_choose_the_same_units_as_one(dropquery: Dropquery, tiny_config: Path, tmp_path: Path) -> None:
+    # the same weights for both: what differs is who scores and who writes
+    cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(tmp_path / "trained"), "--cycles", "1"])
+    best = tmp_path / "trained" / "cycles" / "00" / "best.ckpt"
+    tables = []
+    for run, extra in (("one", []), ("two", ["--trainer.devices", 2, "--trainer.strategy", "ddp"])):
+        dropquery("query", "--config", tiny_config, "--run_dir", tmp_path / run, "--ckpt_path", best, *extra)
+        tables.append(pd.read_parquet(tmp_path / run / "cycles" / "00" / "scores.parquet"))
+    assert len(tables[0]) == 24
+    assert tables[0]["unit_id"].tolist() == tables[1]["unit_id"].tolist()
+    assert tables[0]["selected"].tolist() == tables[1]["selected"].tolist()
+    np.testing.assert_allclose(tables[0]["score"], tables[1]["score"], rtol=0, atol=1e-6)
+
+
+def test_cycles_under_two_processes(dropquery: Dropquery, tiny_config: Path, tmp_path: Path) -> None:
+    command = [
+        "fit",
+        "--config",
+        tiny_config,
+        "--trainer.devices",
+        2,
+        "--trainer.strategy",
+        "ddp",
+        "--data.batch_size",
+        2,
+    ]
+    dropquery(*command, "--run_dir", tmp_path / "run")
+    curve = pd.read_csv(tmp_path / "run" / "learning_curve.csv")
+    assert curve["labelled_units"].tolist() == [5, 9, 13]
+    # each epoch saw the same batches of 4 as one process does
+    assert len([e for e in history(tmp_path / "run") if e[1] == "labelled"]) == 8
+    before = history(tmp_path / "run")
+    dropquery(*command, "--run_dir", tmp_path / "run")
+    assert history(tmp_path / "run") == before, "starting a finished run again changes nothing"

@@ -1,0 +1,82 @@
+"""Every YAML, found by glob, runs with tiny limits; headers say what they must."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+import cli
+from datamodules.synthetic import draw_scene
+from tests.conftest import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+LIMITS = [
+    "--cycles", "2", "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1",
+    "--trainer.accelerator", "cpu", "--trainer.precision", "32-true",
+    "--data.num_workers", "0", "--data.batch_size", "2", "--data.eval_batch_size", "4",
+    "--data.crop_size", "[32,48]", "--strategy.budget", "2", "--strategy.num_samples", "2", "--strategy.pictures", "1",
+    "--wandb.mode", "disabled",
+]  # fmt: skip
+FEWER = {
+    "SyntheticRoads": ["--data.num_train", "8", "--data.num_val", "2", "--data.size", "[32,48]"],
+    "CamVid": [],
+    "Cityscapes": [],
+    "Folder": [],
+}
+SMALLER = {
+    "FCN8s": ["--model.network.width", "0.03", "--model.network.batch_norm", "true"],
+    "DeepLabV3Plus": ["--model.network.encoder", "resnet18", "--model.network.decoder_channels", "16"],
+}
+
+
+def fake_data(kind: str, root: Path) -> list[str]:
+    """The real layout of a data set, with 6 training and 2 validation scenes."""
+    for split, count in (("train", 6), ("val", 2)):
+        for i in range(count):
+            image, mask = draw_scene(i + 50 * (split == "val"), 32, 48)
+            if kind == "Cityscapes":
+                image_path = root / "leftImg8bit" / split / "town" / f"town_{i:06d}_leftImg8bit.png"
+                mask_path = root / "gtFine" / split / "town" / f"town_{i:06d}_gtFine_labelIds.png"
+                mask = np.array([7, 26, 23, 21, 17], dtype=np.uint8)[np.minimum(mask, 4)]
+            else:
+                image_path = root / split / "images" / f"{split}{i}.png"
+                mask_path = root / split / "masks" / f"{split}{i}.png"
+                mask = np.minimum(mask, 1) if kind == "Folder" else mask
+            for path, values in ((image_path, image), (mask_path, mask)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(path)
+    if kind == "Folder":
+        (root / "classes.txt").write_text("background\nroad\n")
+    arguments = ["--data.root", str(root)]
+    return arguments + (["--data.oracle.folder", str(root / "train" / "masks")] if kind == "Folder" else [])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
+def test_config_runs(config: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config.read_text())
+    kind = settings["data"]["class_path"].rpartition(".")[2]
+    network = settings["model"]["init_args"]["network"]
+    arguments = list(FEWER[kind])
+    if kind != "SyntheticRoads":
+        arguments += fake_data(kind, tmp_path / "data")
+    if "initial" in settings["data"]["init_args"]:
+        arguments += ["--data.initial.size", "2"]
+    arguments += SMALLER[network["class_path"].rpartition(".")[2]]
+    if "weights" in network["init_args"]:
+        arguments += ["--model.network.weights", "null"]
+    run_dir = tmp_path / "run"
+    where = ["--run_dir", str(run_dir), "--initial_models", str(tmp_path / "initial")]
+    cli.main(["fit", "--config", str(config), *LIMITS, *arguments, *where])
+    labelled = pd.read_csv(run_dir / "learning_curve.csv")["labelled_units"].tolist()
+    assert labelled == ([6] if kind == "Folder" else [2, 4])
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
+def test_header_says_source_expectation_duration_and_command(config: Path) -> None:
+    header = [line for line in config.read_text().splitlines() if line.startswith("#")]
+    for word in ("Source:", "Expected:", "Duration:", "Command:"):
+        assert any(line.startswith(f"# {word}") for line in header), f"{config.name} has no {word}"
+    assert any(f"--config configs/{config.name}" in line for line in header)

@@ -1,0 +1,155 @@
+"""What docs/architecture.md promises about the source itself."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# who may import whom; every room may import itself
+MAY_IMPORT = {
+    "acquisition": set(),
+    "lightning_modules": {"acquisition"},
+    "datamodules": {"acquisition"},
+    "callbacks": {"acquisition", "lightning_modules", "datamodules"},
+    "annotators": {"acquisition", "lightning_modules", "datamodules"},
+    "pipelines": {"acquisition", "lightning_modules", "datamodules", "callbacks", "annotators"},
+    "reports": {"datamodules.files"},
+    "bridges": {"datamodules"},
+}
+ROOMS = [room for room in MAY_IMPORT if (ROOT / room).is_dir()]
+SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))] + [ROOT / "cli.py"]
+SKIPPED = {"runs", "wandb", "build", "dist", "__pycache__"}
+each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.relative_to(ROOT).as_posix())
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of every import in a file, also of those inside functions; name is "" for plain imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: rooms are imported by their full names"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def allowed(module: str, name: str, rooms: set[str]) -> bool:
+    target = f"{module}.{name}."
+    return any(target.startswith(f"{room}.") for room in rooms)
+
+
+def test_rooms_are_found() -> None:
+    assert {"acquisition", "lightning_modules", "datamodules", "callbacks", "pipelines", "reports"} <= set(ROOMS)
+    assert len(SOURCES) > 25
+
+
+@each_source
+def test_imports_run_one_way(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    rooms = {*MAY_IMPORT, "cli.py"} if room == "cli.py" else {room, *MAY_IMPORT[room]}
+    ours = [(m, n) for m, n in imports(path) if m.partition(".")[0] in {*MAY_IMPORT, "cli", "tests", "benchmarks"}]
+    assert [f"{m}.{n}" for m, n in ours if not allowed(m, n, rooms)] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "acquisition").glob("*.py")), ids=lambda p: p.name)
+def test_acquisition_knows_torch_and_numpy_only(path: Path) -> None:
+    tops = {module.partition(".")[0] for module, _ in imports(path)}
+    assert tops - set(sys.stdlib_module_names) <= {"torch", "numpy", "acquisition"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lightning_modules/networks").glob("*.py")), ids=lambda p: p.name)
+def test_networks_never_import_lightning(path: Path) -> None:
+    assert not {m for m, _ in imports(path) if m.startswith(("pytorch_lightning", "lightning."))}
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(path: Path) -> tuple[set[str], set[str]]:
+    """Private names that a file defines, and those that it takes from something other than self, cls or itself."""
+    defined, used = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            on_itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            (defined if on_itself else used).add(node.attr)
+        elif isinstance(node, ast.ImportFrom):
+            used.update(alias.name for alias in node.names)
+    return set(filter(private, defined)), set(filter(private, used))
+
+
+def test_private_names_stay_in_their_module() -> None:
+    names = {path: private_names(path) for path in SOURCES}
+    everything = set().union(*(defined for defined, _ in names.values()))
+    strays = {str(path.relative_to(ROOT)): used & (everything - defined) for path, (defined, used) in names.items()}
+    assert {path: found for path, found in strays.items() if found} == {}
+
+
+def test_every_package_is_listed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    there = {p.parent.relative_to(ROOT).as_posix().replace("/", ".") for r in ROOMS for p in (ROOT / r).rglob("*.py")}
+    assert set(listed["packages"]) == there
+    assert all((ROOT / p.replace(".", "/") / "__init__.py").is_file() for p in there)
+    assert listed["py-modules"] == ["cli"]
+
+
+@each_source
+def test_what_a_module_exports_is_there(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    exported: list[str] = []
+    there: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            there.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            flat = [n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+            there.update(n.id for n in flat)
+            if any(n.id == "__all__" for n in flat):
+                exported = ast.literal_eval(node.value)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            there.update((a.asname or a.name) for a in node.names)
+    assert set(exported) <= there
+    if path.name not in ("__init__.py", "cli.py"):
+        assert exported, "a module says what it exports"
+
+
+def test_void_means_one_thing() -> None:
+    from datamodules.units import VOID
+    from lightning_modules.losses import IGNORE_INDEX
+
+    assert VOID == IGNORE_INDEX == 255
+
+
+def text_files() -> Iterator[Path]:
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        hidden = any(p.startswith(".") and p not in (".ci", ".gitignore") for p in parts)
+        if hidden or SKIPPED & set(parts) or any(p.endswith(".egg-info") for p in parts):
+            continue
+        if path.is_file() and path.suffix not in (".png", ".jpg", ".sqlite", ".parquet", ".ckpt"):
+            yield path
+
+
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    hosts = r"pypi\.org|pythonhosted\.org|download\.pytorch\.org|anaconda\.(?:org|com)|index-url|extra-index"
+    folders = r"(?<![\w.~])/(?:home|root|work|Users|mnt|scratch)/\w"
+    files = list(text_files())
+    assert len(files) > 40
+    found = {}
+    for path in files:
+        if path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+            if re.search(f"{hosts}|{folders}", line):
+                found[f"{path.relative_to(ROOT)}:{number}"] = line.strip()
+    assert found == {}

@@ -1,0 +1,57 @@
+"""The README's commands run and its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import cli
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+TINY = [
+    "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", "--data.num_train=50", "--data.num_val=2",
+    "--data.num_test=2", "--data.size=[32,48]", "--data.crop_size=[32,48]", "--model.network.width=0.03",
+    "--strategy.num_samples=2", "--strategy.pictures=0", "--wandb.mode=disabled", "--trainer.accelerator=cpu",
+]  # fmt: skip
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [line[2:] for line in lines if line[:2] == ["python", "cli.py"]]
+
+
+def test_the_quickstart_commands_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    ran = [c[0] for c in commands() if "configs/quickstart.yaml" in c and cli.main([*c, *TINY]) is None]
+    assert ran == ["fit", "fit", "query", "validate", "test", "predict"]
+    assert (tmp_path / "runs" / "mine" / "cycles" / "03" / "queried.csv").is_file()
+
+
+def test_other_commands_parse(capsys: pytest.CaptureFixture[str]) -> None:
+    others = [c for c in commands() if "configs/quickstart.yaml" not in c]
+    assert others
+    for command in others:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([*command, "--print_config"])
+        assert stop.value.code == 0
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "CHANGELOG.md"])
+def test_links_lead_to_files(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\((?!http)([^)#]+)", path.read_text())
+    assert all((path.parent / link).exists() for link in links)
+
+
+def test_class_paths_in_the_readme_exist() -> None:
+    import importlib
+
+    paths = re.findall(r"`((?:datamodules|lightning_modules|acquisition)\.[\w.]+\.[A-Z]\w+)`", README)
+    assert len(paths) >= 6
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
