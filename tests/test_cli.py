@@ -117,7 +117,7 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["--cycles", "0"], "--cycles must be at least 1"),
         (["--data.initial.size", "99"], "only 24 have a mask"),
         (["--data.num_train", "0"], "at least one image in the train split"),
-        (["--model.optimizer.lr", "1e30"], "smaller learning rate"),
+        (["--model.optimizer.lr", "1e30"], "lower the learning rate"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_sentence(

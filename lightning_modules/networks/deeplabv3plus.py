@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from lightning_modules.networks.weights import downloading
+from lightning_modules.networks.weights import downloading, wanted_weights
 
 __all__ = ["DeepLabV3Plus"]
 
@@ -49,11 +49,10 @@ class DeepLabV3Plus(nn.Module):
                 classes=num_classes,
             )
 
-        # jsonargparse makes the string "None" of a nested null on the command line
-        if weights in (None, "None"):
+        weights = wanted_weights(weights)
+        if weights is None:
             self.model = build(None)
         else:
-            assert weights is not None
             with downloading(f"weights {weights!r} of encoder {encoder!r}", "network.weights: null"):
                 self.model = build(weights)
 

@@ -1,12 +1,10 @@
 """FCN-8s on VGG16 (Long, Shelhamer, Darrell 2015)."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from lightning_modules.networks.weights import downloading
+from lightning_modules.networks.weights import downloading, wanted_weights
 
 __all__ = ["FCN8s", "bilinear_upsampling"]
 
@@ -41,10 +39,13 @@ class FCN8s(nn.Module):
         width: float = 1.0,
         dropout: float = 0.5,
         batch_norm: bool = False,
-        weights: Literal["imagenet"] | None = None,
+        weights: str | None = None,
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        weights = wanted_weights(weights)
+        if weights not in (None, "imagenet"):
+            raise ValueError(f'expected weights "imagenet" or null, got {weights!r}')
         if weights and (width != 1 or in_channels != 3):
             raise ValueError(
                 f"weights: {weights} needs width 1 and 3 input channels, got width {width} and {in_channels}; "

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["WeightsUnavailableError", "downloading"]
+__all__ = ["WeightsUnavailableError", "downloading", "wanted_weights"]
 
 
 class WeightsUnavailableError(OSError):
     """Pretrained weights are neither cached nor downloadable."""
+
+
+def wanted_weights(name: str | None) -> str | None:
+    """The name of weights as a config gives it: jsonargparse makes the string "None" of a nested null."""
+    return None if name == "None" else name
 
 
 @contextmanager
