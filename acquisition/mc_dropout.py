@@ -5,110 +5,260 @@ sample t is one network and a score does not depend on batch size, order or devi
 values with probability 1 - p and divides them by 1 - p ("inverted dropout"), in training and here, so the
 expected activation is the same at any p: this is the weight rescaling that makes a query rate different from
 the training rate legitimate.
+
+What no dropout reaches is computed once per batch: the first pass is recorded, the others run the recording
+(`acquisition.recording`), made faster where it can be (`acquisition.suffix`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
-from torch.overrides import TorchFunctionMode
 
-from acquisition.seeding import generator_for
+from acquisition.masks import DropoutOp, MaskKey
+from acquisition.packing import Packed
+from acquisition.recording import DataDependentError, Pass, Tape, Var, frozen
+from acquisition.statistics import Statistic, StreamingStatistics
+from acquisition.suffix import Suffix
 
-__all__ = ["MCDropout", "frozen", "has_dropout"]
+__all__ = ["MCDropout", "Report", "frozen"]
 
-_ELEMENTWISE = {F.dropout}
-_BY_FEATURE = {F.dropout1d, F.dropout2d, F.dropout3d}
-_ALPHA = {F.alpha_dropout, F.feature_alpha_dropout}
-
-
-def has_dropout(network: nn.Module) -> bool:
-    """Whether the network has a dropout module with a rate above 0."""
-    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in network.modules())
+_TOLERANCE = 1e-4
+"""Largest difference between a recorded and a full pass, relative to the largest output, that rounding explains."""
 
 
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for every module, and each module's own mode again afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        # a compiled network would run code that was traced for training
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+@dataclass
+class Report:
+    """How the last batch was sampled, for people.
+
+    dropouts: those that ran. fallback: why every sample was a full pass; empty where only the part behind the
+    dropouts was repeated. repeated: the share of torch functions in that part. optimised: whether that part
+    was also made faster, and why not.
+    """
+
+    dropouts: tuple[DropoutOp, ...] = ()
+    fallback: str = ""
+    repeated: float = 1.0
+    optimised: str = ""
 
 
+@dataclass
+class _Prepared:
+    """The first sample, and how to get the others."""
+
+    output: Any
+    tape: Tape | None = None
+    suffix: Suffix | None = None
+
+
+@dataclass
 class MCDropout:
-    """Draws MC samples of a network.
+    """Draws MC samples of a network. Keep one for a whole query: it remembers packed weights and what it checked.
 
     key: what the masks are drawn from beside layer and t; a seed and a cycle. rate: one dropout rate for all
     layers at query time, or None for each layer's training rate. per_unit: independent masks for every unit
-    (drawn from its id too) instead of shared ones.
+    (drawn from its id too) instead of shared ones. low_resolution: statistics before the network's last bilinear
+    resizing, if it ends in one: approximate, and many pixels fewer. report: how the last batch was sampled.
     """
 
-    def __init__(
-        self, network: nn.Module, key: Sequence[object], rate: float | None = None, per_unit: bool = False
-    ) -> None:
-        if rate is not None and not 0 < rate < 1:
-            raise ValueError(f"the dropout rate at query time must lie between 0 and 1, got {rate}")
-        self.network = network
-        self.key = tuple(key)
-        self.rate = rate
-        self.per_unit = per_unit
+    network: nn.Module
+    key: Sequence[object]
+    rate: float | None = None
+    per_unit: bool = False
+    low_resolution: bool = False
+    report: Report = field(default_factory=Report)
 
-    @torch.no_grad()
-    def samples(self, images: Tensor, num_samples: int, unit_ids: Sequence[str] = ()) -> Iterator[Tensor]:
-        """Yield T outputs of the network, each as one stochastic pass gives it. unit_ids: only for per_unit masks."""
-        for t in range(num_samples):
-            with frozen(self.network), _Masks(self, t, unit_ids) as masks:
-                output = self.network(images)
-            if not masks.layers:
-                raise ValueError(
-                    "MC dropout needs a network with at least one active dropout layer, got none that ran; "
-                    "give the network a dropout rate above 0, or choose a strategy that needs no MC samples"
-                )
+    def __post_init__(self) -> None:
+        if self.rate is not None and not 0 < self.rate < 1:
+            raise ValueError(f"the dropout rate at query time must lie between 0 and 1, got {self.rate}")
+        self._packed = Packed()
+        self._fallback = ""
+        self._checked = False
+        self._plain = False
+
+    def statistics(
+        self, images: Tensor, num_samples: int, needs: Collection[Statistic], unit_ids: Sequence[str] = ()
+    ) -> StreamingStatistics:
+        """Means over num_samples MC samples of the softmax of the network's logits, N x C x ....
+
+        Equal to those of T full passes with the same masks up to rounding (1e-5). The first call compares one
+        recorded sample with a full pass.
+        """
+        return self.grouped_statistics(images, num_samples, needs, 1, unit_ids)[0]
+
+    def grouped_statistics(
+        self, images: Tensor, num_samples: int, needs: Collection[Statistic], groups: int, unit_ids: Sequence[str] = ()
+    ) -> list[StreamingStatistics]:
+        """The same for each of `groups` equal parts of the samples: their scatter tells the sampling error."""
+        with torch.inference_mode(False), torch.no_grad():
+            statistics = [StreamingStatistics(needs) for _ in range(groups)]
+            masks = self._masks(images, unit_ids)
+            prepared = self._prepare(images, masks, optimise=True, last=num_samples - 1)
+            resize = prepared.suffix.resize if prepared.suffix else None
+            low = self.low_resolution and prepared.suffix is not None and resize is not None
+            if not low:
+                statistics[0].update_logits(_logits(prepared.output)[None])
+            prepared.output = None
+            for number, group in enumerate(statistics):
+                first, last = (num_samples * n // groups for n in (number, number + 1))
+                for chunk in self._chunks(prepared, images, masks, max(first, 0 if low else 1), last):
+                    group.update_logits(chunk, None if low else resize)
+            return statistics
+
+    def samples(self, images: Tensor, num_samples: int, unit_ids: Sequence[str] = ()) -> Iterator[Any]:
+        """Yield T outputs of the network, bit for bit as T full passes with the same masks give them."""
+        masks = self._masks(images, unit_ids)
+        with torch.inference_mode(False), torch.no_grad():
+            prepared = self._prepare(images, masks, optimise=False, last=num_samples - 1)
+            others = self._others(prepared, images, masks, 1, num_samples)
+        yield prepared.output
+        prepared.output = None
+        for _ in range(1, num_samples):
+            with torch.inference_mode(False), torch.no_grad():
+                output = next(others)
             yield output
 
-    def mask(self, layer: str, t: int, shape: Sequence[int], rate: float, unit_ids: Sequence[str]) -> Tensor:
-        """0 or 1/(1 - rate), of shape 1 x shape, or N x shape if drawn per unit."""
-        units = [(u,) for u in unit_ids] if self.per_unit else [()]
-        keep = [torch.rand(tuple(shape), generator=generator_for(*self.key, layer, t, *unit)) >= rate for unit in units]
-        return torch.stack(keep).float() / (1 - rate)
+    def full_passes(
+        self, images: Tensor, num_samples: int, unit_ids: Sequence[str] = (), first: int = 0
+    ) -> Iterator[Any]:
+        """Yield samples first to num_samples - 1, each from a whole pass: the reference of the others."""
+        masks = self._masks(images, unit_ids)
+        for t in range(first, num_samples):
+            with torch.inference_mode(False), torch.no_grad():
+                output = self._pass(images, masks, t).output
+            yield output
 
-
-class _Masks(TorchFunctionMode):
-    """Gives every dropout that runs inside this context the mask of sample t."""
-
-    def __init__(self, sampler: MCDropout, t: int, unit_ids: Sequence[str]) -> None:
-        super().__init__()
-        self.sampler = sampler
-        self.t = t
-        self.unit_ids = unit_ids
-        self.layers: list[str] = []
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _ALPHA:
+    def _masks(self, images: Tensor, unit_ids: Sequence[str]) -> MaskKey:
+        if self.per_unit and len(unit_ids) != images.shape[0]:
             raise ValueError(
-                f"MC dropout cannot draw masks for {func.__name__}; use Dropout, Dropout1d, Dropout2d or Dropout3d"
+                f"independent masks need one id per unit: expected {images.shape[0]} unit_ids, got {len(unit_ids)}"
             )
-        if func not in _ELEMENTWISE and func not in _BY_FEATURE:
-            return func(*args, **kwargs)
-        x: Tensor = args[0] if args else kwargs["input"]
-        trained_rate = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
-        if trained_rate == 0:
-            return x
-        rate = self.sampler.rate or trained_rate
-        layer = f"dropout {len(self.layers)}"
-        self.layers.append(layer)
-        shape = x.shape[1:] if func in _ELEMENTWISE else (x.shape[1], *(1,) * (x.ndim - 2))
-        mask = self.sampler.mask(layer, self.t, shape, rate, self.unit_ids)
-        return x * mask.to(device=x.device, dtype=x.dtype)
+        return MaskKey(tuple(self.key), tuple(unit_ids) if self.per_unit else None)
+
+    def _pass(self, images: Tensor, masks: MaskKey, t: int, record: bool = False) -> "_Done":
+        network = getattr(self.network, "_orig_mod", self.network)  # of a compiled one
+        done = Pass(network, masks, t, self.rate, record)
+        # A copy, because a network may write into what it is given, and because of the layout.
+        copy = images.clone(memory_format=_layout(self.network, images))
+        output = done.run(copy)
+        if not done.dropouts:
+            raise ValueError(
+                "MC dropout needs a network with at least one active dropout layer, got none that ran; "
+                "give the network a dropout rate above 0, or choose a strategy that needs no MC samples"
+            )
+        return _Done(output, done)
+
+    def _prepare(self, images: Tensor, masks: MaskKey, optimise: bool, last: int) -> _Prepared:
+        done = self._pass(images, masks, 0, record=not self._fallback)
+        self.report = Report(tuple(done.made_by.dropouts), self._fallback or done.made_by.reason)
+        prepared = _Prepared(done.output, done.made_by.tape)
+        if prepared.tape is None:
+            return prepared
+        self.report.repeated = len(prepared.tape.calls) / max(done.made_by.calls_seen, 1)
+        if not self._checked and last > 0:
+            self._check(prepared.tape, images, masks, last, optimise)
+            if self._fallback:
+                prepared.tape = None
+                return prepared
+        if optimise:
+            prepared.suffix = self._optimise(prepared.tape, images.shape[0])
+        return prepared
+
+    def _check(self, tape: Tape, images: Tensor, masks: MaskKey, t: int, optimise: bool) -> None:
+        """Compare the recording with a full pass, once: nothing that the recording cannot see may go unnoticed."""
+        expected = _logits(self._pass(images, masks, t).output)
+        try:
+            got = _logits(tape.run(masks, t))
+        except DataDependentError as error:
+            self._fall_back(str(error))
+            return
+        if got.shape != expected.shape or not _close(got, expected):
+            self._fall_back("the recorded part does not reproduce a full pass")
+            return
+        suffix = self._optimise(tape, images.shape[0]) if optimise else None
+        if suffix is not None:
+            try:
+                # Two samples, so that running several as one batch is tried too.
+                chunk = next(suffix.run(masks, t, t + 2))[0]
+                right = _close(suffix.resize(chunk) if suffix.resize else chunk, expected)
+            except RuntimeError:
+                right = False
+            self._plain = not right
+        self._checked = optimise
+
+    def _fall_back(self, reason: str) -> None:
+        self._fallback = reason
+        self.report = Report(self.report.dropouts, reason)
+
+    def _optimise(self, tape: Tape, units: int) -> Suffix | None:
+        if not isinstance(tape.output, Var) or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            self.report.optimised = "no: the output is not one tensor, or autocast is on"
+            return None
+        if self._plain:
+            self.report.optimised = "no: the faster form does not reproduce a full pass"
+            return None
+        try:
+            suffix = Suffix(tape, units, self._packed)
+        except NotImplementedError as error:
+            self.report.optimised = f"no: {error}"
+            return None
+        self.report.optimised = "yes"
+        return suffix
+
+    def _chunks(self, prepared: _Prepared, images: Tensor, masks: MaskKey, first: int, last: int) -> Iterator[Tensor]:
+        """Logits of samples first to last - 1, S x N x C x ..., some at a time."""
+        if prepared.suffix is not None:
+            yield from prepared.suffix.run(masks, first, last)
+        else:
+            for output in self._others(prepared, images, masks, first, last):
+                yield _logits(output)[None]
+
+    def _others(self, prepared: _Prepared, images: Tensor, masks: MaskKey, first: int, last: int) -> Iterator[Any]:
+        """Outputs for samples first to last - 1."""
+        for t in range(first, last):
+            if prepared.tape is not None:
+                try:
+                    output = prepared.tape.run(masks, t)
+                except DataDependentError as error:
+                    self._fall_back(str(error))
+                    prepared.tape = None
+            if prepared.tape is None:
+                output = self._pass(images, masks, t).output
+            yield output
+
+
+@dataclass
+class _Done:
+    output: Any
+    made_by: Pass
+
+
+def _layout(network: nn.Module, images: Tensor) -> torch.memory_format:
+    """Channels-last where the network's convolutions are."""
+    if images.ndim != 4:
+        return torch.contiguous_format
+    for p in network.parameters():
+        if p.ndim == 4 and not p.is_contiguous() and p.is_contiguous(memory_format=torch.channels_last):
+            return torch.channels_last
+    return torch.contiguous_format
+
+
+def _logits(output: Any) -> Tensor:
+    """The logits in a network's output: it itself, or the entry "out" of a dict (torchvision)."""
+    found = output.get("out") if isinstance(output, dict) else output
+    if not isinstance(found, Tensor):
+        raise ValueError(
+            f"MC dropout needs logits from the network: expected a tensor, or a dict with a tensor 'out', "
+            f"got {type(output).__name__}; wrap the network in a module that returns its logits"
+        )
+    return found
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    a, b = a.double(), b.double()
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    scale = b[finite].abs().max().item() if finite.any() else 0.0
+    same = (a == b) | (a.isnan() & b.isnan())
+    return bool((same | ((a - b).abs() <= _TOLERANCE * (1 + scale))).all())

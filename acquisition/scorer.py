@@ -190,10 +190,12 @@ class Inverse(AcquisitionFunction):
 class Scored:
     """One batch, scored.
 
-    scores: N, float64. values and predicted classes: N x ..., or None where the network was not asked.
+    scores: N, float64. spreads: N, the standard error of each score against infinitely many MC samples, or None
+    where it was not asked for. values and predicted classes: N x ..., or None where the network was not asked.
     """
 
     scores: Tensor
+    spreads: Tensor | None = None
     values: Tensor | None = None
     predictions: Tensor | None = None
 
@@ -203,7 +205,9 @@ class Scorer:
 
     acquisition: what is uncertain; aggregation: how pixels become a score; num_samples: T, MC samples where the
     acquisition draws any; dropout_rate: one rate for all dropout layers during the query, or None for the
-    training rates (see `acquisition.mc_dropout`).
+    training rates (see `acquisition.mc_dropout`); per_unit_masks: every unit its own masks instead of shared ones;
+    at_output_stride: take MC values before the network's last bilinear upsampling, where it ends in one: approximate
+    and cheaper.
     """
 
     def __init__(
@@ -212,6 +216,8 @@ class Scorer:
         aggregation: Aggregation | None = None,
         num_samples: int = 10,
         dropout_rate: float | None = None,
+        per_unit_masks: bool = False,
+        at_output_stride: bool = False,
     ) -> None:
         self.sign = 1
         while isinstance(acquisition, Inverse):
@@ -225,6 +231,9 @@ class Scorer:
         self.aggregation = aggregation or Mean()
         self.num_samples = num_samples
         self.dropout_rate = dropout_rate
+        self.per_unit_masks = per_unit_masks
+        self.at_output_stride = at_output_stride
+        self._sampler: MCDropout | None = None
 
     @property
     def name(self) -> str:
@@ -237,22 +246,53 @@ class Scorer:
         """Whether images have to be read at all."""
         return not isinstance(self.acquisition, UnitAcquisition)
 
-    def __call__(self, network: nn.Module, images: Tensor, unit_ids: Sequence[str], seed: int, cycle: int) -> Scored:
-        """Score N units. network: an nn.Module from images, N x 3 x H x W, to logits, N x C x H x W or N x C."""
+    @property
+    def draws_samples(self) -> bool:
+        """Whether MC samples are drawn."""
+        return isinstance(self.acquisition, MonteCarloAcquisition)
+
+    def sampler(self, network: nn.Module, seed: int, cycle: int) -> MCDropout:
+        """The MC sampler of a query, the same one for all its batches: it keeps packed weights and what it checked."""
+        kept = self._sampler
+        if kept is None or kept.network is not network or kept.key != (seed, cycle):
+            kept = MCDropout(network, (seed, cycle), self.dropout_rate, self.per_unit_masks, self.at_output_stride)
+            self._sampler = kept
+        return kept
+
+    def __call__(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        unit_ids: Sequence[str],
+        seed: int,
+        cycle: int,
+        num_samples: int | None = None,
+        groups: int = 1,
+    ) -> Scored:
+        """Score N units.
+
+        network: from images, N x 3 x H x W, to logits, N x C x H x W or N x C. num_samples: fewer than the scorer's,
+        for a race; groups: above 1, the spread of the scores over so many parts of the samples is measured too.
+        """
         if isinstance(self.acquisition, UnitAcquisition):
             return Scored(self.sign * self.acquisition.unit_scores(unit_ids, seed, cycle))
+        spreads = None
         if isinstance(self.acquisition, DeterministicAcquisition):
             logits = _deterministic_logits(network, images, self.acquisition)
             values, predictions = self.acquisition.values(logits), _predicted_class(logits)
         else:
-            assert isinstance(self.acquisition, MonteCarloAcquisition)
-            statistics = StreamingStatistics(self.acquisition.needs | {Statistic.MEAN})
-            sampler = MCDropout(network, key=(seed, cycle), rate=self.dropout_rate)
-            for logits in sampler.samples(images, self.num_samples):
-                statistics.update(functional.class_probabilities(logits))
+            acquisition = self.acquisition
+            assert isinstance(acquisition, MonteCarloAcquisition)
+            parts = self.sampler(network, seed, cycle).grouped_statistics(
+                images, num_samples or self.num_samples, acquisition.needs | {Statistic.MEAN}, groups, unit_ids
+            )
+            if groups > 1:
+                each = torch.stack([self.aggregation(acquisition.values(part)) for part in parts])
+                spreads = (each.std(dim=0) / groups**0.5).cpu()
+            statistics = StreamingStatistics.merged(parts)
             mean = statistics[Statistic.MEAN]
             # NaN has a vote like any number; the mean remembers it
-            values = self.acquisition.values(statistics).where(torch.isfinite(mean.sum(dim=1)), torch.nan)
+            values = acquisition.values(statistics).where(torch.isfinite(mean.sum(dim=1)), torch.nan)
             predictions = mean.argmax(dim=1)
         finite = torch.isfinite(values.flatten(start_dim=1).sum(dim=1) if values.ndim > 1 else values)
         if not finite.all():
@@ -261,7 +301,7 @@ class Scorer:
                 f"the network's output for unit {bad!r} has NaN or infinite values, so it cannot be scored; "
                 "train with a smaller learning rate or full precision, or choose an earlier checkpoint"
             )
-        return Scored(self.sign * self.aggregation(values).cpu(), values, predictions)
+        return Scored(self.sign * self.aggregation(values).cpu(), spreads, values, predictions)
 
 
 def _predicted_class(logits: Tensor) -> Tensor:

@@ -1,10 +1,8 @@
 """The query: score the pool, choose, label."""
 
-import heapq
-import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,23 @@ from pytorch_lightning.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from acquisition.aggregation import Aggregation
-from acquisition.scorer import AcquisitionFunction, Scored, Scorer
+from acquisition.doctor import Check, examine_network, require
+from acquisition.racing import Race, decide
+from acquisition.scorer import AcquisitionFunction, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK
+from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_panel, to_display
-from datamodules.files import replacing
+from callbacks.shards import Shards, query_fingerprint
+from datamodules.doctor import examine_pool
+from datamodules.files import replacing, write_json
 from datamodules.ledger import Queried
 from datamodules.pool import PoolDataModule
 from datamodules.units import Unit
 
 __all__ = ["QueryCallback"]
+
+_FLUSH_SECONDS = 30
+_RACE_GROUPS = 4
 
 
 class QueryCallback(Callback):
@@ -36,6 +42,9 @@ class QueryCallback(Callback):
     num_samples: T, MC samples per unit where the acquisition draws any. dropout_rate: one rate for every dropout
     layer while querying, or None for the training rates; activations are divided by 1 - rate either way, so their
     expectation stays that of training. pictures: how many of the top and of the bottom units to draw.
+    per_unit_masks: every unit its own dropout masks instead of shared ones. at_output_stride: take MC values before the
+    last upsampling, approximate and cheaper. race: few samples for every unit and num_samples only for those near the
+    budget's cut, or None for num_samples everywhere; needs TopK and an acquisition that draws samples.
 
     Writes into the cycle's folder: scores.parquet (unit_id, score, rank, selected), queried.csv and maps/.
     """
@@ -50,18 +59,24 @@ class QueryCallback(Callback):
         num_samples: int = 10,
         dropout_rate: float | None = None,
         pictures: int = 3,
+        per_unit_masks: bool = False,
+        at_output_stride: bool = False,
+        race: Race | None = None,
     ) -> None:
         if budget < 1:
             raise ValueError(f"the budget must be at least 1 unit per cycle, got {budget}")
-        self.scorer = Scorer(acquisition, aggregation, num_samples, dropout_rate)
+        self.scorer = Scorer(acquisition, aggregation, num_samples, dropout_rate, per_unit_masks, at_output_stride)
         self.selection = selection or TopK()
         if isinstance(self.selection, PowerSampling) and self.scorer.sign < 0:
+            raise ValueError("PowerSampling needs scores above 0, but Inverse gives none; choose another selection")
+        if race is not None and not (self.scorer.draws_samples and isinstance(self.selection, TopK)):
             raise ValueError(
-                "PowerSampling needs scores above 0, which Inverse does not give; choose another selection"
+                f"a race needs an acquisition that draws MC samples and TopK, got {self.strategy}; set race to null"
             )
         self.budget = budget
         self.budget_pixels = budget_pixels
         self.pictures = pictures
+        self.race = race
         self.after_fit = True
         """Whether the end of a fit queries; the last cycle's does not."""
 
@@ -71,11 +86,9 @@ class QueryCallback(Callback):
         return f"{self.scorer.name}-{self.selection.name}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Score one unit, so that a strategy that does not fit the network is refused before hours of training."""
-        datamodule: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if self.after_fit and self.scorer.needs_network and (pool := datamodule.pool):
-            batch = next(iter(datamodule.pool_dataloader(pool[:1] * trainer.world_size)))
-            self._score(trainer, pl_module, batch, datamodule.seed, cycle=0)
+        """Refuse a strategy that does not fit the network before hours of training."""
+        if self.after_fit:
+            require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Query with the best weights of the fit that just ended."""
@@ -87,60 +100,127 @@ class QueryCallback(Callback):
             pl_module.load_state_dict(state["state_dict"])
         self.query(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
 
+    def examine(self, trainer: pl.Trainer, module: pl.LightningModule, datamodule: PoolDataModule) -> list[Check]:
+        """The doctor's checks of network and pool; none where the network or the pool is not asked."""
+        units = datamodule.pool[:2]
+        if not units or not self.scorer.needs_network:
+            return []
+        # every process looks at the same units, whatever its share of the pool
+        loader = datamodule.pool_dataloader([u for u in units for _ in range(trainer.world_size)])
+        batch = next(iter(loader))
+        with trainer.precision_plugin.forward_context():
+            network: torch.nn.Module = module.network  # type: ignore[assignment]
+            checks = examine_network(self.scorer, network, _images(module, batch), batch["unit_id"], datamodule.seed)
+        return [*checks, *examine_pool(datamodule, loader)]
+
     def query(self, trainer: pl.Trainer, module: pl.LightningModule, datamodule: PoolDataModule) -> None:
         """Score the pool with every process, then choose and label with the first.
 
-        Files first and the ledger last: killed in between, the same query is made again and ends the same.
+        Files first and the ledger last: killed in between, the same query goes on with what was scored, and ends the
+        same.
         """
         cycle = datamodule.ledger.cycle
         folder = datamodule.run_dir / "cycles" / f"{cycle:02d}"
-        shards = folder / "shards"
         units = datamodule.pool
         if not units:
             rank_zero_info("The pool is empty: nothing to query.")
             return
-        if trainer.is_global_zero and shards.exists():
-            shutil.rmtree(shards)
-        trainer.strategy.barrier("query starts")
-        self._score_shard(trainer, module, datamodule, units, cycle, shards)
-        trainer.strategy.barrier("shards are written")
+        require(self.examine(trainer, module, datamodule))
+        scorer = self.scorer
+        fingerprint = query_fingerprint(
+            module.network,  # type: ignore[arg-type]
+            scorer.name, scorer.num_samples, scorer.dropout_rate, scorer.per_unit_masks, scorer.at_output_stride,
+            self.race, self.budget, datamodule.seed, cycle, trainer.precision,
+        )  # fmt: skip
+        shards = Shards(folder / "shards", fingerprint)
         if trainer.is_global_zero:
-            self._choose(datamodule, units, cycle, folder, shards)
+            shards.open()
+        trainer.strategy.barrier("query starts")
+        table = self._score_pool(trainer, module, datamodule, units, cycle, shards)
+        if trainer.is_global_zero:
+            self._choose(datamodule, units, table, cycle, folder, shards)
         trainer.strategy.barrier("units are labelled")
 
-    def _score_shard(
+    def _score_pool(
         self,
         trainer: pl.Trainer,
         module: pl.LightningModule,
         datamodule: PoolDataModule,
         units: Sequence[Unit],
         cycle: int,
-        shards: Path,
-    ) -> None:
-        rank = trainer.global_rank
-        gallery = _Gallery(self.pictures)
-        ids: list[str] = []
-        scores: list[float] = []
-        for batch in self._batches(trainer, datamodule, units):
-            scored = self._score(trainer, module, batch, datamodule.seed, cycle)
-            gallery.offer(batch, scored)
-            ids += batch["unit_id"]
-            scores += scored.scores.tolist()
-        with replacing(shards / f"scores-{rank}.parquet") as beside:
-            pd.DataFrame({"unit_id": ids, "score": np.array(scores, dtype=np.float64)}).to_parquet(beside)
-        gallery.save(shards, rank)
+        shards: Shards,
+    ) -> pd.DataFrame:
+        """unit_id, score and tier (0 for sure in, 1 open, 2 and more surely out), the same table in every process.
 
-    def _score(
-        self, trainer: pl.Trainer, module: pl.LightningModule, batch: dict[str, Any], seed: int, cycle: int
-    ) -> Scored:
-        images = batch.get("image", torch.empty(0)).to(module.device)
-        if images.ndim == 4:
-            images = images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))
-        with trainer.precision_plugin.forward_context():
-            return self.scorer(module.network, images, batch["unit_id"], seed, cycle)  # type: ignore[arg-type]
+        Without a race there is one round and one tier.
+        """
+        total = self.scorer.num_samples
+        rounds = [total] if self.race is None else self.race.rounds(total)
+        open_units, slots, spent, risk = list(units), self.budget, 0, 0.0
+        parts: list[pd.DataFrame] = []
+        for samples in rounds:
+            self._score_units(trainer, module, datamodule, open_units, cycle, shards, samples, len(rounds) > 1)
+            trainer.strategy.barrier(f"scored with {samples} samples")
+            table = shards.table(samples, [u.unit_id for u in open_units])
+            spent += samples * len(open_units)
+            if self.race is None or samples == total:
+                parts.append(table.assign(tier=1))
+                break
+            result = decide(table["score"], table["spread"], slots, samples, total, self.race.confidence)
+            parts.append(table.iloc[result.chosen].assign(tier=0))
+            # whoever was refused later came closer to the cut
+            parts.append(table.iloc[result.refused].assign(tier=2 + total - samples))
+            slots, risk = slots - len(result.chosen), risk + result.risk
+            open_units = [open_units[i] for i in result.undecided]
+            if not open_units:
+                break
+        if self.race is not None and trainer.is_global_zero:
+            full = total * len(units)
+            report = {"samples": spent, "samples_without_race": full, "expected_wrong_picks": risk}
+            write_json(shards.folder.parent / "race.json", report)
+            rank_zero_info(
+                f"Race: {spent} MC samples instead of {full} ({spent / full:.0%}); expected wrong picks {risk:.2f} of "
+                f"{min(self.budget, len(units))}"
+            )
+        # the pool's own order, so that how many processes shared it leaves no trace
+        return pd.concat(parts).set_index("unit_id").loc[[u.unit_id for u in units]].reset_index()
+
+    def _score_units(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        datamodule: PoolDataModule,
+        units: Sequence[Unit],
+        cycle: int,
+        shards: Shards,
+        samples: int,
+        with_spread: bool,
+    ) -> None:
+        """This process's share of what nobody has scored yet, written down every half minute."""
+        done = set(shards.table(samples)["unit_id"])
+        # nobody may add a table before everybody has seen what is missing
+        trainer.strategy.barrier(f"shares with {samples} samples")
+        left = [u for u in units if u.unit_id not in done]
+        gallery = Gallery(self.pictures)
+        rows: list[tuple[str, float, float]] = []
+        written = time.monotonic()
+        for batch in self._batches(trainer, datamodule, left, samples):
+            ids = batch["unit_id"]
+            with trainer.precision_plugin.forward_context():
+                scored = self.scorer(
+                    module.network,  # type: ignore[arg-type]
+                    _images(module, batch), ids, datamodule.seed, cycle, samples, _RACE_GROUPS if with_spread else 1,
+                )  # fmt: skip
+            gallery.offer(batch, scored)
+            spreads = scored.spreads if scored.spreads is not None else torch.zeros(len(ids))
+            rows += zip(ids, scored.scores.tolist(), spreads.tolist(), strict=True)
+            if time.monotonic() - written > _FLUSH_SECONDS:
+                _flush(shards, gallery, samples, rows)
+                written = time.monotonic()
+        _flush(shards, gallery, samples, rows)
 
     def _batches(
-        self, trainer: pl.Trainer, datamodule: PoolDataModule, units: Sequence[Unit]
+        self, trainer: pl.Trainer, datamodule: PoolDataModule, units: Sequence[Unit], samples: int
     ) -> Iterator[dict[str, Any]]:
         """Batches of this process's share, under a bar that counts units; ids alone if that is all it takes."""
         if not self.scorer.needs_network:
@@ -149,34 +229,38 @@ class QueryCallback(Callback):
             return
         loader = datamodule.pool_dataloader(units)
         total = len(loader.dataset)  # type: ignore[arg-type]
+        name = f"query T={samples}" if self.scorer.draws_samples else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
-        with tqdm(total=total, desc="query", unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
+        with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
             for batch in loader:
                 yield batch
                 bar.update(len(batch["unit_id"]))
 
     def _choose(
-        self, datamodule: PoolDataModule, units: Sequence[Unit], cycle: int, folder: Path, shards: Path
+        self,
+        datamodule: PoolDataModule,
+        units: Sequence[Unit],
+        table: pd.DataFrame,
+        cycle: int,
+        folder: Path,
+        shards: Shards,
     ) -> None:
-        table = pd.concat([pd.read_parquet(p) for p in sorted(shards.glob("scores-*.parquet"))], ignore_index=True)
-        # the pool's own order, so that how many processes shared it leaves no trace
-        table = table.set_index("unit_id").loc[[u.unit_id for u in units]].reset_index()
         order = self.selection.order(table["unit_id"].tolist(), table["score"].tolist(), datamodule.seed, cycle)
-        table = table.iloc[order].reset_index(drop=True)
+        table = table.iloc[order].sort_values("tier", kind="stable", ignore_index=True).drop(columns="tier")
         table["rank"] = np.arange(1, len(table) + 1)
         by_id = {u.unit_id: u for u in units}
         taken = self._within_budget(datamodule, [by_id[i] for i in table["unit_id"]])
         table["selected"] = table["rank"] <= taken
         with replacing(folder / "scores.parquet") as beside:
-            table.to_parquet(beside)
+            table[["unit_id", "score", "rank", "selected"]].to_parquet(beside)
         selected = table[table["selected"]]
         with replacing(folder / "queried.csv") as beside:
             _platform_table(selected, by_id).to_csv(beside, index=False)
         self._draw(datamodule, table, folder / "maps", shards)
         chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
         waiting = datamodule.ask(chosen, self.strategy)
-        shutil.rmtree(shards)
+        shards.remove()
         note = f"; {len(waiting)} wait: {datamodule.oracle.instructions()}" if waiting else ""
         left = "" if len(table) > self.budget else f" (all that was left; the budget is {self.budget})"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {len(table)} units{left} by {self.strategy}{note}")
@@ -193,8 +277,8 @@ class QueryCallback(Callback):
             )
         return int((pixels <= self.budget_pixels).sum())
 
-    def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Path) -> None:
-        saved = {str(np.load(p)["unit_id"]): p for p in shards.glob("gallery-*.npz")}
+    def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
+        saved = dict(saved_samples(shards.folder))
         by_score = table.sort_values(["score", "rank"], ascending=[False, True])
         for place, rows in (("top", by_score.head(self.pictures)), ("bottom", by_score.tail(self.pictures)[::-1])):
             for number, row in enumerate(rows.itertuples(), start=1):
@@ -229,29 +313,17 @@ def _platform_table(selected: pd.DataFrame, units: dict[str, Unit]) -> pd.DataFr
     )
 
 
-@dataclass
-class _Gallery:
-    """Keeps the samples with the highest and lowest scores seen so far, so that no image is read twice."""
+def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
+    """A batch's images where the module is and as it likes them; none where no image was read."""
+    images: torch.Tensor = batch.get("image", torch.empty(0)).to(module.device)
+    if images.ndim != 4:
+        return images
+    return images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))
 
-    size: int
-    top: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
-    bottom: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
 
-    def offer(self, batch: dict[str, Any], scored: Scored) -> None:
-        if scored.values is None or scored.predictions is None or scored.values.ndim != 3 or not self.size:
-            return
-        for i, (unit_id, score) in enumerate(zip(batch["unit_id"], scored.scores.tolist(), strict=True)):
-            for heap, key in ((self.top, score), (self.bottom, -score)):
-                if len(heap) == self.size and key <= heap[0][0]:
-                    continue
-                sample = {
-                    "image": batch["image"][i].float().numpy(),
-                    "prediction": scored.predictions[i].cpu().numpy(),
-                    "values": scored.values[i].float().cpu().numpy(),
-                }
-                push = heapq.heappush if len(heap) < self.size else heapq.heapreplace
-                push(heap, (key, unit_id, sample))
-
-    def save(self, folder: Path, rank: int) -> None:
-        for number, (_, unit_id, sample) in enumerate([*self.top, *self.bottom]):
-            np.savez(folder / f"gallery-{rank}-{number}.npz", unit_id=unit_id, **sample)
+def _flush(shards: Shards, gallery: Gallery, samples: int, rows: list[tuple[str, float, float]]) -> None:
+    """Write the rows down and forget them."""
+    if rows:
+        gallery.save(shards.folder)
+        shards.add(samples, *zip(*rows, strict=True))
+        rows.clear()

@@ -1,12 +1,13 @@
 """A Trainer that can also query."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
+from acquisition.doctor import Check, require
 from callbacks.query import QueryCallback
 from datamodules.pool import PoolDataModule
 
@@ -16,20 +17,27 @@ __all__ = ["QueryTrainer"]
 class QueryTrainer(pl.Trainer):
     """Lightning's Trainer with the verb `query`."""
 
-    def query(self, model: pl.LightningModule, datamodule: PoolDataModule, ckpt_path: str | None = None) -> None:
+    def query(
+        self,
+        model: pl.LightningModule,
+        datamodule: PoolDataModule,
+        ckpt_path: str | None = None,
+        doctor: bool = False,
+    ) -> None:
         """Score the pool with a trained network and write the ranked list, without training.
 
         Args:
             model: The module whose network scores.
             datamodule: Whose pool is scored; units that the oracle answers at once are labelled.
             ckpt_path: Weights to score with.
+            doctor: Print a table of checks of network and pool instead of scoring.
 
         """
         callback = next((c for c in self.callbacks if isinstance(c, QueryCallback)), None)  # type: ignore[attr-defined]
         if callback is None:
             raise ValueError("query needs a QueryCallback among the trainer's callbacks, got none; add one")
         # Lightning's predict brings devices, processes and weights; the query itself is one of its hooks
-        start = _QueryAtPredictStart(callback, datamodule)
+        start = _QueryAtPredictStart(callback, datamodule, doctor)
         self.callbacks.append(start)  # type: ignore[attr-defined]
         try:
             self.predict(model, DataLoader(_Nothing()), ckpt_path=ckpt_path, return_predictions=False)
@@ -38,13 +46,28 @@ class QueryTrainer(pl.Trainer):
 
 
 class _QueryAtPredictStart(Callback):
-    def __init__(self, callback: QueryCallback, datamodule: PoolDataModule) -> None:
+    def __init__(self, callback: QueryCallback, datamodule: PoolDataModule, doctor: bool) -> None:
         self.callback = callback
         self.datamodule = datamodule
+        self.doctor = doctor
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.datamodule.trainer = trainer
-        self.callback.query(trainer, pl_module, self.datamodule)
+        if not self.doctor:
+            self.callback.query(trainer, pl_module, self.datamodule)
+            return
+        checks = self.callback.examine(trainer, pl_module, self.datamodule)
+        if trainer.is_global_zero:
+            print(_doctor_table(checks) or "Nothing to check: this strategy asks no network, or the pool is empty.")
+        require(checks)
+
+
+def _doctor_table(checks: Sequence[Check]) -> str:
+    width = max((len(c.name) for c in checks), default=0)
+    return "\n".join(
+        f"{'ok  ' if c.passed else 'FAIL'}  {c.name:<{width}}  {c.found}{'' if c.passed else f'; {c.remedy}'}"
+        for c in checks
+    )
 
 
 class _Nothing(IterableDataset[Any]):

@@ -59,6 +59,10 @@ class DeepLabV3Plus(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images, N x 3 x H x W, to logits, N x C x H x W."""
         height, width = images.shape[-2:]
-        x = F.pad(images, (0, -width % 16, 0, -height % 16))
-        logits: Tensor = self.model(x)
+        right, bottom = -width % 16, -height % 16
+        if not right and not bottom:
+            # with the upsampling as its last operation the MC engine can fuse it with the softmax
+            logits: Tensor = self.model(images)
+            return logits
+        logits = self.model(F.pad(images, (0, right, 0, bottom)))
         return logits[..., :height, :width]

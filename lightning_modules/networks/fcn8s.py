@@ -89,7 +89,8 @@ class FCN8s(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images, N x 3 x H x W, to logits, N x C x H x W."""
         height, width = images.shape[-2:]
-        x = F.pad(images, (0, -width % 32, 0, -height % 32))
+        right, bottom = -width % 32, -height % 32
+        x = F.pad(images, (0, right, 0, bottom)) if right or bottom else images
         pools = []
         for stage in self.stages:
             x = stage(x)
@@ -97,7 +98,7 @@ class FCN8s(nn.Module):
         x = self.up_fc7(self.score_fc7(self.fc7(self.fc6(x))))
         x = self.up_pool4(x + self.score_pool4(pools[3]))
         x = self.up_pool3(x + self.score_pool3(pools[2]))
-        return x[..., :height, :width]
+        return x[..., :height, :width] if right or bottom else x
 
     def _load_vgg16(self, batch_norm: bool) -> None:
         from torchvision.models import VGG16_BN_Weights, VGG16_Weights, vgg16, vgg16_bn

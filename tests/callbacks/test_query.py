@@ -1,5 +1,6 @@
 """The query's files, budgets and what it must not see."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 import cli
+from acquisition.racing import Race
 from acquisition.scorer import BALD, Random
 from callbacks.query import QueryCallback
 
@@ -77,3 +79,48 @@ def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, t
     assert len(queried) == 24
     repeated = queried["unit_id"].str.startswith("repeated").sum()
     assert repeated <= 4, f"random picking would take about 12 copies, this took {repeated}"
+
+
+def test_a_race_finds_nearly_the_same_units_with_fewer_samples(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--strategy.num_samples", "32", "--data.num_train", "60", "--trainer.max_epochs", "8"]
+    chosen = []
+    for name, extra in (("full", []), ("race", ["--strategy.race", '{"first": 8, "confidence": 0.95}'])):
+        fit(tiny_config, tmp_path / name, *arguments, *extra)
+        scores = pd.read_parquet(tmp_path / name / "cycles" / "00" / "scores.parquet")
+        assert len(scores) == 55
+        chosen.append(set(scores["unit_id"][scores["selected"]]))
+    report = json.loads((tmp_path / "race" / "cycles" / "00" / "race.json").read_text())
+    assert report["samples"] < report["samples_without_race"] == 32 * 55
+    assert len(chosen[0] & chosen[1]) >= 3
+    with pytest.raises(ValueError, match="a race needs an acquisition that draws MC samples and TopK"):
+        QueryCallback(Random(), race=Race())
+
+
+def test_the_doctor_prints_a_table_and_moves_nothing(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tiny_config, tmp_path / "run")
+    ledger = (tmp_path / "run" / "ledger.sqlite").read_bytes()
+    best = str(tmp_path / "run" / "cycles" / "01" / "best.ckpt")
+    common = ["query", "--config", str(tiny_config), "--run_dir", str(tmp_path / "run"), "--ckpt_path", best]
+    capsys.readouterr()
+    cli.main([*common, "--doctor", "true"])
+    printed = "".join(capsys.readouterr())
+    for words in ("active dropouts", "fc6.2 0.5, fc7.2 0.5", "% of the operations", "pool augmentation", "not opened"):
+        assert words in printed
+    assert (tmp_path / "run" / "ledger.sqlite").read_bytes() == ledger
+    assert not (tmp_path / "run" / "cycles" / "01" / "scores.parquet").exists()
+
+
+def test_the_approximation_at_output_stride_ranks_nearly_alike(tiny_config: Path, tmp_path: Path) -> None:
+    network = ["--model.network", "lightning_modules.networks.DeepLabV3Plus", "--model.network.num_classes", "5"]
+    network += ["--model.network.encoder", "resnet18", "--model.network.decoder_channels", "16"]
+    tables = []
+    for name in ("false", "true"):
+        fit(tiny_config, tmp_path / name, *network, "--strategy.at_output_stride", name, "--data.num_train", "40")
+        table = pd.read_parquet(tmp_path / name / "cycles" / "00" / "scores.parquet")
+        tables.append(table.set_index("unit_id")["score"].sort_index())
+    assert not np.allclose(*tables, rtol=1e-6), "it is an approximation"
+    assert tables[0].corr(tables[1], method="spearman") > 0.9

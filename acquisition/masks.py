@@ -1,0 +1,123 @@
+"""Dropout masks that belong to the sampled network, and the functions that they stand in for.
+
+A mask depends on (key, layer, t), the rate and the shape of one unit's features: never on the batch. Layers are
+named by the innermost module that ran the dropout and by how many it had run before in the same pass.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from acquisition.seeding import generator_for
+
+__all__ = ["ALPHA", "DROPOUTS", "DropoutOp", "MaskKey"]
+
+_BY_ELEMENT = (F.dropout, torch.dropout, torch.dropout_)
+_BY_FEATURE = (F.dropout1d, F.dropout2d, F.dropout3d, torch.feature_dropout, torch.feature_dropout_)
+_ALPHA_BY_ELEMENT = (F.alpha_dropout, torch.alpha_dropout, torch.alpha_dropout_)
+_ALPHA_BY_FEATURE = (F.feature_alpha_dropout, torch.feature_alpha_dropout, torch.feature_alpha_dropout_)
+
+ALPHA = frozenset(_ALPHA_BY_ELEMENT + _ALPHA_BY_FEATURE)
+DROPOUTS: dict[Callable[..., Any], bool] = {
+    func: by_feature
+    for functions, by_feature in (
+        (_BY_ELEMENT + _ALPHA_BY_ELEMENT, False),
+        (_BY_FEATURE + _ALPHA_BY_FEATURE, True),
+    )
+    for func in functions
+}
+"""Every torch function that is dropout, and whether it drops whole features (channels)."""
+
+# The value that SELU approaches for large negative inputs; alpha dropout sets dropped units to it.
+_SELU_FLOOR = -1.7580993408473766
+
+
+@dataclass(frozen=True)
+class MaskKey:
+    """What masks are drawn from beside layer and t: and the unit where each has its own."""
+
+    key: tuple[object, ...]
+    unit_ids: tuple[str, ...] | None = None
+
+    def keep(self, layer: str, t: int, shape: Sequence[int], rate: float) -> Tensor:
+        """Booleans of shape 1 x shape, or one row per unit; False with the probability rate (to 1/65536)."""
+        units = [()] if self.unit_ids is None else [(u,) for u in self.unit_ids]
+        size, threshold = prod(shape), round(rate * 65536) - 32768
+        if threshold > 32767:
+            return torch.zeros(len(units), *shape, dtype=torch.bool)
+        rows = []
+        for unit in units:
+            # Sixteen bits decide, four to a 64-bit draw: drawing is a visible part of a sample's time.
+            draws = torch.empty((size + 3) // 4, dtype=torch.int64)
+            draws.random_(-(2**63), None, generator=generator_for(*self.key, layer, t, *unit))
+            rows.append(draws.view(torch.int16)[:size] >= threshold)
+        return torch.stack(rows).view(len(units), *shape) if len(rows) > 1 else rows[0].view(1, *shape)
+
+
+@dataclass(frozen=True)
+class DropoutOp:
+    """One dropout of the network.
+
+    layer: its name. rate: probability to drop. shape: the mask's, for one unit. units: how many units one pass
+    holds; 0 where the input is no batch (a weight) and the mask has its whole shape. alpha: keep mean and
+    variance under SELU. scale: divide what is kept by 1 - rate.
+    """
+
+    layer: str
+    rate: float
+    shape: tuple[int, ...]
+    units: int
+    alpha: bool = False
+    scale: bool = True
+
+    @classmethod
+    def for_input(
+        cls, x: Tensor, layer: str, rate: float, units: int, by_feature: bool, alpha: bool, path: bool, scale: bool
+    ) -> "DropoutOp":
+        """The dropout that masks x, a batch of `units` units on axis 0 (or a whole multiple: windows of each unit)."""
+        if isinstance(x, torch.nn.Parameter):
+            return cls(layer, rate, tuple(x.shape), 0, alpha, scale)
+        if x.ndim == 0 or x.shape[0] % units:
+            raise ValueError(
+                f"dropout layer {layer!r} must see the units of a batch on axis 0: expected a multiple of {units}, "
+                f"got shape {tuple(x.shape)}; put the batch first in the network"
+            )
+        per_unit = x.shape[0] // units
+        rest = tuple(x.shape[1:])
+        if path:
+            rest = (1,) * len(rest)
+        elif by_feature:
+            rest = rest[:1] + (1,) * len(rest[1:])
+        return cls(layer, rate, (per_unit, *rest), units, alpha, scale)
+
+    def factors(self, masks: MaskKey, t: int, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What sample t multiplies by, and what it adds then (None: nothing); the first axis is the unit's, or 1."""
+        if self.units == 0:
+            masks = MaskKey(masks.key)
+        keep = masks.keep(self.layer, t, self.shape, self.rate).flatten(0, 1 if self.units else 0)
+        if self.units == 0:
+            keep = keep[0]
+        elif self.shape[0] > 1 and masks.unit_ids is None:
+            keep = keep.repeat(self.units, *(1,) * (keep.ndim - 1))
+        if keep.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+            keep = keep.contiguous(memory_format=torch.channels_last)
+        keep = keep.to(device=like.device, non_blocking=True)
+        multiplier = keep.to(like.dtype)
+        if not self.alpha:
+            return (multiplier.mul_(1 / (1 - self.rate)) if self.scale and self.rate < 1 else multiplier), None
+        if self.rate == 1:
+            return multiplier, None
+        a = ((_SELU_FLOOR**2 * self.rate + 1) * (1 - self.rate)) ** -0.5
+        offset = (~keep).to(like.dtype).mul_(a * _SELU_FLOOR).sub_(a * _SELU_FLOOR * self.rate)
+        return multiplier.mul_(a), offset
+
+    def __call__(self, x: Tensor, masks: MaskKey, t: int, inplace: bool = False) -> Tensor:
+        """X as sample t sees it."""
+        multiplier, offset = self.factors(masks, t, x)
+        x = x.mul_(multiplier) if inplace else x * multiplier
+        return x if offset is None else x.add_(offset)

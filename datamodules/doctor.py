@@ -1,0 +1,45 @@
+"""Whether a pool loader gives an acquisition function what it may see, and nothing else."""
+
+from typing import Any
+
+from torch.utils.data import DataLoader, SequentialSampler
+
+from acquisition.doctor import Check
+from datamodules.datasets import UnitDataset
+from datamodules.pool import PoolDataModule
+
+__all__ = ["examine_pool"]
+
+_FIXED = {"Resize", "Normalize", "ToTensorV2"}
+
+
+def examine_pool(datamodule: PoolDataModule, loader: DataLoader[dict[str, Any]]) -> list[Check]:
+    """Order, augmentation, labelled units and masks of a pool loader."""
+    dataset = loader.dataset
+    if not isinstance(dataset, UnitDataset):
+        found = type(dataset).__name__
+        return [Check("pool loader", found, False, "let pool_dataloader return a loader over a UnitDataset")]
+    ordered = isinstance(loader.sampler, SequentialSampler)
+    random = [type(t).__name__ for t in dataset.transform.transforms if type(t).__name__ not in _FIXED]
+    labelled = {u.unit_id for u in dataset.units} & set(datamodule.ledger.labelled())
+    return [
+        Check("pool order", "as it is" if ordered else "shuffled", ordered, "let pool_dataloader use no sampler"),
+        Check(
+            "pool augmentation",
+            ", ".join(random) or "none",
+            not random,
+            "use eval_transform for the pool: a score must not depend on a random crop",
+        ),
+        Check(
+            "labelled units in the pool",
+            f"{min(labelled)!r} and {len(labelled) - 1} more" if labelled else "none",
+            not labelled,
+            "take units from PoolDataModule.pool, which leaves labelled ones out",
+        ),
+        Check(
+            "masks of the pool",
+            "opened" if dataset.masks else "not opened, void neither",
+            not dataset.masks,
+            "make the pool's dataset with masks=False",
+        ),
+    ]
