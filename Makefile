@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check bench clean
+.PHONY: install quickstart test check clean
 
 install: $(INSTALLED)
 

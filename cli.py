@@ -10,25 +10,29 @@ from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
+import torch
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
-from callbacks.cycle import CycleMetrics, StepSeed, cycle_checkpoint
+from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
-from pipelines.cycles import Experiment, run_cycles, run_directory
+from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.trainer import QueryTrainer
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
 __all__ = ["DropqueryCLI", "main"]
 
 _MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
-"""Settings that a continued experiment may change: they leave its results alone, or make it longer."""
+"""Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -74,15 +78,18 @@ class DropqueryCLI(LightningCLI):
                 CycleMetrics(folder, self._cycle, monitor),
                 cycle_checkpoint(folder, monitor),
             ]
-            kwargs["logger"] = self._logger
+            loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
+            kwargs["logger"] = loggers or False
+            plugins = _listed(config.trainer.plugins)
+            if not any(isinstance(p, CheckpointIO) for p in plugins):
+                kwargs["plugins"] = [*plugins, WholeCheckpoints()]
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
         if self.subcommand == "predict":
             ours = [MaskWriter(run_dir / "predictions")]
         if config.trainer.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stderr.isatty()
-        theirs = config.trainer.callbacks or []
-        callbacks = [*ours, *(theirs if isinstance(theirs, list) else [theirs])]
+        callbacks = [*ours, *_listed(config.trainer.callbacks)]
         return super().instantiate_trainer(default_root_dir=run_dir, callbacks=callbacks, **kwargs)
 
     def instantiate_classes(self) -> None:
@@ -94,6 +101,20 @@ class DropqueryCLI(LightningCLI):
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
         if subcommand == "fit":
             self.fit()
+            return
+        config = self.config_init[subcommand]
+        if config.ckpt_path is not None:
+            _check_checkpoint(config.ckpt_path, self.model)
+        elif subcommand != "query" or (config.strategy.scorer.needs_network and not config.doctor):
+            raise ValueError(
+                f"{subcommand} needs trained weights, got no --ckpt_path; give one, such as "
+                f"{Path(config.run_dir) / 'cycles' / '00' / 'best.ckpt'}"
+            )
+        if subcommand == "query":
+            with held(Path(config.run_dir)):
+                if not config.doctor:
+                    _check_fitted(Path(config.run_dir), self.datamodule.ledger.cycle)
+                super()._run_subcommand(subcommand)
         else:
             super()._run_subcommand(subcommand)
 
@@ -102,6 +123,15 @@ class DropqueryCLI(LightningCLI):
         config = self.config["fit"]
         if config.cycles < 1:
             raise ValueError(f"--cycles must be at least 1, got {config.cycles}")
+        if config.ckpt_path is not None:
+            raise ValueError(
+                f"fit takes no --ckpt_path, got {config.ckpt_path}; leave it out: fit goes on from --run_dir"
+            )
+        if config.trainer.fast_dev_run:
+            raise ValueError(
+                "fit needs the checkpoints that trainer.fast_dev_run does not write; for a quick try set "
+                "--trainer.max_epochs 1 --trainer.limit_train_batches 1 instead"
+            )
         run_dir = Path(config.run_dir)
         dump = self._parser("fit").dump(config, skip_unset=False)
         settings = yaml.safe_load(dump)
@@ -147,13 +177,50 @@ def main(args: list[str] | None = None) -> None:
             load_from_checkpoint_support=False,
             args=args,
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MisconfigurationException) as error:
         if os.environ.get("DROPQUERY_TRACEBACK"):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             error = OSError("the disk is full; make room, then start the same command again: nothing labelled is lost")
         print(f"dropquery: error: {_sentence(str(error))}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
         sys.exit(1)
+
+
+def _listed(setting: Any) -> list[Any]:
+    """A setting that Lightning takes as one thing, several or none, as a list."""
+    if setting is None:
+        return []
+    return list(setting) if isinstance(setting, (list, tuple)) else [setting]
+
+
+def _check_checkpoint(path: str, module: pl.LightningModule) -> None:
+    """Refuse what is not a checkpoint of this network, before Lightning's own list of tensors."""
+    if "://" in path:
+        return
+    if not Path(path).is_file():
+        raise ValueError(f"expected a checkpoint at {path}, got no such file; give one, such as a cycle's best.ckpt")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); give another file") from error
+    own = module.state_dict()
+    common = {k for k in own.keys() & saved.keys() if own[k].shape == saved[k].shape}
+    wrong = sorted((own.keys() | saved.keys()) - common)
+    if wrong:
+        raise ValueError(
+            f"the checkpoint {path} belongs to another network than model.network describes ({len(wrong)} tensors "
+            f"differ, {wrong[0]} first); give the settings it was trained with, which stand in its run's config.yaml"
+        )
+
+
+def _check_fitted(run_dir: Path, cycle: int) -> None:
+    """In the run directory of a fit, refuse to query a cycle that has not been trained: its turn would be skipped."""
+    if (run_dir / "config.yaml").is_file() and not (run_dir / "cycles" / f"{cycle:02d}" / METRICS).is_file():
+        raise ValueError(
+            f"cycle {cycle} of {run_dir} has not been trained, so it cannot be queried; run fit with --cycles "
+            f"{cycle + 1} first, or choose another --run_dir"
+        )
 
 
 def _sentence(message: str) -> str:

@@ -32,41 +32,11 @@ from acquisition.functional import bald
 from acquisition.fused import has_kernel
 from acquisition.mc_dropout import MCDropout
 from acquisition.statistics import Statistic
+from lightning_modules.networks import DeepLabV3Plus, FCN8s
 
 NEEDS = frozenset({Statistic.MEAN, Statistic.EXPECTED_ENTROPY})
 SIZE, CLASSES, UNITS = (256, 512), 19, 2
 Split = tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]
-
-
-class FCN8s(nn.Module):
-    """FCN-8s on VGG-16 (Long et al. 2015), 'same' padding, dropout behind fc6 and fc7."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        features = torchvision.models.vgg16().features
-        self.pool3, self.pool4, self.pool5 = features[:17], features[17:24], features[24:]
-        self.fc6 = nn.Sequential(nn.Conv2d(512, 4096, 7, padding=3), nn.ReLU(inplace=True), nn.Dropout(0.5))
-        self.fc7 = nn.Sequential(nn.Conv2d(4096, 4096, 1), nn.ReLU(inplace=True), nn.Dropout(0.5))
-        self.score5, self.score4, self.score3 = (nn.Conv2d(c, classes, 1) for c in (4096, 512, 256))
-        self.up5 = nn.ConvTranspose2d(classes, classes, 4, stride=2, padding=1, bias=False)
-        self.up4 = nn.ConvTranspose2d(classes, classes, 4, stride=2, padding=1, bias=False)
-        self.up3 = nn.ConvTranspose2d(classes, classes, 16, stride=8, padding=4, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.behind(self.before(x))
-
-    def before(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Up to the first dropout, by hand."""
-        pool3 = self.pool3(x)
-        pool4 = self.pool4(pool3)
-        return self.fc6[:2](self.pool5(pool4)), self.score4(pool4), self.score3(pool3)
-
-    def behind(self, given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """From the first dropout on, by hand."""
-        x, skip4, skip3 = given
-        x = self.score5(self.fc7(self.fc6[2](x)))
-        x = self.up5(x) + skip4
-        return self.up3(self.up4(x) + skip3)
 
 
 def fcn8s() -> nn.Module:
@@ -74,9 +44,7 @@ def fcn8s() -> nn.Module:
 
 
 def deeplabv3plus() -> nn.Module:
-    import segmentation_models_pytorch as smp
-
-    return smp.DeepLabV3Plus("resnet50", encoder_weights=None, encoder_output_stride=16, classes=CLASSES)
+    return DeepLabV3Plus(CLASSES, "resnet50")
 
 
 def classifier() -> nn.Module:
@@ -91,22 +59,42 @@ NETWORKS = {"DeepLabv3+ ResNet-50 os 16": deeplabv3plus, "FCN-8s VGG-16": fcn8s,
 def split_by_hand(network: Any) -> Split:
     """(before, behind) the first dropout, as somebody who knows the network writes it."""
     if isinstance(network, FCN8s):
-        return network.before, network.behind
-    if hasattr(network, "decoder"):
-        aspp, decoder = network.decoder.aspp, network.decoder
-
-        def before(x: Tensor) -> tuple[Tensor, Tensor]:
-            features = network.encoder(x)
-            deep = torch.cat([branch(features[-1]) for branch in aspp[0].convs], dim=1)
-            return aspp[0].project[:3](deep), decoder.block1(features[2])
-
-        def behind(given: tuple[Tensor, Tensor]) -> Tensor:
-            deep = decoder.up(aspp[1:](aspp[0].project[3](given[0])))
-            return network.segmentation_head(decoder.block2(torch.cat([deep, given[1]], dim=1)))
-
-        return before, behind
+        return _fcn8s_by_hand(network)
+    if isinstance(network, DeepLabV3Plus):
+        return _deeplabv3plus_by_hand(network.model)
     trunk = nn.Sequential(*list(network.children())[:-1])
     return lambda x: network.fc[:2](trunk(x).flatten(1)), lambda x: network.fc[2:](x)
+
+
+def _fcn8s_by_hand(network: FCN8s) -> Split:
+    def before(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pools = []
+        for stage in network.stages:
+            x = stage(x)
+            pools.append(x)
+        return network.fc6[:2](x), network.score_pool4(pools[3]), network.score_pool3(pools[2])
+
+    def behind(given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        x, skip4, skip3 = given
+        x = network.up_fc7(network.score_fc7(network.fc7(network.fc6[2](x))))
+        return network.up_pool3(network.up_pool4(x + skip4) + skip3)
+
+    return before, behind
+
+
+def _deeplabv3plus_by_hand(network: Any) -> Split:
+    aspp, decoder = network.decoder.aspp, network.decoder
+
+    def before(x: Tensor) -> tuple[Tensor, Tensor]:
+        features = network.encoder(x)
+        deep = torch.cat([branch(features[-1]) for branch in aspp[0].convs], dim=1)
+        return aspp[0].project[:3](deep), decoder.block1(features[2])
+
+    def behind(given: tuple[Tensor, Tensor]) -> Tensor:
+        deep = decoder.up(aspp[1:](aspp[0].project[3](given[0])))
+        return network.segmentation_head(decoder.block2(torch.cat([deep, given[1]], dim=1)))
+
+    return before, behind
 
 
 def dropout_on(network: nn.Module) -> nn.Module:

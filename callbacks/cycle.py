@@ -1,19 +1,24 @@
 """What every fit of an active-learning cycle leaves behind, and what makes it repeatable."""
 
+import io
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.seeding import derive_seed
-from datamodules.files import write_json
+from datamodules.files import replacing, write_json
 from datamodules.pool import PoolDataModule
 
-__all__ = ["BEST", "LAST", "METRICS", "CycleMetrics", "StepSeed", "cycle_checkpoint"]
+__all__ = ["BEST", "LAST", "METRICS", "CycleMetrics", "StepSeed", "WholeCheckpoints", "cycle_checkpoint", "log_row"]
 
 BEST, LAST, METRICS = "best.ckpt", "last.ckpt", "metrics.json"
 
@@ -23,6 +28,32 @@ def cycle_checkpoint(cycle_dir: Path, monitor: str) -> ModelCheckpoint:
     return ModelCheckpoint(
         cycle_dir, filename=Path(BEST).stem, monitor=monitor, mode="max", save_last=True, enable_version_counter=False
     )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there.
+
+    Lightning's own are written to the system's temporary folder and moved, which is a copy, and can be cut short by a
+    kill, where that folder is on another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        with replacing(Path(path)) as beside:
+            beside.write_bytes(buffer.getbuffer())
+
+
+def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:
+    """Send a row of the learning curve, as metrics.json holds it, to loggers."""
+    scores = {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/")}
+    labelled = {k: row[k] for k in ("cycle", "labelled_units", "labelled_pixels")}
+    for logger in loggers:
+        logger.log_metrics(
+            labelled
+            | {f"curve/{k}": v for k, v in scores.items()}
+            | {f"curve_by_pixels/{k}": v for k, v in scores.items()}
+        )
 
 
 class StepSeed(Callback):
@@ -68,6 +99,8 @@ class CycleMetrics(Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        # a class that is in neither truth nor prediction has no score
+        scores = {k: v for k, v in scores.items() if not math.isnan(v) or k == self.monitor}
         # strictly better, as the checkpoint keeps the first of equals
         if not self.best or scores[self.monitor] > self.best[self.monitor]:
             self.best = {"epoch": trainer.current_epoch, **scores}
@@ -79,13 +112,7 @@ class CycleMetrics(Callback):
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
         row = {"cycle": self.cycle, **self.labelled, **self.best}
-        scores = {k.removeprefix("val/"): v for k, v in self.best.items() if k.startswith("val/")}
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                {"cycle": self.cycle, **self.labelled}
-                | {f"curve/{k}": v for k, v in scores.items()}
-                | {f"curve_by_pixels/{k}": v for k, v in scores.items()}
-            )
+        log_row(trainer.loggers, row)
         if trainer.is_global_zero:
             write_json(self.path, row)
         rank_zero_info(

@@ -9,12 +9,16 @@ from PIL import Image
 from pytorch_lightning.callbacks import BasePredictionWriter
 
 from datamodules.files import replacing
+from datamodules.pool import PoolDataModule
 
 __all__ = ["MaskWriter"]
 
 
 class MaskWriter(BasePredictionWriter):
-    """Writes each predicted mask as folder/UNIT_ID.png, 8-bit class indices: pre-annotations for a platform."""
+    """Writes each predicted mask as folder/UNIT_ID.png, 8-bit class indices: pre-annotations for a platform.
+
+    At the size of the image as annotators see it, whatever the network saw.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(write_interval="batch")
@@ -30,6 +34,9 @@ class MaskWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        for unit_id, mask in zip(prediction["unit_id"], prediction["prediction"], strict=True):
+        datamodule: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        sizes = datamodule.sizes(prediction["unit_id"])
+        for unit_id, mask, (height, width) in zip(prediction["unit_id"], prediction["prediction"], sizes, strict=True):
+            image = Image.fromarray(mask.byte().cpu().numpy()).resize((width, height), Image.Resampling.NEAREST)
             with replacing(self.folder / f"{unit_id}.png") as beside:
-                Image.fromarray(mask.byte().cpu().numpy()).save(beside)
+                image.save(beside)

@@ -119,6 +119,8 @@ class QueryCallback(Callback):
         Files first and the ledger last: killed in between, the same query goes on with what was scored, and ends the
         same.
         """
+        # before the files of a query that waits for people are written over
+        datamodule.check_open()
         cycle = datamodule.ledger.cycle
         folder = datamodule.run_dir / "cycles" / f"{cycle:02d}"
         units = datamodule.pool
@@ -262,7 +264,7 @@ class QueryCallback(Callback):
         waiting = datamodule.ask(chosen, self.strategy)
         shards.remove()
         note = f"; {len(waiting)} wait: {datamodule.oracle.instructions()}" if waiting else ""
-        left = "" if len(table) > self.budget else f" (all that was left; the budget is {self.budget})"
+        left = "" if len(table) > taken else f" (all that was left; the budget is {self.budget})"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {len(table)} units{left} by {self.strategy}{note}")
 
     def _within_budget(self, datamodule: PoolDataModule, ranked: Sequence[Unit]) -> int:
@@ -279,11 +281,11 @@ class QueryCallback(Callback):
 
     def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
         saved = dict(saved_samples(shards.folder))
-        by_score = table.sort_values(["score", "rank"], ascending=[False, True])
+        # of units with equal scores the gallery has kept those that came first, not those that rank first
+        kept = table[table["unit_id"].isin(list(saved))]
+        by_score = kept.sort_values(["score", "rank"], ascending=[False, True])
         for place, rows in (("top", by_score.head(self.pictures)), ("bottom", by_score.tail(self.pictures)[::-1])):
             for number, row in enumerate(rows.itertuples(), start=1):
-                if row.unit_id not in saved:
-                    continue
                 sample = np.load(saved[row.unit_id])
                 mark = "queried" if row.selected else "not queried"
                 draw_panel(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from callbacks.processes import is_first_process
+from datamodules.files import replacing
 
 __all__ = ["WandbSettings", "open_run"]
 
@@ -39,9 +40,9 @@ def open_run(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> 
     import wandb
 
     id_file = run_dir / "wandb" / "run_id"
-    id_file.parent.mkdir(parents=True, exist_ok=True)
     if not id_file.is_file():
-        id_file.write_text(uuid.uuid4().hex[:8])
+        with replacing(id_file) as beside:
+            beside.write_text(uuid.uuid4().hex[:8])
     run = wandb.init(
         dir=run_dir,
         mode=settings.mode,

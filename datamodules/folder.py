@@ -19,8 +19,10 @@ class Folder(PoolDataModule):
     is an 8-bit grey or palette PNG of the image's size, and holds class indices or 255 for void. An image
     without a mask is a pool unit that only people can label (see `FolderOracle`). classes.txt: one name a line.
 
-    val_fraction: share held out where there is no val folder, chosen by a hash of the name, so that it stays the same
-    when images are added and for every seed. The other arguments are those of `PoolDataModule`.
+    val_fraction: share held out where there is no val folder, chosen by a hash of the name alone, so that it stays the
+    same when images or masks are added and for every seed: drawing a queried unit's mask never moves it out of the
+    train split. An image that is held out and has no mask is in neither split until somebody draws one. The other
+    arguments are those of `PoolDataModule`.
     """
 
     def __init__(self, root: str, val_fraction: float = 0.2, **kwargs: Any) -> None:
@@ -45,8 +47,10 @@ class Folder(PoolDataModule):
         units = pair_files(self.root / "images", self.root / "masks")
         if split == "test":
             return []
-        held_out = {u.unit_id for u in units if u.mask and uniform_for("val", u.unit_id) < self.val_fraction}
-        return [u for u in units if (u.unit_id in held_out) == (split == "val")]
+        held_out = {u.unit_id for u in units if uniform_for("val", u.unit_id) < self.val_fraction}
+        if split == "val":
+            return [u for u in units if u.unit_id in held_out and u.mask]
+        return [u for u in units if u.unit_id not in held_out]
 
 
 def pair_files(images: Path, masks: Path) -> list[Unit]:

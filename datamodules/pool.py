@@ -132,11 +132,7 @@ class PoolDataModule(pl.LightningDataModule):
         Returns the ids that wait for somebody. The cycle closes when none does.
         """
         self._check_known([q.unit_id for q in chosen])
-        if waiting := self.ledger.waiting(self.ledger.cycle):
-            raise DataError(
-                f"cycle {self.ledger.cycle} has been queried and {len(waiting)} of its units wait for a label "
-                f"({waiting[0]!r} first); {self.oracle.instructions()}, then run fit"
-            )
+        self.check_open()
         again = {q.unit_id for q in chosen} & set(self.ledger.labelled())
         if again:
             raise AlreadyLabelledError(
@@ -146,16 +142,27 @@ class PoolDataModule(pl.LightningDataModule):
         self.ledger.query(self.ledger.cycle, strategy, chosen, answered)
         return self.ledger.waiting(self.ledger.cycle) if len(answered) < len(chosen) else []
 
+    def check_open(self) -> None:
+        """Refuse a query while units of the one before wait for somebody."""
+        if waiting := self.ledger.waiting(self.ledger.cycle):
+            raise DataError(
+                f"cycle {self.ledger.cycle} has been queried and {len(waiting)} of its units wait for a label "
+                f"({waiting[0]!r} first); {self.oracle.instructions()}, then run fit"
+            )
+
     def collect(self) -> list[str]:
         """Label the open cycle's queried units that have been answered since; returns those still waiting.
 
         The cycle closes when none waits, or when some were answered and the oracle is content with a part.
         """
         cycle = self.ledger.cycle
-        waiting = self.ledger.waiting(cycle)
+        queried, waiting = self.ledger.queried(cycle), self.ledger.waiting(cycle)
         answered = self._answers(waiting)
-        if answered:
-            self.ledger.label(cycle, answered, self.oracle.partial or len(answered) == len(waiting))
+        labelled = len(queried) - len(waiting) + len(answered)
+        # units may have been labelled before, by `label` or because a mask was there when they were queried
+        close = bool(labelled) and (self.oracle.partial or labelled == len(queried))
+        if answered or close:
+            self.ledger.label(cycle, answered, close)
         return self.ledger.waiting(cycle)
 
     def label(self, unit_ids: Sequence[str]) -> None:
@@ -189,6 +196,11 @@ class PoolDataModule(pl.LightningDataModule):
         """This process's share of some units of the pool: no masks, no augmentation, no shuffling."""
         dataset = self._dataset(shard(units, *self._place()), self._eval_transform, masks=False)
         return self._loader(dataset, self.eval_batch_size)
+
+    def sizes(self, unit_ids: Sequence[str]) -> list[tuple[int, int]]:
+        """`size` of units of the train split."""
+        units = self._units("train")
+        return [self.size(units[u]) for u in unit_ids]
 
     def read_truth(self, unit_id: str) -> np.ndarray | None:
         """The mask of a unit of the pool where the data set has one: for pictures, never for scores."""
@@ -239,7 +251,13 @@ class PoolDataModule(pl.LightningDataModule):
         return int(image.shape[0] * image.shape[1])
 
     def _evaluation(self, split: str) -> DataLoader[dict[str, Any]]:
-        units = shard(list(self._units(split).values()), *self._place())
+        units = list(self._units(split).values())
+        rank, world_size = self._place()
+        if len(units) < world_size:
+            raise DataError(
+                f"the {split} split has {len(units)} images for {world_size} processes; use fewer devices or add images"
+            )
+        units = shard(units, rank, world_size)
         return self._loader(self._dataset(units, self._eval_transform, masks=True), self.eval_batch_size)
 
     def _dataset(self, units: Sequence[Unit], transform: Any, masks: bool) -> UnitDataset:

@@ -129,8 +129,8 @@ class SegmentationModule(pl.LightningModule):
         for name, value in values.items():
             self.log(f"{split}/{name}", value.float(), prog_bar=name == "miou")
         for name, value in zip(self.class_names, per_class, strict=True):
-            if not value.isnan():
-                self.log(f"{split}/iou/{name}", value.float())
+            # NaN too: Lightning would go on reporting the value of an earlier epoch
+            self.log(f"{split}/iou/{name}", value.float())
 
 
 def _classes(logits: Tensor) -> Tensor:

@@ -12,16 +12,18 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning import LightningModule
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities import rank_zero_info
 
-from callbacks.cycle import BEST, LAST, METRICS
+from callbacks.cycle import BEST, LAST, METRICS, log_row
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
 from datamodules.files import RunDirectoryError, replacing
+from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
 from pipelines.trainer import QueryTrainer
 
-__all__ = ["Experiment", "experiment_key", "run_cycles", "run_directory"]
+__all__ = ["Experiment", "experiment_key", "held", "run_cycles", "run_directory"]
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,11 @@ class Experiment:
 
 
 @contextmanager
-def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> Iterator[None]:
-    """Hold the run directory: one process at a time, and one experiment for ever.
-
-    config: the experiment's settings as YAML, kept as config.yaml. A directory that was started with other
-    settings is refused, unless they differ only in lines that begin with a key in `ignored`.
-    """
+def held(run_dir: Path) -> Iterator[None]:
+    """Hold the run directory: one process at a time (or the processes of one DDP job)."""
     if not is_first_process():
         yield
         return
-    path = run_dir / "config.yaml"
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         lock = FileLock(run_dir / ".lock")
@@ -58,18 +55,46 @@ def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> 
             f"{run_dir} cannot be written to ({error.strerror}); choose another --run_dir"
         ) from error
     try:
-        if path.is_file():
-            changed = _first_difference(path.read_text(), config, ignored)
-            if changed:
-                raise RunDirectoryError(
-                    f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
-                    "another --run_dir"
-                )
-        with replacing(path) as beside:
-            beside.write_text(config)
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> Iterator[None]:
+    """Hold the run directory: one process at a time, and one experiment for ever.
+
+    config: the experiment's settings as YAML, kept as config.yaml. A directory that was started with other
+    settings is refused, unless they differ only in lines that begin with a key in `ignored`, or no cycle has left
+    anything yet: a first try with a mistake in its settings must not stand in the way of the second.
+    """
+    with held(run_dir):
+        if is_first_process():
+            _keep_config(run_dir, config, ignored)
+        yield
+
+
+def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
+    path = run_dir / "config.yaml"
+    changed = _first_difference(path.read_text(), config, ignored) if path.is_file() else ""
+    if changed:
+        if _begun(run_dir):
+            raise RunDirectoryError(
+                f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
+                "another --run_dir"
+            )
+        # all that it may hold is an initial set by other settings, which is chosen again
+        for name in ("ledger.sqlite", "ledger.sqlite-journal"):
+            (run_dir / name).unlink(missing_ok=True)
+    with replacing(path) as beside:
+        beside.write_text(config)
+
+
+def _begun(run_dir: Path) -> bool:
+    ledger = run_dir / "ledger.sqlite"
+    if any((run_dir / "cycles").glob("*/*")):
+        return True
+    return ledger.is_file() and any(e.kind != "initial" for e in Ledger(ledger).events())
 
 
 def experiment_key(settings: dict[str, Any], unit_ids: list[str]) -> str:
@@ -104,15 +129,18 @@ def run_cycles(
             datamodule = experiment.datamodule
             if is_first_process():
                 datamodule.start()
-                waiting = datamodule.collect()
-            else:
-                waiting = datamodule.ledger.waiting(datamodule.ledger.cycle)
+                datamodule.collect()
+            _meet(experiment.trainer)
+            waiting = datamodule.ledger.waiting(datamodule.ledger.cycle)
             if waiting and datamodule.ledger.cycle <= cycle:
                 _tell_waiting(datamodule, waiting)
                 return
             if datamodule.ledger.cycle <= cycle:
                 _fit_and_query(experiment, run_dir, cycle, fitted, last, warm_start, initial_models, settings or {})
-        yield cycle
+        if (folder / METRICS).is_file():
+            yield cycle
+        elif is_first_process():
+            rank_zero_info(f"Cycle {cycle} was queried without a fit: training goes on with cycle {cycle + 1}.")
         if experiment is not None and not last:
             datamodule = experiment.datamodule
             if waiting := datamodule.ledger.waiting(datamodule.ledger.cycle):
@@ -135,17 +163,25 @@ def _fit_and_query(
 ) -> None:
     folder = run_dir / "cycles" / f"{cycle:02d}"
     shared = None
-    if initial_models is not None and cycle == 0:
+    if initial_models is not None and cycle == 0 and is_first_process():
         shared = initial_models / experiment_key(settings, experiment.datamodule.ledger.labelled())
-        if not fitted and is_first_process() and (shared / METRICS).is_file():
+    with _alone(shared):
+        if shared is not None and not fitted and (shared / METRICS).is_file():
             rank_zero_info(f"Cycle 0: using the initial model in {shared}")
             _copy_model(shared, folder)
-        fitted = fitted or (shared / METRICS).is_file()
-    experiment.query.after_fit = not last
-    if fitted:
-        if not last:
-            experiment.trainer.query(experiment.module, experiment.datamodule, ckpt_path=str(folder / BEST))
-        return
+            log_row(experiment.trainer.loggers, json.loads((folder / METRICS).read_text()))
+        # the run directory alone decides, so that all processes of a job decide alike
+        fitted = (folder / METRICS).is_file()
+        experiment.query.after_fit = not last
+        if not fitted:
+            _fit(experiment, folder, cycle, warm_start)
+        if shared is not None and not (shared / METRICS).is_file():
+            _copy_model(folder, shared)
+    if fitted and not last:
+        experiment.trainer.query(experiment.module, experiment.datamodule, ckpt_path=str(folder / BEST))
+
+
+def _fit(experiment: Experiment, folder: Path, cycle: int, warm_start: bool) -> None:
     if warm_start and cycle:
         before = torch.load(folder.with_name(f"{cycle - 1:02d}") / BEST, map_location="cpu", weights_only=True)
         experiment.module.load_state_dict(before["state_dict"])
@@ -156,8 +192,25 @@ def _fit_and_query(
     )
     if experiment.trainer.interrupted:
         raise KeyboardInterrupt
-    if shared is not None and is_first_process() and not shared.exists():
-        _copy_model(folder, shared)
+
+
+@contextmanager
+def _alone(shared: Path | None) -> Iterator[None]:
+    """Hold a shared initial model, so that of several strategies started together one trains it."""
+    if shared is None:
+        yield
+        return
+    shared.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(shared / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        rank_zero_info(f"Cycle 0: waiting for the process that trains the initial model in {shared}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _copy_model(source: Path, target: Path) -> None:
@@ -167,9 +220,18 @@ def _copy_model(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, beside)
 
 
-def _closed(run_dir: Path, cycle: int) -> bool:
-    from datamodules.ledger import Ledger
+def _meet(trainer: QueryTrainer) -> None:
+    """Wait for the first process to have written the ledger, where all processes of a job start together.
 
+    Lightning's own launcher starts the others later, from the first one's fit.
+    """
+    started_by_others = not isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
+    if trainer.world_size > 1 and started_by_others:
+        trainer.strategy.setup_environment()
+        trainer.strategy.barrier("the ledger is written")
+
+
+def _closed(run_dir: Path, cycle: int) -> bool:
     return Ledger(run_dir / "ledger.sqlite").cycle > cycle
 
 

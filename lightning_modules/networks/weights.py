@@ -20,6 +20,8 @@ def downloading(what: str, option: str) -> Iterator[None]:
     """Turn whatever a download raises into one sentence. option: the setting that avoids the download."""
     try:
         yield
+    except KeyError as error:
+        raise ValueError(f"there are no {what}: {error.args[0]}") from error
     # the hubs raise OSError, RuntimeError or their own http classes, which share no base but Exception
     except Exception as error:
         raise WeightsUnavailableError(

@@ -39,9 +39,15 @@ def test_a_share_is_held_out_by_name(flat: Path) -> None:
     assert data.class_names == ["one", "two"]
     train, val = ({u.unit_id for u in data.find_units(s)} for s in ("train", "val"))
     assert not train & val
-    assert len(train | val) == 60
-    # an image without a mask can only be in the pool
-    assert {f"city/{i}" for i in range(50, 60)} <= train
+    drawn = {f"city/{i:02d}" for i in range(50)}
+    assert val <= drawn
+    assert drawn <= train | val
+    # a mask that people draw for a unit of the pool leaves it where it is
+    for i in range(50, 60):
+        (flat / "masks" / "city" / f"{i}.png").write_bytes((flat / "masks" / "city" / "00.png").read_bytes())
+    assert {u.unit_id for u in Folder(str(flat), val_fraction=0.3).find_units("train")} == train
+    for i in range(50, 60):
+        (flat / "masks" / "city" / f"{i}.png").unlink()
     assert 8 <= len(val) <= 22
     again = Folder(str(flat), val_fraction=0.3, seed=5)
     assert {u.unit_id for u in again.find_units("val")} == val

@@ -43,7 +43,9 @@ def test_killed_and_started_again_ends_as_if_never_interrupted(
     cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(whole)])
 
     command = [sys.executable, "cli.py", "fit", "--config", str(tiny_config), "--run_dir", str(killed)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # as many threads as conftest gives this process: sums in another order round to other scores
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not (killed / moment).exists():
         assert process.poll() is None, "the run ended before the moment came"
