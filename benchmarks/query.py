@@ -13,7 +13,6 @@ import copy
 import csv
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -201,7 +200,7 @@ def approximations(network: nn.Module, images: Tensor, samples: int) -> list[tup
     return found
 
 
-def measure(name: str, samples: int, rounds: int, quick: bool) -> list[dict[str, Any]]:
+def measure(name: str, samples: int, rounds: int, quick: bool, fast_only: bool) -> list[dict[str, Any]]:
     network, images = prepared(NETWORKS[name])
     noisy = dropout_on(copy.deepcopy(network))
     before, behind = split_by_hand(noisy)
@@ -214,6 +213,7 @@ def measure(name: str, samples: int, rounds: int, quick: bool) -> list[dict[str,
     }
     slow = {"T full passes": lambda: running_bald(noisy(images) for _ in range(samples))}
     slow |= baal_methods(network, images, samples)
+    slow = {} if fast_only else slow
     for run in every.values():
         timed(run)
     if not engine.report.optimised.startswith("yes"):
@@ -239,7 +239,7 @@ def measure(name: str, samples: int, rounds: int, quick: bool) -> list[dict[str,
 
 
 def peak_memory(name: str, samples: int) -> int:
-    """Peak resident MiB of a fresh process that scores three batches; samples = 0: that runs the network once."""
+    """Peak resident MiB of a fresh process that scores two batches; samples = 0: that runs the network once."""
     command = [sys.executable, __file__, "--memory-of", name, "--samples", str(samples)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -264,6 +264,7 @@ def main() -> None:
         "--quick", action="store_true", help="T = 10; slow methods once; float64 with T = 2; memory of one"
     )
     parser.add_argument("--out", type=Path, help="write the rows to this CSV file")
+    parser.add_argument("--fast-only", action="store_true", help="leave out full passes and baal")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, nargs="+", default=None, metavar="T")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
@@ -276,9 +277,11 @@ def main() -> None:
         network = NETWORKS[given.memory_of]().eval().to(memory_format=torch.channels_last)
         images = torch.randn(UNITS, 3, *SIZE).contiguous(memory_format=torch.channels_last)
         engine = MCDropout(network, ("benchmark", 0))
-        for _ in range(3):
+        for _ in range(2):
             timed(lambda: engine_bald(engine, images, given.samples[0]) if given.samples[0] else network(images))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        # not getrusage, whose maximum a child inherits from the process that started it
+        status = Path("/proc/self/status").read_text().split()
+        print(int(status[status.index("VmHWM:") + 1]) // 1024)
         return
     baal = "not installed"
     try:
@@ -294,7 +297,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in given.networks:
         for samples in given.samples or ([10] if given.quick else [10, 20, 50]):
-            rows += shown(measure(name, samples, given.rounds, given.quick))
+            rows += shown(measure(name, samples, given.rounds, given.quick, given.fast_only))
         network, images = prepared(NETWORKS[name])
         checked = 2 if given.quick else 10
         difference = f"{largest_difference(network, images, checked):.1e}"
