@@ -21,7 +21,7 @@ from acquisition.masks import DropoutOp, MaskKey
 from acquisition.packing import Packed
 from acquisition.recording import DataDependentError, Pass, Tape, Var, frozen
 from acquisition.statistics import Statistic, StreamingStatistics
-from acquisition.suffix import Suffix
+from acquisition.suffix import Suffix, UnsupportedTapeError
 
 __all__ = ["MCDropout", "Report", "frozen"]
 
@@ -201,7 +201,7 @@ class MCDropout:
             return None
         try:
             suffix = Suffix(tape, units, self._packed)
-        except NotImplementedError as error:
+        except UnsupportedTapeError as error:
             self.report.optimised = f"no: {error}"
             return None
         self.report.optimised = "yes"

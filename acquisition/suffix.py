@@ -21,7 +21,7 @@ from acquisition.masks import DropoutOp, MaskKey
 from acquisition.packing import Conv, Packed, arguments
 from acquisition.recording import Tape, Var, function_name, map_tensors, tensors_in, variables_in
 
-__all__ = ["Suffix"]
+__all__ = ["Suffix", "UnsupportedTapeError"]
 
 _BATCH_BYTES = 32 * 2**20
 _SMALL_BYTES = 8 * 2**20
@@ -86,6 +86,10 @@ _PER_UNIT = frozenset(
     ]
 )
 _FRESH = (_PER_UNIT | _ELEMENTWISE | {"cat", "matmul", "layer_norm", "softmax"}) - {"contiguous"}
+
+
+class UnsupportedTapeError(Exception):
+    """The tape holds something that cannot be made faster; it can still be run as it is."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +283,7 @@ class Suffix:
     def _add_other(self, position: int, name: str) -> None:
         call = self._calls[position]
         if len(call.results) != 1:
-            raise NotImplementedError(f"{name} has {len(call.results)} results")
+            raise UnsupportedTapeError(f"{name} has {len(call.results)} results")
         inputs = tuple(dict.fromkeys(v.index for v in variables_in((call.args, call.kwargs))))
         rank = len(self.shapes[call.results[0]])
         batchable = bool(inputs) and self._is_batch(call.results[0])

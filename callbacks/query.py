@@ -161,7 +161,9 @@ class QueryCallback(Callback):
         open_units, slots, spent, risk = list(units), self.budget, 0, 0.0
         parts: list[pd.DataFrame] = []
         for samples in rounds:
-            self._score_units(trainer, module, datamodule, open_units, cycle, shards, samples, len(rounds) > 1)
+            # nobody decides by spread in the last round
+            spread = samples < total
+            self._score_units(trainer, module, datamodule, open_units, cycle, shards, samples, spread)
             trainer.strategy.barrier(f"scored with {samples} samples")
             table = shards.table(samples, [u.unit_id for u in open_units])
             spent += samples * len(open_units)
