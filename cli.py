@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 import yaml
+from jsonargparse import ArgumentParser
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -30,6 +32,9 @@ from pipelines.trainer import QueryTrainer
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
 __all__ = ["DropqueryCLI", "main"]
+
+PLAIN_VERBS: dict[str, Callable[..., None]] = {}
+"""Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
 """Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
@@ -94,10 +99,27 @@ class DropqueryCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make the objects of the verb; those of a fit are made afresh by each cycle."""
-        if self.subcommand != "fit":
+        if self.subcommand in PLAIN_VERBS:
+            self.config_init = self.config
+        elif self.subcommand != "fit":
             super().instantiate_classes()
 
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        added = next(a for a in parser._actions if hasattr(a, "add_subcommand"))
+        for name, function in PLAIN_VERBS.items():
+            own = ArgumentParser(description=function.__doc__)
+            own.add_function_arguments(function, as_group=False)
+            added.add_subcommand(name, own, help=(function.__doc__ or "").splitlines()[0])
+
+    def _set_seed(self) -> None:
+        if self.subcommand not in PLAIN_VERBS:
+            super()._set_seed()
+
     def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand in PLAIN_VERBS:
+            PLAIN_VERBS[subcommand](**self.config_init[subcommand].as_dict())
+            return
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
         if subcommand == "fit":
             self.fit()

@@ -92,7 +92,7 @@ def camvid() -> Path:
 # derandomised: a red suite is red again when it is started again
 hypothesis.settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
 hypothesis.settings.load_profile("house")
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 def _save(path: Path, values: np.ndarray, mode: str | None = None) -> Path:
