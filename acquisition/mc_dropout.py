@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from acquisition.masks import DropoutOp, MaskKey
 from acquisition.packing import Packed
-from acquisition.recording import DataDependentError, Pass, Tape, Var, frozen
+from acquisition.recording import Pass, frozen
 from acquisition.statistics import Statistic, StreamingStatistics
 from acquisition.suffix import Suffix, UnsupportedTapeError
+from acquisition.tape import DataDependentError, Tape, Var
 
 __all__ = ["MCDropout", "Report", "frozen"]
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from acquisition.fused import Bilinear
 from acquisition.masks import DropoutOp, MaskKey
 from acquisition.packing import Conv, Packed, arguments
-from acquisition.recording import Tape, Var, function_name, map_tensors, tensors_in, variables_in
+from acquisition.tape import Tape, Var, function_name, map_tensors, tensors_in, variables_in
 
 __all__ = ["Suffix", "UnsupportedTapeError"]
 

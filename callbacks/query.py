@@ -170,7 +170,7 @@ class QueryCallback(Callback):
             if self.race is None or samples == total:
                 parts.append(table.assign(tier=1))
                 break
-            result = decide(table["score"], table["spread"], slots, samples, total, self.race.confidence)
+            result = decide(table["score"], table["spread"], slots, samples, total, self.race.confidence, _RACE_GROUPS)
             parts.append(table.iloc[result.chosen].assign(tier=0))
             # whoever was refused later came closer to the cut
             parts.append(table.iloc[result.refused].assign(tier=2 + total - samples))

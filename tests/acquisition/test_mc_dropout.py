@@ -273,7 +273,22 @@ def test_drop_path_drops_whole_branches() -> None:
         torch.testing.assert_close(out, 2 * plain * keep)
 
 
-def test_torchvision_stochastic_depth_and_timm_networks() -> None:
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])
+def test_timm_networks_with_dropout_and_drop_path(name: str) -> None:
+    timm = pytest.importorskip("timm")
+    size = {"img_size": 64} if name.startswith("vit") else {}
+    network = seeded(lambda: timm.create_model(name, num_classes=5, drop_rate=0.3, drop_path_rate=0.2, **size)).eval()
+    engine = MCDropout(network, KEY)
+    images = torch.randn(2, 3, 64, 64)
+    samples = list(engine.samples(images, 3))
+    assert engine.report.fallback == ""
+    assert len(engine.report.dropouts) > 5
+    assert not torch.equal(samples[0], samples[1])
+    for got, expected in zip(samples, engine.full_passes(images, 3), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_torchvision_stochastic_depth() -> None:
     torchvision = pytest.importorskip("torchvision")
     network = seeded(lambda: torchvision.models.convnext_tiny(num_classes=4, stochastic_depth_prob=0.3))
     engine = MCDropout(network, KEY)
