@@ -129,9 +129,7 @@ class MultiAnnotatorPool(PoolDataModule):
     def _chosen(self) -> list[str]:
         clash = {MAJORITY, RANDOM} & set(self.annotators)
         if clash:
-            raise DataError(
-                f"no annotator can be called {clash.pop()!r}, which data.annotator means otherwise; rename it"
-            )
+            raise DataError(f"no annotator may be called {clash.pop()!r}, a word of data.annotator; rename the folder")
         if self.annotator in (MAJORITY, RANDOM):
             return self.annotators
         if self.annotator not in self.annotators:
@@ -147,16 +145,10 @@ class MultiAnnotatorPool(PoolDataModule):
             drawn = [u.unit_id for u in units if name in self.annotators_of(u.unit_id)]
             if not drawn or any(_holds_something(self.read_annotation(u, name)) for u in drawn):
                 continue
-            problem = (
-                f"all {len(drawn)} masks that {name!r} drew outside fold {self.fold} are empty (background or void)"
-            )
+            problem = f"all {len(drawn)} masks that {name!r} drew outside fold {self.fold} are background or void"
             if len(self._chosen) == 1:
-                raise DataError(
-                    f"{problem}: there is nothing to learn; check the masks or choose another data.annotator"
-                )
-            rank_zero_warn(
-                f"{problem}; {self.annotator} training goes on with them, take the folder out if that is wrong"
-            )
+                raise DataError(f"{problem}: there is nothing to learn; check them or choose another data.annotator")
+            rank_zero_warn(f"{problem}; they count all the same, so take them out if that is wrong")
         if self.annotator == MAJORITY and not any(_holds_something(self.read_mask(u)) for u in units):
             raise DataError("the majority's masks are all empty: there is nothing to learn; check the masks")
 
