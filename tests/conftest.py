@@ -17,6 +17,7 @@ from torch import nn
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / "shared" / "data" / "camvid"
+BUBIL = CAMVID.parent / "bubil_multiannotator"
 
 TINY: dict[str, Any] = {
     "seed_everything": 3,
@@ -85,6 +86,14 @@ def camvid() -> Path:
     if not CAMVID.is_dir():
         pytest.skip(f"the real data is not at {CAMVID}")
     return CAMVID
+
+
+@pytest.fixture
+def bubil() -> Path:
+    """Real images that five people drew twice, where they are."""
+    if not BUBIL.is_dir():
+        pytest.skip(f"the real data is not at {BUBIL}")
+    return BUBIL
 
 
 # what follows serves the tests of the rooms

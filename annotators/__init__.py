@@ -1,0 +1,1 @@
+"""Who labels, how much do they disagree, who should get what?"""
