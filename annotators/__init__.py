@@ -1,0 +1,1 @@
+"""Who labels, how much they disagree, and who should get what."""
