@@ -21,6 +21,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
+from annotators.assign import assign
+from annotators.review import review
 from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
@@ -29,11 +31,16 @@ from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.trainer import QueryTrainer
+from reports.difficulty import compare
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
 __all__ = ["DropqueryCLI", "main"]
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {}
+PLAIN_VERBS: dict[str, Callable[..., None]] = {
+    "assign": assign,
+    "compare": compare,
+    "review": review,
+}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
