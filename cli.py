@@ -21,6 +21,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
+from annotators.assign import assign
+from annotators.review import review
 from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
@@ -33,11 +35,17 @@ from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.jobs import Job
 from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
+from reports.difficulty import compare
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {"submit": submit}
+PLAIN_VERBS: dict[str, Callable[..., None]] = {
+    "assign": assign,
+    "compare": compare,
+    "review": review,
+    "submit": submit,
+}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 JOB_VERBS: dict[str, Callable[[Namespace], list[Job]]] = {}

@@ -1,1 +1,1 @@
-"""Who labels, how much do they disagree, who should get what?"""
+"""Who labels, how much they disagree, and who should get what."""
