@@ -1,0 +1,1 @@
+"""Who labels, how much people disagree, and what networks predict of it."""
