@@ -21,7 +21,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
-from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
+from callbacks.cycle import METRICS, CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
@@ -81,7 +81,7 @@ class DropqueryCLI(LightningCLI):
             ours = [
                 StepSeed(config.seed_everything, self._cycle),
                 CycleMetrics(folder, self._cycle, monitor),
-                cycle_checkpoint(folder, monitor),
+                CycleCheckpoint(folder, monitor),
             ]
             loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
             kwargs["logger"] = loggers or False
