@@ -23,13 +23,17 @@ class UnitReader(Protocol):
     def read_mask(self, unit: Unit) -> np.ndarray:
         """H x W, uint8, class indices or `VOID`."""
 
+    def read_training_mask(self, unit: Unit, epoch: int) -> np.ndarray:
+        """The mask to train on in an epoch: `read_mask`, unless several people's masks take turns."""
+        return self.read_mask(unit)
+
 
 class UnitDataset(Dataset[dict[str, Any]]):
     """Samples {"unit_id", "image": 3 x H x W float32[, "mask": H x W int64]}.
 
     Indexed by a position, or by (epoch, position) for augmented training: the augmentation is drawn from (seed,
-    epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed. Without masks the
-    truth is not even opened.
+    epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed, and the mask is that
+    of the epoch. Without masks the truth is not even opened.
     """
 
     def __init__(
@@ -52,14 +56,15 @@ class UnitDataset(Dataset[dict[str, Any]]):
         return len(self.units)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, position = index if isinstance(index, tuple) else (0, index)
+        epoch, position = index if isinstance(index, tuple) else (None, index)
         unit = self.units[position]
         # albumentations wants 32 bits
-        self.transform.set_random_seed(derive_seed(self.seed, epoch, unit.unit_id) % 2**32)
+        self.transform.set_random_seed(derive_seed(self.seed, epoch or 0, unit.unit_id) % 2**32)
         image = self.reader.read_image(unit)
         if not self.masks:
             return {"unit_id": unit.unit_id, "image": self.transform(image=image)["image"]}
-        mask = self.reader.read_mask(unit)
+        reader = self.reader
+        mask = reader.read_mask(unit) if epoch is None else reader.read_training_mask(unit, epoch)
         check_mask(unit, image, mask, self.num_classes)
         sample = self.transform(image=image, mask=mask)
         return {"unit_id": unit.unit_id, "image": sample["image"], "mask": sample["mask"].long()}

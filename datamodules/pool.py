@@ -83,6 +83,10 @@ class PoolDataModule(pl.LightningDataModule):
             raise DataError(f"unit {unit.unit_id!r} has no mask; draw it, or take the image out of the labelled split")
         return read_mask(unit.mask)
 
+    def read_training_mask(self, unit: Unit, epoch: int) -> np.ndarray:
+        """H x W, uint8: the mask to train on in an epoch."""
+        return self.read_mask(unit)
+
     def size(self, unit: Unit) -> tuple[int, int]:
         """Height and width as annotators see the unit, before any resizing."""
         assert unit.image is not None

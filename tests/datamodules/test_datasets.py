@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from datamodules.datasets import EpochSampler, UnitDataset, collate_units, shard
+from datamodules.datasets import EpochSampler, UnitDataset, UnitReader, collate_units, shard
 from datamodules.transforms import eval_transform, train_transform
 from datamodules.units import VOID, DataError, Unit
 
 
-class Reader:
+class Reader(UnitReader):
     """Draws units from their number; masks can be forbidden or replaced."""
 
     def __init__(self, pair: Callable[..., Any], mask: Any = None) -> None:
