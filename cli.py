@@ -1,4 +1,4 @@
-"""Every verb of dropquery: fit, query, validate, test and predict read one YAML."""
+"""Every verb of dropquery: those that fit and ask networks read one YAML."""
 
 import errno
 import logging
@@ -28,6 +28,8 @@ from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
+from pipelines.ensemble import Members, jobs_of, multi_annotator
+from pipelines.jobs import Job, report
 from pipelines.trainer import QueryTrainer
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
@@ -36,8 +38,12 @@ __all__ = ["DropqueryCLI", "main"]
 PLAIN_VERBS: dict[str, Callable[..., None]] = {}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
-_MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
-"""Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
+_MAY_CHANGE = (
+    "cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:",
+    "members:",
+)  # fmt: skip
+"""Settings that a continued experiment may change: where it runs, how it reports, how long it goes on, and what is
+done with its networks afterwards."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -57,8 +63,9 @@ class DropqueryCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's verbs and query, each with the arguments that the CLI fills in."""
-        return {**LightningCLI.subcommands(), "query": {"model", "datamodule"}}
+        """Lightning's verbs and ours, each with the arguments that the CLI fills in."""
+        ours = {"query": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
+        return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
@@ -66,6 +73,7 @@ class DropqueryCLI(LightningCLI):
             parser.add_argument(name, type=kind, default=default, help=what)
         parser.add_lightning_class_args(QueryCallback, "strategy")
         parser.add_class_arguments(WandbSettings, "wandb")
+        parser.add_class_arguments(Members, "members")
         parser.link_arguments("run_dir", "data.init_args.run_dir")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
@@ -124,6 +132,9 @@ class DropqueryCLI(LightningCLI):
         if subcommand == "fit":
             self.fit()
             return
+        if subcommand in ("ensemble", "difficulty"):
+            getattr(self, subcommand)()
+            return
         config = self.config_init[subcommand]
         if config.ckpt_path is not None:
             _check_checkpoint(config.ckpt_path, self.model)
@@ -155,11 +166,11 @@ class DropqueryCLI(LightningCLI):
                 "--trainer.max_epochs 1 --trainer.limit_train_batches 1 instead"
             )
         run_dir = Path(config.run_dir)
-        dump = self._parser("fit").dump(config, skip_unset=False)
+        dump = self._settings("fit")
         settings = yaml.safe_load(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models"):
+            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "members"):
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
@@ -169,6 +180,36 @@ class DropqueryCLI(LightningCLI):
                     curve = write_curve(run_dir)
             if curve is not None:
                 _print_curve(curve, run_dir)
+
+    def ensemble_jobs(self) -> list[Job]:
+        """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""
+        config, run_dir = self.config_init["ensemble"], Path(self.config_init["ensemble"].run_dir)
+        if config.cycles != 1:
+            raise ValueError(f"the members of an ensemble are plain fits: expected --cycles 1, got {config.cycles}")
+        jobs = jobs_of(run_dir, config.members, multi_annotator(self.datamodule), config.wandb.group)
+        with run_directory(run_dir, self._settings("ensemble"), _MAY_CHANGE):
+            return jobs
+
+    def ensemble(self) -> None:
+        """Train the members that are missing; what failed is named at the end."""
+        self.ensemble_jobs()
+        config = self.config_init["ensemble"]
+        with held(Path(config.run_dir)):
+            outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
+        print(report(outcomes))
+        if any(o.state == "failed" for o in outcomes):
+            sys.exit(1)
+
+    def difficulty(self) -> None:
+        """Predict what is missing, then compare."""
+        config = self.config_init["difficulty"]
+        with run_directory(Path(config.run_dir), self._settings("difficulty"), _MAY_CHANGE):
+            table = self.trainer.difficulty(self.model, self.datamodule, config.members)
+            print(f"{len(table)} images: {Path(config.run_dir) / 'images.csv'}")
+
+    def _settings(self, verb: str) -> str:
+        dumped: str = self._parser(verb).dump(self.config[verb], skip_unset=False)
+        return dumped
 
     def _experiment(self, cycle: int) -> Experiment:
         self._cycle = cycle
