@@ -1,1 +1,1 @@
-"""Who labels, how much people disagree, and what networks predict of it."""
+"""Who labels, how much do they disagree, who should get what?"""
