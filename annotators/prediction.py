@@ -21,7 +21,7 @@ MAPS = ("ensemble_variance", "epistemic", "aleatoric", "total", "entropy", "bald
 _NEEDS = (Statistic.MEAN, Statistic.MEAN_SQUARES, Statistic.EXPECTED_ENTROPY)
 
 
-def ensemble_variance(probs_MNCHW: Tensor) -> Tensor:  # noqa: N803 - the axis order is part of the name
+def ensemble_variance(probs_MNCHW: Tensor) -> Tensor:
     """Variance over the outputs p_m of M networks, one per annotator: equation 2.1 of seed 000 on soft masks.
 
     V = 1/2 sum_c sum_m (p_mc - mean_c)^2 / (M - 1); for two classes sum_m (p_m - mean)^2 / (M - 1).
