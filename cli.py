@@ -21,6 +21,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
+from annotators.assign import assign
+from annotators.review import review
 from callbacks.cycle import METRICS, CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
@@ -32,11 +34,16 @@ from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.ensemble import Members, jobs_of, multi_annotator
 from pipelines.jobs import Job, report
 from pipelines.trainer import QueryTrainer
+from reports.difficulty import compare
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
 __all__ = ["DropqueryCLI", "main"]
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {}
+PLAIN_VERBS: dict[str, Callable[..., None]] = {
+    "assign": assign,
+    "compare": compare,
+    "review": review,
+}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = (
@@ -206,8 +213,8 @@ class DropqueryCLI(LightningCLI):
         """Predict what is missing, then compare."""
         config = self.config_init["difficulty"]
         with run_directory(Path(config.run_dir), self._settings("difficulty"), _MAY_CHANGE):
-            table = self.trainer.difficulty(self.model, self.datamodule, config.members)
-            print(f"{len(table)} images: {Path(config.run_dir) / 'images.csv'}")
+            self.trainer.difficulty(self.model, self.datamodule, config.members)
+            compare(config.run_dir)
 
     def _settings(self, verb: str) -> str:
         dumped: str = self._parser(verb).dump(self.config[verb], skip_unset=False)

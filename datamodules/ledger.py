@@ -4,11 +4,11 @@ Events are only ever added. What is labelled, and which cycle is open, are read 
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+
+from datamodules.database import Database, LedgerError, utc_now
 
 __all__ = ["AlreadyLabelledError", "Event", "Ledger", "LedgerError", "Queried"]
 
@@ -28,10 +28,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS labelled_once ON events (unit_id) WHERE kind I
 CREATE UNIQUE INDEX IF NOT EXISTS closed_once ON events (cycle) WHERE kind = 'cycle closed';
 CREATE INDEX IF NOT EXISTS by_cycle ON events (kind, cycle);
 """
-
-
-class LedgerError(OSError):
-    """The ledger cannot be read or written."""
 
 
 class AlreadyLabelledError(ValueError):
@@ -61,45 +57,35 @@ class Event:
     pixels: int | None
 
 
-class Ledger:
+class Ledger(Database):
     """Opens or creates the file. Every public method that writes is one transaction: all of it or nothing."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._connection.executescript(_SCHEMA)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+        super().__init__(path, _SCHEMA)
 
     @property
     def cycle(self) -> int:
         """The open cycle: 0 at first, one more each time a cycle is closed."""
-        (last,) = self._rows("SELECT MAX(cycle) FROM events WHERE kind = 'cycle closed'")[0]
+        (last,) = self.rows("SELECT MAX(cycle) FROM events WHERE kind = 'cycle closed'")[0]
         return 0 if last is None else int(last) + 1
 
     def events(self) -> list[Event]:
         """Everything, in the order in which it happened."""
         columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels"
-        return [Event(*row) for row in self._rows(f"SELECT {columns} FROM events ORDER BY id")]
+        return [Event(*row) for row in self.rows(f"SELECT {columns} FROM events ORDER BY id")]
 
     def labelled(self) -> list[str]:
         """Unit ids whose label may be used, in the order of labelling."""
-        return [
-            u for (u,) in self._rows("SELECT unit_id FROM events WHERE kind IN ('initial', 'labelled') ORDER BY id")
-        ]
+        return [u for (u,) in self.rows("SELECT unit_id FROM events WHERE kind IN ('initial', 'labelled') ORDER BY id")]
 
     def labelled_pixels(self) -> int:
         """Pixels of all labelled units."""
-        (total,) = self._rows("SELECT SUM(pixels) FROM events WHERE kind IN ('initial', 'labelled')")[0]
+        (total,) = self.rows("SELECT SUM(pixels) FROM events WHERE kind IN ('initial', 'labelled')")[0]
         return int(total or 0)
 
     def queried(self, cycle: int) -> list[Queried]:
         """What this cycle's strategy chose, first choice first; empty if it has not been asked."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT unit_id, score, rank FROM events WHERE kind = 'queried' AND cycle = ? ORDER BY rank", cycle
         )
         return [Queried(*row) for row in rows]
@@ -111,14 +97,14 @@ class Ledger:
 
     def start(self, units: Sequence[tuple[str, int]]) -> None:
         """Label the initial set: (unit id, pixels)."""
-        with self._transaction():
+        with self.transaction():
             self._label("initial", 0, units)
 
     def query(self, cycle: int, strategy: str, chosen: Sequence[Queried], answered: Sequence[tuple[str, int]]) -> None:
         """Record a cycle's choice, label the units that were answered, close the cycle if that is all of them."""
-        with self._transaction():
-            now = _now()
-            self._connection.executemany(
+        with self.transaction():
+            now = utc_now()
+            self.connection.executemany(
                 """INSERT INTO events (at, cycle, kind, unit_id, strategy, score, rank)
                    VALUES (?, ?, 'queried', ?, ?, ?, ?)""",
                 [(now, cycle, q.unit_id, strategy, q.score, q.rank) for q in chosen],
@@ -129,16 +115,16 @@ class Ledger:
 
     def label(self, cycle: int, units: Sequence[tuple[str, int]], close_cycle: bool = False) -> None:
         """Label units, (unit id, pixels), and close the cycle if told to."""
-        with self._transaction():
+        with self.transaction():
             self._label("labelled", cycle, units)
             if close_cycle:
                 self._close_cycle(cycle)
 
     def _label(self, kind: str, cycle: int, units: Sequence[tuple[str, int]]) -> None:
-        now = _now()
+        now = utc_now()
         labelled = set(self.labelled())
         try:
-            self._connection.executemany(
+            self.connection.executemany(
                 """INSERT INTO events (at, cycle, kind, unit_id, pixels, strategy, score, rank)
                    SELECT ?1, ?2, ?3, ?4, ?5, q.strategy, q.score, q.rank FROM (SELECT 1)
                    LEFT JOIN (SELECT * FROM events WHERE kind = 'queried' AND unit_id = ?4
@@ -156,37 +142,6 @@ class Ledger:
     def _close_cycle(self, cycle: int) -> None:
         if cycle < self.cycle:
             raise ValueError(f"cycle {cycle} is closed already in {self.path}, the open one is {self.cycle}")
-        self._connection.execute("INSERT INTO events (at, cycle, kind) VALUES (?, ?, 'cycle closed')", (_now(), cycle))
-
-    def _rows(self, sql: str, *parameters: object) -> list[tuple]:
-        with self._explained():
-            return self._connection.execute(sql, parameters).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                # a full disk has made SQLite roll back by itself
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
-            if isinstance(error, sqlite3.IntegrityError):
-                raise
-            raise LedgerError(
-                f"the ledger {self.path} cannot be used ({error}); check that the run directory is writable, that the "
-                "disk is not full and that the file is an undamaged ledger, then start the same command again"
-            ) from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.connection.execute(
+            "INSERT INTO events (at, cycle, kind) VALUES (?, ?, 'cycle closed')", (utc_now(), cycle)
+        )

@@ -15,7 +15,8 @@ from tests.conftest import ROOT
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 LIMITS = [
     "--cycles", "2", "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1",
-    "--trainer.max_steps", "-1", "--trainer.val_check_interval", "1.0", "--trainer.accelerator", "cpu", "--trainer.precision", "32-true",
+    "--trainer.max_steps", "-1", "--trainer.val_check_interval", "1.0",
+    "--trainer.accelerator", "cpu", "--trainer.precision", "32-true",
     "--data.num_workers", "0", "--data.batch_size", "2", "--data.eval_batch_size", "4",
     "--data.crop_size", "[32,48]", "--strategy.budget", "2", "--strategy.num_samples", "2", "--strategy.pictures", "1",
     "--wandb.mode", "disabled",

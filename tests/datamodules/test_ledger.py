@@ -164,7 +164,7 @@ def kill_before(statement):
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-ledger._connection.set_trace_callback(kill_before)
+ledger.connection.set_trace_callback(kill_before)
 ledger.query(0, "s", [Queried("b", 1.0, 1), Queried("c", 0.5, 2)], [("b", 1), ("c", 1)])
 """
 

@@ -1,0 +1,120 @@
+"""The verb assign: files in, a file of assignments out."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from annotators.assignment import assign_units
+from datamodules.files import replacing
+from datamodules.units import DataError
+
+__all__ = ["assign", "read_people", "read_scores"]
+
+_IDS = ("unit_id", "image", "name")
+_SCORES = ("score", "total")
+
+
+def assign(
+    scores: Path,
+    annotators: Path,
+    out: Path,
+    by: str | None = None,
+    double_share: float = 0.2,
+    audit_share: float = 0.05,
+    seed: int = 0,
+) -> None:
+    """Hand out images: hard ones to the experienced, some to two people, a few to everybody.
+
+    Args:
+        scores: Table of images and predicted difficulty: RUN/images.csv, a cycle's scores.parquet or queried.csv.
+        annotators: CSV with the columns annotator, experience (a number, higher is more) and capacity (most images).
+        out: CSV to write: unit_id, annotator, purpose (first, second or audit), predicted_difficulty, rank.
+        by: Column of scores that holds the predicted difficulty; score or else total unless given.
+        double_share: Share of the images to be drawn by two people: the hardest.
+        audit_share: Share of the images, chosen at random, to be drawn by everybody.
+        seed: Of the random choice.
+    """
+    people = read_people(annotators)
+    table = assign_units(read_scores(scores, by), people, double_share, audit_share, seed)
+    with replacing(out) as beside:
+        table.to_csv(beside, index=False)
+    counts = table.pivot_table(index="annotator", columns="purpose", aggfunc="size", fill_value=0)
+    mean_rank = table.groupby("annotator")["rank"].mean().round(1).rename("mean rank")
+    shown = people.set_index("annotator").join(counts).join(mean_rank).sort_values("experience", ascending=False)
+    print(shown.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int)).to_string())
+    print(f"\n{table['unit_id'].nunique()} images, rank 1 is the hardest; assignments: {out}")
+
+
+def read_scores(path: Path, by: str | None = None) -> pd.DataFrame:
+    """unit_id and score from a CSV or parquet file with a column unit_id, image or name."""
+    table = _table(path)
+    name = next((c for c in _IDS if c in table), None)
+    if name is None:
+        raise DataError(f"expected a column {', '.join(_IDS[:-1])} or {_IDS[-1]} in {path}, got {_listed(table)}")
+    column = by if by is not None else next((c for c in _SCORES if c in table), None)
+    if column is None or column not in table:
+        raise DataError(
+            f"expected a column of predicted difficulty, {column or ' or '.join(_SCORES)}, in {path}, got "
+            f"{_listed(table)}; name one of them with --by"
+        )
+    if table.empty:
+        raise DataError(f"{path} names no image; nothing can be handed out")
+    ids, score = table[name].astype("string").str.strip(), pd.to_numeric(table[column], errors="coerce")
+    if ids.isna().any() or (ids == "").any():
+        raise DataError(f"an image has no name in the column {name} of {path}; give it one")
+    if bad := ids[~np.isfinite(score)].tolist():
+        raise DataError(
+            f"expected a number for every image in the column {column} of {path}, got none for {bad[0]!r} "
+            f"({len(bad)} in all); predict again or leave these images out"
+        )
+    if again := ids[ids.duplicated()].tolist():
+        raise DataError(f"{path} names the image {again[0]!r} more than once; leave one row for it")
+    return pd.DataFrame({"unit_id": ids.astype(str), "score": score.astype(float)})
+
+
+def read_people(path: Path) -> pd.DataFrame:
+    """annotator, experience and capacity from a CSV file."""
+    table = _table(path)
+    needed = ["annotator", "experience", "capacity"]
+    missing, unknown = [c for c in needed if c not in table], [c for c in table if c not in needed]
+    if missing or unknown:
+        problems = [f"{word} {', '.join(c)}" for word, c in (("lacks", missing), ("has the unknown", unknown)) if c]
+        raise DataError(f"expected the columns {', '.join(needed)} in {path}, which {' and '.join(problems)}")
+    if table.empty:
+        raise DataError(f"{path} names no annotator; add one row per person")
+    names = table["annotator"].astype("string").str.strip()
+    if names.isna().any() or (names == "").any():
+        raise DataError(f"an annotator has no name in {path}; give one")
+    if again := names[names.duplicated()].tolist():
+        raise DataError(f"{path} names the annotator {again[0]!r} more than once; people need different names")
+    numbers = {c: pd.to_numeric(table[c], errors="coerce") for c in needed[1:]}
+    for column, values in numbers.items():
+        whole = column == "experience" or (values >= 0) & (values % 1 == 0)
+        if bad := names[~(np.isfinite(values) & whole)].tolist():
+            kind = "number" if column == "experience" else "whole number, 0 or more,"
+            raise DataError(f"expected a {kind} as {column} of {bad[0]!r} in {path}, got something else; correct it")
+    return pd.DataFrame(
+        {
+            "annotator": names.astype(str),
+            "experience": numbers["experience"],
+            "capacity": numbers["capacity"].astype(int),
+        }
+    )
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"expected a table at {path}, got no such file; check the path")
+    try:
+        # names stay as they are written, 007 included
+        return (
+            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, skipinitialspace=True)
+        )
+    # pandas and pyarrow raise what the reader of the day raises
+    except Exception as error:
+        raise DataError(f"{path} is not a readable table ({error}); write it as CSV or parquet") from error
+
+
+def _listed(table: pd.DataFrame) -> str:
+    return ", ".join(map(str, table.columns)) or "no columns"

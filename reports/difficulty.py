@@ -1,0 +1,233 @@
+"""Does predicted uncertainty say which images people will disagree about? Tables, figures and words of one run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datamodules.files import RunDirectoryError, replacing
+from reports.bootstrap import (
+    correlation,
+    covariances,
+    estimate,
+    partial_correlation,
+    resample_weights,
+    share_of_hardest,
+)
+from reports.difficulty_figures import draw_calibration, draw_panels, draw_scatter
+from reports.difficulty_words import comparison_text, report_text
+from reports.pixel_agreement import PixelSums, boundary_nearness
+
+__all__ = ["MAPS", "PREDICTORS", "TRIVIAL", "compare", "compare_images", "precision_at_k", "write_difficulty_report"]
+
+MAPS = ("ensemble_variance", "epistemic", "aleatoric", "total", "entropy", "bald")
+"""Maps of predicted uncertainty; their sums over an image are its predictors."""
+
+PREDICTORS = MAPS
+TRIVIAL = ("predicted_area", "predicted_boundary_length", "constant")
+CEILING = "repeat_difficulty"
+SIZE = ["predicted_area", "predicted_boundary_length"]
+"""What a predictor must know more than: disagreement grows with the object and its outline."""
+
+_VARIANCES = ("ensemble_variance", "epistemic", "aleatoric", "total")
+_TARGETS = (
+    "difficulty",
+    "difficulty_per_object_pixel",
+    "difficulty_per_boundary_pixel",
+    "pairwise_disagreement",
+    "true_difficulty",
+)
+_SHARES = (0.05, 0.1, 0.2)
+_FEWEST = 3
+
+
+def compare(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> None:
+    """Compare predicted with measured annotation difficulty again, from the predictions in a run directory.
+
+    Args:
+        run_dir: Run directory of the verb difficulty: images.csv and predictions/.
+        seed: Of the bootstrap.
+        draws: Bootstrap resamples of the images.
+        pictures: How many of the hardest, easiest and most misjudged images to draw.
+    """
+    print(comparison_text(write_difficulty_report(run_dir, seed, draws, pictures)))
+    print(f"\ntables, figures and words: {run_dir / 'difficulty'}")
+
+
+def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> pd.DataFrame:
+    """Write run_dir/difficulty: correlations, pixels, precision_at_k and calibration as CSV, figures, report.md.
+
+    Reads images.csv and predictions/NAME.npz. Measured difficulty: seed 000, eqs. (2.1) and (2.2). Every interval is
+    the 2.5th to 97.5th percentile over `draws` bootstrap resamples of the images. pictures: how many of the hardest,
+    easiest and most misjudged images are drawn. Returns the rows of correlations.csv for the difficulty itself, with
+    the pooled pixel AUROC beside them. Raises RunDirectoryError or ValueError where the run lacks something.
+    """
+    images = _read_images(run_dir)
+    files = _prediction_files(run_dir, images["image"])
+    weights = resample_weights(len(images), draws, seed)
+    correlations = compare_images(images, weights)
+    sums = PixelSums((*MAPS, "boundary_nearness", "constant"))
+    for path in files:
+        with _opened(path) as stored:
+            maps = {name: _stored(stored, name, path) for name in MAPS}
+            mean, variance = _stored(stored, "mean", path), _stored(stored, "annotator_variance", path)
+        sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(mean)}, variance)
+    pixels, calibration = sums.table(weights), sums.calibration(weights, _VARIANCES)
+    precision = precision_at_k(images, weights)
+    folder = run_dir / "difficulty"
+    tables = {"correlations": correlations, "pixels": pixels, "precision_at_k": precision, "calibration": calibration}
+    for name, table in tables.items():
+        with replacing(folder / f"{name}.csv") as beside:
+            table.to_csv(beside, index=False)
+    comparison = _comparison(correlations, pixels)
+    draw_scatter(images, correlations, [*PREDICTORS, *SIZE], folder / "scatter.png")
+    draw_calibration(calibration, folder / "calibration.png")
+    draw_panels(images, dict(zip(images["image"], files, strict=True)), folder / "panels", pictures)
+    with replacing(folder / "report.md") as beside:
+        beside.write_text(report_text(correlations, pixels, precision, calibration, len(images), draws))
+    return comparison
+
+
+def compare_images(images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
+    """Per target and predictor: Pearson, Spearman, their difference to the best trivial predictor, and what is left of
+    them given predicted area and boundary length; each with its interval.
+
+    images: rows of images.csv. weights: draws x images. The best trivial predictor is the one that does best on these
+    very images, which favours it. NaN: undefined, as for a constant.
+    """
+    rows: list[dict[str, object]] = []
+    for target in _targets(images):
+        known = images[target].notna().to_numpy()
+        if known.sum() < _FEWEST:
+            continue
+        rows += _compare(images, weights, target, [*PREDICTORS, *TRIVIAL])
+        best = {s: str(rows[-1][f"{s}_best_trivial"]) for s in ("pearson", "spearman")}
+        for ceiling in _ceilings(images, target):
+            if (known & images[ceiling].notna().to_numpy()).sum() >= _FEWEST:
+                rows += _compare(images, weights, target, [ceiling], best)
+    return pd.DataFrame(rows)
+
+
+def precision_at_k(images: pd.DataFrame, weights: np.ndarray, shares: Sequence[float] = _SHARES) -> pd.DataFrame:
+    """Per target, predictor and share: how many of the k measured-hardest are among the k predicted-hardest, against
+    k / images, which is what chance gives.
+    """
+    rows = []
+    for target in _targets(images):
+        for name in (*PREDICTORS, *TRIVIAL, *_ceilings(images, target)):
+            there = images[[target, name]].notna().all(axis=1).to_numpy()
+            if there.sum() < _FEWEST:
+                continue
+            measured, predicted = (images.loc[there, c].to_numpy(float) for c in (target, name))
+            drawn = weights[:, there]
+            # a resample may have drawn none of the few images that are known
+            drawn = drawn[drawn.sum(axis=1) > 0]
+            for share in shares:
+                k = max(1, round(share * there.sum()))
+                e = estimate(share_of_hardest(drawn, measured, predicted, share))
+                row: dict[str, object] = {"target": target, "predictor": name, "kind": _kind(name)}
+                row |= {"share": share, "k": k, "images": int(there.sum()), "precision": e.value}
+                rows.append(row | {"low": e.low, "high": e.high, "chance": k / there.sum()})
+    return pd.DataFrame(rows)
+
+
+def _compare(
+    images: pd.DataFrame, weights: np.ndarray, target: str, names: list[str], best: dict[str, str] | None = None
+) -> list[dict[str, object]]:
+    columns = [target, *dict.fromkeys([*names, *SIZE])]
+    there = images[columns].notna().all(axis=1).to_numpy()
+    values, drawn = images.loc[there, columns].to_numpy(float).T, weights[:, there]
+    drawn = drawn[drawn.sum(axis=1) > 0]
+    size = [columns.index(c) for c in SIZE]
+    rows: dict[str, dict[str, object]] = {
+        n: {"target": target, "predictor": n, "kind": _kind(n), "images": int(there.sum())} for n in names
+    }
+    for statistic in ("pearson", "spearman"):
+        matrices = covariances(drawn, values, ranks=statistic == "spearman")
+        of = {c: correlation(matrices, 0, k) for k, c in enumerate(columns) if k}
+        # a trivial predictor that is the same everywhere has no correlation and cannot be the best
+        trivial = best[statistic] if best else max(SIZE, key=lambda c: np.nan_to_num(of[c][0], nan=-2))
+        for name in names:
+            partial = partial_correlation(matrices, 0, columns.index(name), size)
+            measures = {"": of[name], "_minus_trivial": of[name] - of[trivial], "_given_size": partial}
+            for suffix, draws in measures.items():
+                e = estimate(draws)
+                key = f"{statistic}{suffix}"
+                rows[name] |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
+            rows[name][f"{statistic}_best_trivial"] = trivial
+    return list(rows.values())
+
+
+def _comparison(correlations: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:
+    table = correlations[correlations["target"] == "difficulty"].drop(columns="target")
+    auroc = pixels.rename(columns={"map": "predictor"})[["predictor", *[c for c in pixels if c.startswith("auroc_p")]]]
+    return table.merge(auroc, on="predictor", how="left")
+
+
+def _targets(images: pd.DataFrame) -> list[str]:
+    return [t for t in _TARGETS if t in images]
+
+
+def _ceilings(images: pd.DataFrame, target: str) -> list[str]:
+    """Second drawings; and for a known true difficulty, what the drawings themselves measured of it."""
+    names = [CEILING, "difficulty"] if target == "true_difficulty" else [CEILING]
+    return [n for n in names if n in images]
+
+
+def _kind(name: str) -> str:
+    return "predictor" if name in PREDICTORS else "trivial" if name in TRIVIAL else "ceiling"
+
+
+def _read_images(run_dir: Path) -> pd.DataFrame:
+    path = run_dir / "images.csv"
+    if not path.is_file():
+        raise RunDirectoryError(
+            f"expected the table of images at {path}, got no such file; run the verb difficulty on {run_dir}, which "
+            "predicts before it compares"
+        )
+    images = pd.read_csv(path, dtype={"image": str})
+    needed = ["image", *_TARGETS[:3], "mean_pairwise_iou", *PREDICTORS, *TRIVIAL]
+    if missing := [c for c in needed if c not in images]:
+        raise RunDirectoryError(f"{path} lacks the columns {', '.join(missing)}; let the verb difficulty write it anew")
+    if len(images) < _FEWEST:
+        raise ValueError(
+            f"a comparison over images needs at least {_FEWEST} of them, got {len(images)} in {path}; predict more"
+        )
+    if again := images.loc[images["image"].duplicated(), "image"].tolist():
+        raise RunDirectoryError(f"{path} names the image {again[0]!r} twice; let the verb difficulty write it anew")
+    for column in ("difficulty", *PREDICTORS, *TRIVIAL):
+        values = pd.to_numeric(images[column], errors="coerce")
+        if bad := images.loc[~np.isfinite(values), "image"].tolist():
+            raise RunDirectoryError(
+                f"expected a number for every image in the column {column} of {path}, got none for {bad[0]!r}"
+                f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; predict these images again"
+            )
+    return images.assign(pairwise_disagreement=1 - images["mean_pairwise_iou"])
+
+
+def _prediction_files(run_dir: Path, names: Sequence[str]) -> list[Path]:
+    files = [run_dir / "predictions" / f"{name}.npz" for name in names]
+    if missing := [str(p) for p in files if not p.is_file()]:
+        raise RunDirectoryError(
+            f"{len(missing)} of {len(files)} predictions are missing: {', '.join(missing[:5])}"
+            f"{' and more' if len(missing) > 5 else ''}; run the verb difficulty again, which predicts what is missing"
+        )
+    return files
+
+
+def _opened(path: Path) -> np.lib.npyio.NpzFile:
+    try:
+        return np.load(path)
+    # numpy raises what the reader of the day raises: ValueError, EOFError, BadZipFile
+    except Exception as error:
+        raise RunDirectoryError(f"{path} is no readable prediction ({error}); delete it and predict again") from error
+
+
+def _stored(stored: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
+    if name not in stored:
+        raise RunDirectoryError(f"{path} lacks the map {name}; delete it and predict again")
+    values = stored[name]
+    if not np.isfinite(values).all():
+        raise RunDirectoryError(f"the map {name} in {path} has values that are not numbers; predict this image again")
+    return np.asarray(values)

@@ -1,0 +1,121 @@
+"""Figures of a comparison of predicted and measured difficulty: scatter plots, calibration, maps side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from datamodules.files import replacing
+
+__all__ = ["choose_images", "draw_calibration", "draw_panels", "draw_scatter"]
+
+_VARIANCE_MAPS = {
+    "ensemble_variance": "variance of the networks",
+    "epistemic": "MC dropout variance",
+    "aleatoric": "aleatoric p(1 - p)",
+    "annotator_variance": "variance of the annotators",
+}
+
+
+def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: Sequence[str], path: Path) -> None:
+    """Measured difficulty over each predictor, with the least-squares line and Pearson's r, as in seed 000."""
+    rows = -(-len(predictors) // 4)
+    figure = Figure(figsize=(14, 3.4 * rows), layout="constrained")
+    grid = figure.subplots(rows, 4, squeeze=False).ravel()
+    stated = correlations[correlations["target"] == "difficulty"].set_index("predictor")
+    for axes, name in zip(grid, predictors, strict=False):
+        x, y = images[name].to_numpy(float), images["difficulty"].to_numpy(float)
+        axes.scatter(x, y, s=14, alpha=0.7, linewidths=0)
+        row = stated.loc[name]
+        if np.isfinite(row["pearson"]):
+            slope, offset = np.polyfit(x, y, 1)
+            ends = np.array([x.min(), x.max()])
+            axes.plot(ends, slope * ends + offset, color="C1")
+            axes.set_title(
+                f"r = {row['pearson']:.2f} [{row['pearson_low']:.2f}, {row['pearson_high']:.2f}]", fontsize=10
+            )
+        else:
+            axes.set_title("r undefined", fontsize=10)
+        axes.set_xlabel(name.replace("_", " "))
+        axes.grid(alpha=0.3)
+    for axes in grid[len(predictors) :]:
+        axes.remove()
+    figure.supylabel("measured difficulty")
+    _save(figure, path)
+
+
+def draw_calibration(calibration: pd.DataFrame, path: Path) -> None:
+    """Mean measured over mean predicted variance per bin; on the diagonal they agree."""
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    axes = figure.subplots()
+    limit = 1.05 * calibration[["mean_predicted", "mean_measured"]].to_numpy().max()
+    axes.plot([0, limit], [0, limit], color="grey", linestyle="--", linewidth=1, label="calibrated")
+    for name, rows in calibration.groupby("predictor", sort=False):
+        label = f"{str(name).replace('_', ' ')}: error {rows['ece'].iloc[0]:.4f}"
+        axes.plot(rows["mean_predicted"], rows["mean_measured"], marker="o", markersize=4, label=label)
+    axes.set_xlabel("predicted variance")
+    axes.set_ylabel("variance of the annotators")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def choose_images(images: pd.DataFrame, number: int, judge: str = "total") -> list[tuple[str, str]]:
+    """(why, image): the measured hardest and easiest, and those whose rank by `judge` is furthest from the measured."""
+    measured, predicted = images["difficulty"].rank(), images[judge].rank()
+    by_difficulty = images.loc[measured.sort_values(ascending=False, kind="stable").index, "image"].tolist()
+    off = (measured - predicted).abs().sort_values(ascending=False, kind="stable")
+    groups = {
+        "hardest": by_difficulty[:number],
+        "easiest": by_difficulty[::-1][:number],
+        "misjudged": images.loc[off.index, "image"].tolist()[:number],
+    }
+    return [(f"{why}_{rank}", name) for why, names in groups.items() for rank, name in enumerate(names, 1)]
+
+
+def draw_panels(images: pd.DataFrame, files: dict[str, Path], folder: Path, number: int, judge: str = "total") -> None:
+    """One figure per chosen image: the image, every network's output, then the predicted and measured variances.
+
+    Pictures of an earlier report are removed.
+    """
+    if folder.is_dir():
+        for old in folder.glob("*.png"):
+            old.unlink()
+    table = images.set_index("image")
+    for why, name in choose_images(images, number, judge):
+        row = table.loc[name]
+        title = f"{name}: difficulty {row['difficulty']:.4g}, {judge} uncertainty {row[judge]:.4g}"
+        with np.load(files[name]) as stored:
+            figure = _panel(stored, title)
+        _save(figure, folder / f"{why}_{name.replace('/', '_')}.png")
+
+
+def _panel(stored: np.lib.npyio.NpzFile, title: str) -> Figure:
+    members = stored["member_probabilities"].astype(np.float32)
+    names = [str(n) for n in stored["annotators"]]
+    labels = names if len(names) == len(members) else [str(k + 1) for k in range(len(members))]
+    tiles: list[tuple[str, np.ndarray, str, float | None]] = [("image", stored["image"], "grey", None)]
+    tiles += [(f"network {n}", m, "grey", 1.0) for n, m in zip(labels, members, strict=True)]
+    tiles += [(label, stored[key], "magma", None) for key, label in _VARIANCE_MAPS.items()]
+    columns = min(6, len(tiles))
+    rows = -(-len(tiles) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (label, values, colours, top) in zip(grid, tiles, strict=False):
+        # an all-zero map still needs a scale
+        highest = top or float(values.max()) or 1.0
+        picture = axes.imshow(values, cmap=colours, **({} if label == "image" else {"vmin": 0, "vmax": highest}))
+        axes.set_title(label, fontsize=9)
+        if label != "image":
+            figure.colorbar(picture, ax=axes, shrink=0.8).ax.tick_params(labelsize=7)
+    for axes in grid:
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110)

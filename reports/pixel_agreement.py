@@ -1,0 +1,156 @@
+"""Maps of predicted uncertainty against the annotators' variance, pixel by pixel, one image in memory at a time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from reports.bootstrap import Estimate, estimate
+
+__all__ = ["PixelSums", "boundary_nearness"]
+
+_LOWEST, _HIGHEST, _SHIFT = np.float32(2**-20), np.float32(8), 16
+_FIRST = int(_LOWEST.view(np.uint32)) >> _SHIFT
+_BINS = (int(_HIGHEST.view(np.uint32)) >> _SHIFT) - _FIRST + 1
+
+_WIDTH, _STEPS = 0.025, 20
+"""Calibration bins: 20 of equal width from 0 to 0.5, which the variance of 0/1 votes (N-1) cannot pass."""
+
+
+def boundary_nearness(mean: np.ndarray) -> np.ndarray:
+    """1 / (distance in pixels to the other side of mean = 0.5), H x W; 0 everywhere where there is no boundary.
+
+    The trivial map: people disagree where objects end, so whatever follows the predicted outline looks informed.
+    """
+    inside = mean > 0.5
+    if inside.all() or not inside.any():
+        return np.zeros(mean.shape, dtype=np.float32)
+    to_outside, to_inside = (ndimage.distance_transform_edt(x) for x in (inside, ~inside))
+    return np.asarray(1 / np.maximum(to_outside, to_inside), dtype=np.float32)
+
+
+@dataclass
+class PixelSums:
+    """Sums per image from which correlation, AUROC and calibration follow, for every image, pooled and resampled.
+
+    maps: their names. AUROC is taken from histograms over bins of under 0.8 % relative width (the leading bits of a
+    float32), in which equal and almost equal values count as ties; so no pixels are kept.
+    """
+
+    maps: tuple[str, ...]
+    moments: list[np.ndarray] = field(default_factory=list)
+    """Per image maps x 6: pixels, sums of x, V, x x, V V, x V."""
+    histograms: list[np.ndarray] = field(default_factory=list)
+    """Per image maps x 2 x bins: pixels on which annotators agree (V = 0) and disagree (V > 0)."""
+    levels: list[np.ndarray] = field(default_factory=list)
+    """Per image maps x 20 x 3: pixels, sum of x and sum of V by predicted value."""
+
+    def add(self, maps: dict[str, np.ndarray], variance: np.ndarray) -> None:
+        """One image. maps: H x W, not negative. variance: the annotators' V, H x W."""
+        v = variance.ravel().astype(np.float64)
+        disagree = v > 0
+        values = [maps[name].ravel() for name in self.maps]
+        self.moments.append(np.array([_moments(x.astype(np.float64), v) for x in values]))
+        self.histograms.append(
+            np.array([[np.bincount(b[d], minlength=_BINS) for d in (~disagree, disagree)] for b in map(_bin, values)])
+            .astype(np.uint32)
+        )  # fmt: skip
+        self.levels.append(np.array([_levels(x.astype(np.float64), v) for x in values]))
+
+    def table(self, weights: np.ndarray) -> pd.DataFrame:
+        """One row per map: pooled and mean per-image Pearson and AUROC with intervals over images.
+
+        weights: draws x images as of `resample_weights`. Images on which nobody or everybody disagrees have no AUROC,
+        constant maps no correlation: they are left out of the means, and counted.
+        """
+        moments, histograms = np.stack(self.moments), np.stack(self.histograms)
+        rows = []
+        for k, name in enumerate(self.maps):
+            by_image = _pearson(moments[:, k])
+            heavy = weights.astype(float)
+            auroc_by_image = _auroc(histograms[:, k, 0], histograms[:, k, 1])
+            pooled = _auroc(*(heavy @ histograms[:, k, side].astype(float) for side in (0, 1)))
+            measures = {
+                "pearson_pooled": _pearson(heavy @ moments[:, k]),
+                "pearson_mean": _means(weights, by_image),
+                "auroc_pooled": pooled,
+                "auroc_mean": _means(weights, auroc_by_image),
+            }
+            row: dict[str, object] = {"map": name}
+            for measure, statistics in measures.items():
+                e = estimate(statistics)
+                row |= {measure: e.value, f"{measure}_low": e.low, f"{measure}_high": e.high}
+            row["images_with_auroc"] = int(np.isfinite(auroc_by_image).sum())
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def calibration(self, weights: np.ndarray, maps: Iterable[str]) -> pd.DataFrame:
+        """Mean predicted and mean measured variance by bins of predicted variance, for maps that predict a variance.
+
+        ece: sum over bins of (share of pixels) x |mean predicted - mean measured|, the same in all rows of a map, with
+        its interval over images.
+        """
+        levels = np.stack(self.levels)
+        tables = []
+        for name in maps:
+            sums = levels[:, self.maps.index(name)]
+            error = _calibration_error(weights, sums)
+            pixels, predicted, measured = sums.sum(axis=0).T
+            there = pixels > 0
+            table = pd.DataFrame(
+                {
+                    "predictor": name,
+                    "from": _WIDTH * np.arange(_STEPS)[there],
+                    "pixels": pixels[there].astype(int),
+                    "mean_predicted": predicted[there] / pixels[there],
+                    "mean_measured": measured[there] / pixels[there],
+                }
+            )
+            tables.append(table.assign(ece=error.value, ece_low=error.low, ece_high=error.high))
+        return pd.concat(tables, ignore_index=True)
+
+
+def _bin(values: np.ndarray) -> np.ndarray:
+    # the bits of a float that is not negative grow with it; sign, exponent and 7 bits of the fraction are kept
+    clipped = np.clip(values.astype(np.float32), _LOWEST, _HIGHEST)
+    return (clipped.view(np.uint32) >> _SHIFT).astype(np.int64) - _FIRST
+
+
+def _moments(x: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.array([x.size, x.sum(), v.sum(), x @ x, v @ v, x @ v])
+
+
+def _levels(x: np.ndarray, v: np.ndarray) -> np.ndarray:
+    step = np.clip((x / _WIDTH).astype(int), 0, _STEPS - 1)
+    return np.stack([np.bincount(step, weights=w, minlength=_STEPS) for w in (np.ones_like(x), x, v)], axis=1)
+
+
+def _pearson(moments: np.ndarray) -> np.ndarray:
+    n, x, v, xx, vv, xv = moments.T
+    var_x, var_v = xx / n - (x / n) ** 2, vv / n - (v / n) ** 2
+    # a constant map leaves rounding of its square
+    defined = (var_x > 1e-10 * xx / n) & (var_v > 1e-10 * vv / n)
+    product = np.where(defined, var_x * var_v, 1.0)
+    return np.where(defined, (xv / n - x * v / n**2) / np.sqrt(product), np.nan)
+
+
+def _auroc(agree: np.ndarray, disagree: np.ndarray) -> np.ndarray:
+    """Mann and Whitney: P(a disagreeing pixel's bin is higher) + P(same bin) / 2. Counts: ... x bins."""
+    agree, disagree = agree.astype(float), disagree.astype(float)
+    below = np.cumsum(agree, axis=-1) - agree / 2
+    pairs = agree.sum(axis=-1) * disagree.sum(axis=-1)
+    return np.where(pairs > 0, (disagree * below).sum(axis=-1) / np.maximum(pairs, 1), np.nan)
+
+
+def _means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    there = np.isfinite(values)
+    drawn = weights[:, there].sum(axis=1, dtype=float)
+    total = weights[:, there].astype(float) @ values[there]
+    return np.where(drawn > 0, total / np.maximum(drawn, 1), np.nan)
+
+
+def _calibration_error(weights: np.ndarray, sums: np.ndarray) -> Estimate:
+    pixels, predicted, measured = (weights.astype(float) @ sums[:, :, k] for k in range(3))
+    return estimate(np.abs(predicted - measured).sum(axis=1) / pixels.sum(axis=1))
