@@ -214,7 +214,7 @@ class DropqueryCLI(LightningCLI):
         config = self.config_init["difficulty"]
         with run_directory(Path(config.run_dir), self._settings("difficulty"), _MAY_CHANGE):
             self.trainer.difficulty(self.model, self.datamodule, config.members)
-            compare(config.run_dir)
+            compare(Path(config.run_dir))
 
     def _settings(self, verb: str) -> str:
         dumped: str = self._parser(verb).dump(self.config[verb], skip_unset=False)
