@@ -13,7 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -30,19 +30,23 @@ from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
+from pipelines.command import with_command_last
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
-from pipelines.ensemble import Members, jobs_of, multi_annotator
+from pipelines.ensemble import Members, multi_annotator
+from pipelines.ensemble import jobs_of as member_jobs
 from pipelines.jobs import Job, report
+from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
 from reports.difficulty import compare
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 
-__all__ = ["DropqueryCLI", "main"]
+__all__ = ["DropqueryCLI", "jobs_of", "main"]
 
 PLAIN_VERBS: dict[str, Callable[..., None]] = {
     "assign": assign,
     "compare": compare,
     "review": review,
+    "submit": submit,
 }
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
@@ -52,6 +56,9 @@ _MAY_CHANGE = (
 )  # fmt: skip
 """Settings that a continued experiment may change: where it runs, how it reports, how long it goes on, and what is
 done with its networks afterwards."""
+
+JOB_VERBS: dict[str, Callable[[Namespace], list[Job]]] = {}
+"""Verbs beside ensemble that consist of independent jobs: from their parsed settings to the jobs of an array."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -125,8 +132,8 @@ class DropqueryCLI(LightningCLI):
         super()._add_subcommands(parser, **kwargs)
         added = next(a for a in parser._actions if hasattr(a, "add_subcommand"))
         for name, function in PLAIN_VERBS.items():
-            own = ArgumentParser(description=function.__doc__)
-            own.add_function_arguments(function, as_group=False)
+            own = ArgumentParser(description=(function.__doc__ or "").partition("Args:")[0])
+            own.add_function_arguments(function, as_group=False, skip={"expand"})
             added.add_subcommand(name, own, help=(function.__doc__ or "").splitlines()[0])
 
     def _set_seed(self) -> None:
@@ -135,7 +142,9 @@ class DropqueryCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         if subcommand in PLAIN_VERBS:
-            PLAIN_VERBS[subcommand](**self.config_init[subcommand].as_dict())
+            settings = self.config_init[subcommand].as_dict()
+            settings.pop("config", None)
+            PLAIN_VERBS[subcommand](**settings, **({"expand": jobs_of} if subcommand == "submit" else {}))
             return
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
         if subcommand == "fit":
@@ -195,7 +204,7 @@ class DropqueryCLI(LightningCLI):
         config, run_dir = self.config_init["ensemble"], Path(self.config_init["ensemble"].run_dir)
         if config.cycles != 1:
             raise ValueError(f"the members of an ensemble are plain fits: expected --cycles 1, got {config.cycles}")
-        jobs = jobs_of(run_dir, config.members, multi_annotator(self.datamodule), config.wandb.group)
+        jobs = member_jobs(run_dir, config.members, multi_annotator(self.datamodule), config.wandb.group)
         with run_directory(run_dir, self._settings("ensemble"), _MAY_CHANGE):
             return jobs
 
@@ -229,26 +238,41 @@ class DropqueryCLI(LightningCLI):
         return Experiment(self.trainer, self.model, self.datamodule, self.config_init["fit"].strategy)
 
 
+class _JobsCLI(DropqueryCLI):
+    """Reads a verb's settings and asks for its jobs instead of running it."""
+
+    def instantiate_classes(self) -> None:
+        # an ensemble asks its data for annotators and folds
+        if self.subcommand == "ensemble":
+            super().instantiate_classes()
+        else:
+            self.config_init = self.config
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        settings = self.config[subcommand]
+        self.jobs = self.ensemble_jobs() if subcommand == "ensemble" else JOB_VERBS[subcommand](settings)
+
+
+def jobs_of(command: list[str]) -> list[Job]:
+    """The jobs that a verb with these arguments consists of; none for a verb that is one job."""
+    if command[0] not in (*JOB_VERBS, "ensemble"):
+        return []
+    cli = _run(_JobsCLI, command)
+    assert isinstance(cli, _JobsCLI)
+    return cli.jobs
+
+
 def main(args: list[str] | None = None) -> None:
     """Entry point of `dropquery` and `python cli.py`: one sentence for a user's mistake, no traceback."""
     # hints about workers and tensor cores, and warnings about our own choices, are not for users
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_ours)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
+    args = sys.argv[1:] if args is None else args
+    if args[:1] == ["submit"]:
+        args = ["submit", *with_command_last(args[1:])]
     try:
-        DropqueryCLI(
-            pl.LightningModule,
-            PoolDataModule,
-            trainer_class=QueryTrainer,
-            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0},
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            save_config_callback=None,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=args,
-        )
+        _run(DropqueryCLI, args)
     except (ValueError, OSError, MisconfigurationException) as error:
         if os.environ.get("DROPQUERY_TRACEBACK"):
             raise
@@ -256,6 +280,22 @@ def main(args: list[str] | None = None) -> None:
             error = OSError("the disk is full; make room, then start the same command again: nothing labelled is lost")
         print(f"dropquery: error: {_sentence(str(error))}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
         sys.exit(1)
+
+
+def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
+    return cli(
+        pl.LightningModule,
+        PoolDataModule,
+        trainer_class=QueryTrainer,
+        trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0},
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_callback=None,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=args,
+    )
 
 
 def _listed(setting: Any) -> list[Any]:

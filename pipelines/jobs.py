@@ -91,7 +91,7 @@ def run_jobs(
     outcomes = {j.name: Outcome(j, "skipped", 0, 0.0, _log(j, log_dir), "") for j in jobs if j.finished.exists()}
     waiting = [(0.0, 1, job) for job in jobs if job.name not in outcomes]
     slots, threads = share(len(waiting), at_once)
-    spent: Counter[str] = Counter()
+    spent = {job.name: 0.0 for job in jobs}
     running: dict[int, _Running] = {}
     with _stopping(running), ProgressView(len(jobs), slots) as view:
         while waiting or running:

@@ -62,9 +62,10 @@ class ProgressView:
 
     def step(self, slot: int, progress: Progress | None) -> None:
         """How far the job in a slot is, as far as it has said."""
-        if progress is None or progress == self._rates[slot].progress:
+        before = self._rates[slot].progress
+        if progress is None or progress == before:
             return
-        again = self._rates[slot].progress is None or progress.cycle != self._rates[slot].progress.cycle
+        again = before is None or progress.cycle != before.cycle
         self._rates[slot].note(progress)
         if self._bars:
             bar = self._bars[slot + 1]

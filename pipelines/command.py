@@ -1,0 +1,79 @@
+"""What a command line says, read without running it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["distributed", "run_dir_of", "with_command_last"]
+
+_TRAINED = ("fit", "query", "validate", "test", "predict")
+_FLAGS = ("--wait", "--dry_run", "--requeue")
+_DEFAULT_RUN_DIR = "runs/default"
+
+
+def with_command_last(arguments: Sequence[str]) -> list[str]:
+    """`submit`'s own options, and what follows them (a verb and its arguments) as one option, --command.
+
+    Every option takes a value; a flag without one means true.
+    """
+    own, rest = [], list(arguments)
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        own.append(option)
+        if option in ("--help", "-h") or "=" in option:
+            continue
+        flag = option in _FLAGS and (not rest or rest[0].lower() not in ("true", "false"))
+        own += ["true"] if flag else [rest.pop(0)] if rest else []
+    return [*own, "--command", json.dumps(rest)]
+
+
+def run_dir_of(command: Sequence[str]) -> Path:
+    """Where a command leaves its results: its last --run_dir, its config's, or the default."""
+    return Path(_setting(command, "run_dir") or _DEFAULT_RUN_DIR)
+
+
+def distributed(command: Sequence[str], nodes: int, tasks: int) -> list[str]:
+    """The command as every task of a job of nodes x tasks runs it: together, as one trainer.
+
+    Raises:
+        ValueError: The trainer is told another number of processes, or the verb has no trainer.
+
+    """
+    command = list(command)
+    if command[0] not in _TRAINED:
+        if nodes * tasks > 1:
+            raise ValueError(
+                f"{command[0]} is one process, got --nodes {nodes} and {tasks} tasks per node, which would run it "
+                f"{nodes * tasks} times; give 1 of both"
+            )
+        return command
+    for name, count, option in (("devices", tasks, "--tasks_per_node"), ("num_nodes", nodes, "--nodes")):
+        said = _setting(command, f"trainer.{name}")
+        if said in (None, "auto", -1, "-1"):
+            command += [f"--trainer.{name}", str(count)] if nodes * tasks > 1 else []
+        elif str(said) != str(count):
+            raise ValueError(
+                f"expected trainer.{name} to be the job's {count}, got {said}: a trainer of {said} in a job of {count} "
+                f"would run separate trainings in one run directory, or wait for ever; give {option} {said}, or leave "
+                f"trainer.{name} out"
+            )
+    return command
+
+
+def _setting(command: Sequence[str], name: str) -> Any:
+    """The last value that a command line gives to a setting, itself or in a --config file."""
+    value = None
+    for i, word in enumerate(command):
+        option, equals, given = word.partition("=")
+        following = given if equals else command[i + 1] if i + 1 < len(command) else ""
+        if option == f"--{name}":
+            value = following
+        elif option in ("--config", "-c") and Path(following).is_file():
+            content = yaml.safe_load(Path(following).read_text())
+            for key in name.split("."):
+                content = content.get(key) if isinstance(content, dict) else None
+            value = value if content is None else content
+    return value

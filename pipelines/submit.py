@@ -1,0 +1,173 @@
+"""Any verb on a cluster: Slurm, or this machine in the background, through submitit."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import submitit
+from submitit.slurm.slurm import SlurmExecutor
+
+from pipelines.command import distributed, run_dir_of
+from pipelines.jobs import Job, check_jobs
+from pipelines.processes import DROPQUERY, gpus, without_slurm
+from pipelines.task import Task
+
+__all__ = ["submit"]
+
+_WARNING = 90  # seconds between the warning signal and the end
+_TIME_OUTS = 1000  # how often a job may run out of time and go on
+_LEAST_MINUTES = 11
+
+
+def submit(
+    command: list[str],
+    cluster: Literal["slurm", "local"] | None = None,
+    time: int = 1440,
+    partition: str | None = None,
+    nodes: int = 1,
+    tasks_per_node: int | None = None,
+    gpus_per_node: int | None = None,
+    cpus_per_task: int = 1,
+    memory_gb: float | None = None,
+    at_once: int = 100,
+    requeue: bool = True,
+    dry_run: bool = False,
+    wait: bool = False,
+    expand: Callable[[list[str]], list[Job]] | None = None,
+) -> None:
+    """Run any verb as a job of Slurm or in the background: dropquery submit [options] VERB ...
+
+    A job that runs out of time or is pre-empted is queued again and goes on from its last checkpoint. Scripts and
+    logs are in RUN_DIR/slurm.
+
+    Args:
+        command: The verb and its arguments; on the command line, all that follows submit's own options.
+        cluster: slurm, or local for the background of this machine; slurm where sbatch answers unless given.
+        time: Minutes until the job is interrupted and queued again.
+        partition: Slurm's partition; its default unless given.
+        nodes: Machines for one fit (DDP).
+        tasks_per_node: Processes per machine for one fit (DDP); one per GPU unless given.
+        gpus_per_node: GPUs per machine.
+        cpus_per_task: CPU cores per process.
+        memory_gb: Memory per machine; the cluster's default unless given.
+        at_once: Most jobs of an array that run side by side.
+        requeue: Whether a job that was interrupted is queued again.
+        dry_run: Print the script that would be sent, and the commands; send nothing.
+        wait: Follow until done, and fail if the job failed.
+        expand: The jobs that a verb consists of; none for a verb that is one job.
+
+    """
+    if not command:
+        raise ValueError("expected a verb after submit's options, got none; for example: dropquery submit fit --config")
+    if time < _LEAST_MINUTES:
+        raise ValueError(
+            f"--time must be at least {_LEAST_MINUTES} minutes, got {time}: submitit takes every interruption of a "
+            "shorter job for a time-out"
+        )
+    cluster = cluster or ("slurm" if _slurm_answers() else "local")
+    tasks = tasks_per_node or gpus_per_node or 1
+    if cluster == "local" and (nodes > 1 or tasks > 1):
+        raise ValueError(
+            f"--cluster local has one machine and one task, got --nodes {nodes} and {tasks} tasks; leave them out: "
+            "there --trainer.devices alone says how many processes a fit starts"
+        )
+    # on this machine a verb of many jobs runs them side by side by itself
+    jobs = expand(command) if expand and cluster == "slurm" else []
+    if jobs:
+        check_jobs(jobs)
+    jobs = [job for job in jobs if not job.finished.exists()]
+    commands = [list(job.arguments) for job in jobs] or [command]
+    if cluster == "slurm":
+        commands = [distributed(c, nodes, tasks) for c in commands]
+    folder = (run_dir_of(command) / "slurm").absolute()
+    executor = _Script(folder, _TIME_OUTS) if cluster == "slurm" else submitit.LocalExecutor(folder, _TIME_OUTS)
+    options: dict[str, Any] = {"nodes": nodes, "gpus_per_node": gpus_per_node, "signal_delay_s": _WARNING}
+    if cluster == "local":
+        options |= {"timeout_min": time, "gpus_per_node": len(gpus()) if gpus_per_node is None else gpus_per_node}
+    else:
+        options |= {
+            "job_name": f"dropquery-{command[0]}", "time": time, "partition": partition, "ntasks_per_node": tasks,
+            "cpus_per_task": cpus_per_task, "mem": f"{round(memory_gb * 1024)}MB" if memory_gb else None,
+            "array_parallelism": at_once, "setup": [f"export PYTHONPATH={shlex.quote(_python_path())}"],
+            # one task that failed must not leave the others waiting for it
+            "srun_args": ["--kill-on-bad-exit=1"],
+            "additional_parameters": {"requeue" if requeue else "no_requeue": True},
+        }  # fmt: skip
+    executor.update_parameters(**{k: v for k, v in options.items() if v is not None})
+    if dry_run:
+        if isinstance(executor, _Script):
+            print(executor.text(len(commands)))
+        print("\n".join(f"dropquery {shlex.join(c)}" for c in commands))
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _outside_of_jobs():
+        sent: list[Any] = executor.submit_array([Task(c, requeue) for c in commands])
+        if jobs and isinstance(executor, _Script):
+            # the verb itself comes last: it tries again what failed and puts the results together
+            executor.update_parameters(dependency=f"afterany:{sent[0].job_id.split('_')[0]}")
+            sent.append(executor.submit(Task(command, requeue)))
+    print(f"{cluster} job {', '.join(j.job_id for j in sent)}: dropquery {shlex.join(command)}\nlogs: {folder}")
+    if wait:
+        _follow(sent)
+
+
+class _Script(SlurmExecutor):
+    """submitit's Slurm executor, which can also show its script where there is no Slurm."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+    def text(self, count: int) -> str:
+        """What sbatch would be given for `count` jobs."""
+        shown = _Script(self.folder)
+        shown.parameters = {**self.parameters, **({"map_count": count} if count > 1 else {})}
+        return shown._make_submission_file_text(shown._submitit_command_str, "dry_run")
+
+
+def _slurm_answers() -> bool:
+    if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
+        return False
+    return subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=60).returncode == 0
+
+
+def _python_path() -> str:
+    """Where a job finds the rooms, and before them what this process was told to search."""
+    return os.pathsep.join(filter(None, [str(Path(DROPQUERY[1]).parent), os.environ.get("PYTHONPATH")]))
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """The environment of a new job: sbatch would take the settings of the job that it is called from."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(without_slurm(before), PYTHONPATH=_python_path())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _follow(jobs: Sequence[Any]) -> None:
+    states = [""] * len(jobs)
+    while True:
+        done = [job.done() for job in jobs]
+        for i, job in enumerate(jobs):
+            if job.state != states[i]:
+                states[i] = job.state
+                print(f"{job.job_id}: {states[i]}", flush=True)
+        if all(done):
+            break
+        time.sleep(1)
+    failed = [job for job in jobs if job.exception() is not None]
+    if failed:
+        raise ChildProcessError(
+            f"{len(failed)} of {len(jobs)} jobs failed, {failed[0].job_id} first; its log is {failed[0].paths.stdout}"
+        )
