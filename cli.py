@@ -1,4 +1,4 @@
-"""Every verb of dropquery: fit, query, validate, test and predict read one YAML."""
+"""Every verb of dropquery: those that fit and ask networks read one YAML."""
 
 import errno
 import logging
@@ -23,7 +23,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from acquisition.seeding import derive_seed
 from annotators.assign import assign
 from annotators.review import review
-from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
+from callbacks.cycle import METRICS, CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
 from callbacks.progress import ProgressFile
@@ -32,7 +32,9 @@ from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.command import with_command_last
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
-from pipelines.jobs import Job
+from pipelines.ensemble import Members, multi_annotator
+from pipelines.ensemble import jobs_of as member_jobs
+from pipelines.jobs import Job, report
 from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
 from reports.difficulty import compare
@@ -48,11 +50,15 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {
 }
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
-JOB_VERBS: dict[str, Callable[[Namespace], list[Job]]] = {}
-"""For verbs that consist of independent jobs: from their parsed settings to the jobs, one task of an array each."""
+_MAY_CHANGE = (
+    "cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:",
+    "members:",
+)  # fmt: skip
+"""Settings that a continued experiment may change: where it runs, how it reports, how long it goes on, and what is
+done with its networks afterwards."""
 
-_MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
-"""Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
+JOB_VERBS: dict[str, Callable[[Namespace], list[Job]]] = {}
+"""Verbs beside ensemble that consist of independent jobs: from their parsed settings to the jobs of an array."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -72,8 +78,9 @@ class DropqueryCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's verbs and query, each with the arguments that the CLI fills in."""
-        return {**LightningCLI.subcommands(), "query": {"model", "datamodule"}}
+        """Lightning's verbs and ours, each with the arguments that the CLI fills in."""
+        ours = {"query": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
+        return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
@@ -81,6 +88,7 @@ class DropqueryCLI(LightningCLI):
             parser.add_argument(name, type=kind, default=default, help=what)
         parser.add_lightning_class_args(QueryCallback, "strategy")
         parser.add_class_arguments(WandbSettings, "wandb")
+        parser.add_class_arguments(Members, "members")
         parser.link_arguments("run_dir", "data.init_args.run_dir")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
@@ -96,7 +104,7 @@ class DropqueryCLI(LightningCLI):
             ours = [
                 StepSeed(config.seed_everything, self._cycle),
                 CycleMetrics(folder, self._cycle, monitor),
-                cycle_checkpoint(folder, monitor),
+                CycleCheckpoint(folder, monitor),
                 ProgressFile(run_dir, self._cycle, config.cycles),
             ]
             loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
@@ -142,6 +150,9 @@ class DropqueryCLI(LightningCLI):
         if subcommand == "fit":
             self.fit()
             return
+        if subcommand in ("ensemble", "difficulty"):
+            getattr(self, subcommand)()
+            return
         config = self.config_init[subcommand]
         if config.ckpt_path is not None:
             _check_checkpoint(config.ckpt_path, self.model)
@@ -173,11 +184,11 @@ class DropqueryCLI(LightningCLI):
                 "--trainer.max_epochs 1 --trainer.limit_train_batches 1 instead"
             )
         run_dir = Path(config.run_dir)
-        dump = self._parser("fit").dump(config, skip_unset=False)
+        dump = self._settings("fit")
         settings = yaml.safe_load(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models"):
+            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "members"):
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
@@ -187,6 +198,36 @@ class DropqueryCLI(LightningCLI):
                     curve = write_curve(run_dir)
             if curve is not None:
                 _print_curve(curve, run_dir)
+
+    def ensemble_jobs(self) -> list[Job]:
+        """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""
+        config, run_dir = self.config_init["ensemble"], Path(self.config_init["ensemble"].run_dir)
+        if config.cycles != 1:
+            raise ValueError(f"the members of an ensemble are plain fits: expected --cycles 1, got {config.cycles}")
+        jobs = member_jobs(run_dir, config.members, multi_annotator(self.datamodule), config.wandb.group)
+        with run_directory(run_dir, self._settings("ensemble"), _MAY_CHANGE):
+            return jobs
+
+    def ensemble(self) -> None:
+        """Train the members that are missing; what failed is named at the end."""
+        self.ensemble_jobs()
+        config = self.config_init["ensemble"]
+        with held(Path(config.run_dir)):
+            outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
+        print(report(outcomes))
+        if any(o.state == "failed" for o in outcomes):
+            sys.exit(1)
+
+    def difficulty(self) -> None:
+        """Predict what is missing, then compare."""
+        config = self.config_init["difficulty"]
+        with run_directory(Path(config.run_dir), self._settings("difficulty"), _MAY_CHANGE):
+            self.trainer.difficulty(self.model, self.datamodule, config.members)
+            compare(Path(config.run_dir))
+
+    def _settings(self, verb: str) -> str:
+        dumped: str = self._parser(verb).dump(self.config[verb], skip_unset=False)
+        return dumped
 
     def _experiment(self, cycle: int) -> Experiment:
         self._cycle = cycle
@@ -201,15 +242,20 @@ class _JobsCLI(DropqueryCLI):
     """Reads a verb's settings and asks for its jobs instead of running it."""
 
     def instantiate_classes(self) -> None:
-        self.config_init = self.config
+        # an ensemble asks its data for annotators and folds
+        if self.subcommand == "ensemble":
+            super().instantiate_classes()
+        else:
+            self.config_init = self.config
 
     def _run_subcommand(self, subcommand: str) -> None:
-        self.jobs = JOB_VERBS[subcommand](self.config[subcommand])
+        settings = self.config[subcommand]
+        self.jobs = self.ensemble_jobs() if subcommand == "ensemble" else JOB_VERBS[subcommand](settings)
 
 
 def jobs_of(command: list[str]) -> list[Job]:
     """The jobs that a verb with these arguments consists of; none for a verb that is one job."""
-    if command[0] not in JOB_VERBS:
+    if command[0] not in (*JOB_VERBS, "ensemble"):
         return []
     cli = _run(_JobsCLI, command)
     assert isinstance(cli, _JobsCLI)

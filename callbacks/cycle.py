@@ -18,16 +18,36 @@ from acquisition.seeding import derive_seed
 from datamodules.files import replacing, write_json
 from datamodules.pool import PoolDataModule
 
-__all__ = ["BEST", "LAST", "METRICS", "CycleMetrics", "StepSeed", "WholeCheckpoints", "cycle_checkpoint", "log_row"]
+__all__ = ["BEST", "LAST", "METRICS", "CycleCheckpoint", "CycleMetrics", "StepSeed", "WholeCheckpoints", "log_row"]
 
 BEST, LAST, METRICS = "best.ckpt", "last.ckpt", "metrics.json"
 
 
-def cycle_checkpoint(cycle_dir: Path, monitor: str) -> ModelCheckpoint:
-    """Keep the weights of the best validation as best.ckpt and everything needed to go on as last.ckpt."""
-    return ModelCheckpoint(
-        cycle_dir, filename=Path(BEST).stem, monitor=monitor, mode="max", save_last=True, enable_version_counter=False
-    )
+class CycleCheckpoint(ModelCheckpoint):
+    """Keeps the weights of the best validation as best.ckpt and everything needed to go on as last.ckpt.
+
+    last.ckpt is written after every validation and holds the final weights when training has ended. (Lightning's own
+    is written only where a validation was the best so far, so a killed fit would go on from there.)
+    """
+
+    def __init__(self, cycle_dir: Path, monitor: str) -> None:
+        super().__init__(cycle_dir, filename=Path(BEST).stem, monitor=monitor, mode="max", enable_version_counter=False)
+        self._last_step = -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking and trainer.state.fn == TrainerFn.FITTING:
+            self._save_last(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if trainer.global_step != self._last_step:
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        assert self.dirpath is not None
+        trainer.save_checkpoint(Path(self.dirpath) / LAST)
+        self._last_step = trainer.global_step
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -103,16 +103,22 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Every batch of every process is full: the last ones are filled up by going round once more, because batch
     norm cannot train on one sample and a process with fewer batches would leave the others waiting.
+
+    epoch and done: where a resumed fit goes on, batches of that epoch that it has seen are not drawn again.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, epoch: int = 0, done: int = 0
+    ) -> None:
         self.length = length
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         whole = batch_size * world_size
         self.total = -(-length // whole) * whole
-        self.epoch = 0
+        self.epoch = epoch
+        # an epoch that was cut just before its end has all its batches done, and nothing of it is left to draw
+        self.resumed = (epoch, done * whole % self.total if self.total else 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of each epoch."""
@@ -123,7 +129,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = torch.randperm(self.length, generator=generator_for(self.seed, "shuffle", self.epoch)).tolist()
-        for i in range(self.rank, self.total, self.world_size):
+        resumed_epoch, seen = self.resumed
+        first = seen if self.epoch == resumed_epoch else 0
+        for i in range(first + self.rank, self.total, self.world_size):
             yield self.epoch, order[i % self.length]
 
 

@@ -181,7 +181,7 @@ class PoolDataModule(pl.LightningDataModule):
         """The labelled split, shuffled and augmented; every batch is full."""
         units = self.labelled_units
         dataset = self._dataset(units, self._train_transform, masks=True)
-        sampler = EpochSampler(len(units), self.batch_size, self.seed, *self._place())
+        sampler = EpochSampler(len(units), self.batch_size, self.seed, *self._place(), *self._progress())
         return self._loader(dataset, self.batch_size, sampler)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -280,6 +280,12 @@ class PoolDataModule(pl.LightningDataModule):
             collate_fn=collate_units,
             pin_memory=pin,
         )
+
+    def _progress(self) -> tuple[int, int]:
+        """The epoch that the fit is in and how many of its batches it has seen: more than 0 where it was resumed."""
+        if self.trainer is None:
+            return 0, 0
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

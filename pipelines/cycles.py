@@ -65,8 +65,8 @@ def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> 
     """Hold the run directory: one process at a time, and one experiment for ever.
 
     config: the experiment's settings as YAML, kept as config.yaml. A directory that was started with other
-    settings is refused, unless they differ only in lines that begin with a key in `ignored`, or no cycle has left
-    anything yet: a first try with a mistake in its settings must not stand in the way of the second.
+    settings is refused, unless they differ only in keys that begin with one in `ignored`, or no cycle and no member has
+    left anything yet: a first try with a mistake in its settings must not stand in the way of the second.
     """
     with held(run_dir):
         if is_first_process():
@@ -92,7 +92,7 @@ def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
 
 def _begun(run_dir: Path) -> bool:
     ledger = run_dir / "ledger.sqlite"
-    if any((run_dir / "cycles").glob("*/*")):
+    if any((run_dir / "cycles").glob("*/*")) or any((run_dir / "members").glob("*/*")):
         return True
     return ledger.is_file() and any(e.kind != "initial" for e in Ledger(ledger).events())
 
@@ -252,5 +252,14 @@ def _first_difference(old: str, new: str, ignored: tuple[str, ...]) -> str:
 
 
 def _significant(config: str, ignored: tuple[str, ...]) -> list[str]:
-    lines = (line for line in config.splitlines() if not line.startswith("#"))
-    return [line for line in lines if not line.strip().startswith(ignored)]
+    """Lines of a YAML that count: no comments, and no ignored key with what is nested below it."""
+    lines = []
+    within: int | None = None
+    for line in config.splitlines():
+        indent = len(line) - len(line.lstrip())
+        if within is not None and indent > within:
+            continue
+        within = indent if line.strip().startswith(ignored) else None
+        if within is None and not line.startswith("#"):
+            lines.append(line)
+    return lines

@@ -1,8 +1,10 @@
-"""A Trainer that can also query."""
+"""A Trainer that can also query, and train and ask an ensemble."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset
@@ -10,12 +12,15 @@ from torch.utils.data import DataLoader, IterableDataset
 from acquisition.doctor import Check, require
 from callbacks.query import QueryCallback
 from datamodules.pool import PoolDataModule
+from pipelines.difficulty import predict_images, write_images_table
+from pipelines.ensemble import Members, jobs_of, multi_annotator
+from pipelines.jobs import Outcome, run_jobs
 
 __all__ = ["QueryTrainer"]
 
 
 class QueryTrainer(pl.Trainer):
-    """Lightning's Trainer with the verb `query`."""
+    """Lightning's Trainer with the verbs `query`, `ensemble` and `difficulty`."""
 
     def query(
         self,
@@ -43,6 +48,35 @@ class QueryTrainer(pl.Trainer):
             self.predict(model, DataLoader(_Nothing()), ckpt_path=ckpt_path, return_predictions=False)
         finally:
             self.callbacks.remove(start)  # type: ignore[attr-defined]
+
+    def ensemble(
+        self, model: pl.LightningModule, datamodule: PoolDataModule, members: Members, group: str | None = None
+    ) -> list[Outcome]:
+        """Train one network per annotator and fold, side by side; what is finished is not trained again.
+
+        Args:
+            model: The module that every member is made like.
+            datamodule: Whose annotators and folds they are.
+            members: Which networks, and how many at once.
+            group: Of their W&B runs; the run directory's name unless given.
+
+        """
+        run_dir = Path(self.default_root_dir)
+        jobs = jobs_of(run_dir, members, multi_annotator(datamodule), group)
+        return run_jobs(jobs, run_dir / "members" / "logs", members.at_once, members.retries)
+
+    def difficulty(self, model: pl.LightningModule, datamodule: PoolDataModule, members: Members) -> pd.DataFrame:
+        """Compare what the ensemble and one network's MC dropout predict with people's disagreement.
+
+        Args:
+            model: The module that the members were made like.
+            datamodule: Whose images are predicted, each by networks that did not train on it.
+            members: Which networks, and how they predict.
+
+        """
+        run_dir, shared = Path(self.default_root_dir), multi_annotator(datamodule)
+        predict_images(run_dir, members, model, shared, self.strategy.root_device)
+        return write_images_table(run_dir, shared)
 
 
 class _QueryAtPredictStart(Callback):

@@ -8,13 +8,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
+import torch
 from filelock import FileLock
 
 import cli
+from callbacks.cycle import StepSeed
 from tests.conftest import ROOT
 
 Dropquery = Callable[..., subprocess.CompletedProcess[str]]
@@ -101,8 +105,6 @@ def test_strategies_share_the_initial_model(tiny_config: Path, tmp_path: Path) -
 
 
 def test_warm_start_goes_on_from_the_cycle_before(tiny_config: Path, tmp_path: Path) -> None:
-    import torch
-
     command = ["fit", "--config", str(tiny_config), "--warm_start", "true", "--cycles", "2"]
     cli.main([*command, "--run_dir", str(tmp_path / "run"), "--model.optimizer.lr", "1e-12"])
     first, second = (
@@ -146,3 +148,41 @@ def test_cycles_under_two_processes(dropquery: Dropquery, tiny_config: Path, tmp
     before = history(tmp_path / "run")
     dropquery(*command, "--run_dir", tmp_path / "run")
     assert history(tmp_path / "run") == before, "starting a finished run again changes nothing"
+
+
+class Crash(StepSeed):
+    """Ends the process's work just before a step, as a kill would: nothing is saved."""
+
+    step = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("crashed")
+        super().on_train_batch_start(trainer, *rest)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fit_of_so_many_steps_goes_on_in_the_middle_of_an_epoch(
+    tiny_config: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 17 units in batches of 4 are epochs of 5 steps; validation and checkpoint after steps 3, 6 and 9
+    command = [
+        "fit", "--config", str(tiny_config), "--cycles", "1", "--data.initial.size", "17", "--trainer.max_epochs", "-1",
+        "--trainer.max_steps", "11", "--trainer.val_check_interval", "3", "--trainer.check_val_every_n_epoch", "null",
+        "--data.num_workers", str(workers),
+    ]  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    cli.main([*command, "--run_dir", str(whole)])
+    for step in (5, 8):
+        monkeypatch.setattr(cli, "StepSeed", Crash)
+        monkeypatch.setattr(Crash, "step", step)
+        with pytest.raises(RuntimeError, match="crashed"):
+            cli.main([*command, "--run_dir", str(cut)])
+        monkeypatch.undo()
+        assert torch.load(cut / "cycles" / "00" / "last.ckpt", weights_only=True)["global_step"] == step // 3 * 3
+    cli.main([*command, "--run_dir", str(cut)])
+    saved = [torch.load(run / "cycles" / "00" / "last.ckpt", weights_only=True) for run in (whole, cut)]
+    assert saved[0]["global_step"] == saved[1]["global_step"] == 11, "the last checkpoint has the final weights"
+    for name, weights in saved[0]["state_dict"].items():
+        assert torch.equal(weights, saved[1]["state_dict"][name]), name
+    assert (whole / "learning_curve.csv").read_text() == (cut / "learning_curve.csv").read_text()

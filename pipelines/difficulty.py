@@ -1,0 +1,162 @@
+"""From an ensemble's networks to maps and to a table of images: what was predicted beside what people did."""
+
+import copy
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_info
+from skimage.segmentation import find_boundaries
+from torch import nn
+from tqdm.auto import tqdm
+
+from annotators.disagreement import difficulty, pairwise, variance_map
+from annotators.prediction import MAPS, DifficultyPredictor
+from callbacks.pictures import to_display
+from datamodules.files import replacing
+from datamodules.multi_annotator_pool import MultiAnnotatorPool
+from datamodules.units import Unit
+from pipelines.ensemble import Members, check_held_out, member_weights
+
+__all__ = ["image_row", "predict_images", "write_images_table"]
+
+
+def predict_images(
+    run_dir: Path, members: Members, module: LightningModule, datamodule: MultiAnnotatorPool, device: torch.device
+) -> None:
+    """Write predictions/NAME.npz for every image that two people drew, from the networks that never saw it.
+
+    An image is predicted by the members of its own fold, whose ledgers must not name it. What is there from the same
+    checkpoints and settings is kept. module: for its network, whose weights are replaced.
+    """
+    people = members.people(datamodule.annotators)
+    for fold in range(datamodule.folds):
+        units = _shared_units(datamodule, fold)
+        if not units:
+            continue
+        names = list(dict.fromkeys([*people, members.single]))
+        paths = {name: member_weights(run_dir, name, fold, members.weights) for name in names}
+        for name in names:
+            check_held_out(run_dir, name, fold, [u.unit_id for u in units])
+        made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
+        missing = [u for u in units if _made_by(_file(run_dir, u.unit_id)) != made_by]
+        if not missing:
+            continue
+        rank_zero_info(f"Fold {fold}: predicting {len(missing)} images with {len(names)} networks")
+        networks = {name: _load(module, path, device) for name, path in paths.items()}
+        predictor = DifficultyPredictor(
+            {name: networks[name] for name in people},
+            networks[members.single],
+            (datamodule.seed, "difficulty", fold),
+            members.num_samples,
+            members.dropout_rate,
+        )
+        layout = getattr(module, "memory_format", torch.contiguous_format)
+        for batch in tqdm(datamodule.pool_dataloader(missing), desc=f"fold {fold}", disable=None):
+            maps = predictor(batch["image"].to(device).to(memory_format=layout), batch["unit_id"])
+            arrays = {name: values.cpu().numpy() for name, values in maps.items()}
+            for i, unit_id in enumerate(batch["unit_id"]):
+                content = _content(arrays, i, datamodule.annotations(unit_id, resized=True), datamodule.num_classes)
+                content |= {"image": to_display(batch["image"][i].numpy()), "members": np.array(people)}
+                with replacing(_file(run_dir, unit_id)) as beside:
+                    np.savez_compressed(beside, made_by=np.array(made_by), **content)
+
+
+def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.DataFrame:
+    """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors."""
+    rows = []
+    truth = getattr(datamodule, "true_difficulty", None)
+    for fold in range(datamodule.folds):
+        for unit in _shared_units(datamodule, fold):
+            with np.load(_file(run_dir, unit.unit_id)) as stored:
+                repeats = list(datamodule.repeats_of(unit.unit_id, resized=True).values())
+                row = image_row(stored, repeats, datamodule.num_classes)
+            if truth is not None:
+                row["true_difficulty"] = float(truth(unit.unit_id))
+            rows.append({"image": unit.unit_id, "fold": fold, **row})
+    table = pd.DataFrame(rows)
+    with replacing(run_dir / "images.csv") as beside:
+        table.to_csv(beside, index=False)
+    return table
+
+
+def image_row(stored: Mapping[str, Any], repeats: Sequence[np.ndarray], num_classes: int) -> dict[str, float]:
+    """One image's columns of images.csv, but for its name and fold.
+
+    Measured from the masks: annotators (how many), difficulty (equation 2.2 of seed 000), difficulty per pixel of
+    object and of boundary, mean IoU of two annotators, repeat_difficulty (the same of the second drawings; NaN where
+    fewer than two repeated theirs). Predicted: the sums over the pixels of the maps. Trivial: area and boundary length
+    of the single network's prediction, and a constant.
+    """
+    masks = stored["masks"]
+    measured = difficulty(masks, num_classes)
+    overlaps = pairwise(masks, "iou", num_classes)[np.triu_indices(len(masks), k=1)]
+    mean = stored["mean"]
+    predicted = mean > 0.5 if num_classes == 2 else mean.argmax(axis=0)
+    return {
+        "annotators": len(masks),
+        "difficulty": measured.total,
+        "difficulty_per_object_pixel": measured.per_object,
+        "difficulty_per_boundary_pixel": measured.per_boundary,
+        "mean_pairwise_iou": float("nan") if np.isnan(overlaps).all() else float(np.nanmean(overlaps)),
+        "repeat_difficulty": difficulty(repeats, num_classes).total if len(repeats) > 1 else float("nan"),
+        **{name: float(stored[name].sum(dtype=np.float64)) for name in MAPS},
+        "predicted_area": int((predicted > 0).sum()),
+        "predicted_boundary_length": int(find_boundaries(predicted.astype(int), connectivity=1, mode="inner").sum()),
+        "constant": 1.0,
+    }
+
+
+def _content(
+    maps: Mapping[str, np.ndarray], i: int, masks: Mapping[str, np.ndarray], num_classes: int
+) -> dict[str, np.ndarray]:
+    drawn = np.stack(list(masks.values())).astype(np.uint8)
+    mean, outputs = maps["mean"][i], maps["member_probabilities"][:, i]
+    if num_classes == 2:
+        mean, outputs = mean[1], outputs[:, 1]
+    return {
+        "masks": drawn,
+        "annotators": np.array(list(masks)),
+        "annotator_variance": variance_map(drawn, num_classes).astype(np.float32),
+        **{name: maps[name][i].astype(np.float32) for name in MAPS},
+        "mean": mean.astype(np.float32),
+        "member_probabilities": outputs.astype(np.float16),
+    }
+
+
+def _shared_units(datamodule: MultiAnnotatorPool, fold: int) -> list[Unit]:
+    images = (u for u in datamodule.images() if datamodule.fold_of(u.unit_id) == fold)
+    return [u for u in images if len(datamodule.annotators_of(u.unit_id)) > 1]
+
+
+def _file(run_dir: Path, unit_id: str) -> Path:
+    return run_dir / "predictions" / f"{unit_id}.npz"
+
+
+def _made_by(path: Path) -> str:
+    try:
+        with np.load(path) as stored:
+            return str(stored["made_by"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""
+
+
+def _fingerprint(paths: Mapping[str, Path], *settings: object) -> str:
+    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    for name, path in paths.items():
+        with path.open("rb") as file:
+            digest.update(name.encode() + hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def _load(module: LightningModule, path: Path, device: torch.device) -> nn.Module:
+    own = copy.deepcopy(module)
+    own.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    network: nn.Module = own.network  # type: ignore[assignment]
+    return network.to(device)

@@ -1,0 +1,255 @@
+"""One network per annotator and fold: trained, killed, failed, and asked about images that they never saw."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import cli
+from annotators.disagreement import variance_map
+from annotators.prediction import MAPS
+from datamodules.ledger import Ledger
+from datamodules.synthetic_annotators import SyntheticAnnotators
+from datamodules.units import DataError
+from pipelines.difficulty import image_row
+from pipelines.ensemble import Members, jobs_of, member_dir
+from tests.conftest import ROOT, TINY
+
+PEOPLE = ["careful", "dilates_much"]
+COLUMNS = [
+    "image", "fold", "annotators", "difficulty", "difficulty_per_object_pixel", "difficulty_per_boundary_pixel",
+    "mean_pairwise_iou", "repeat_difficulty", *MAPS, "predicted_area", "predicted_boundary_length", "constant",
+    "true_difficulty",
+]  # fmt: skip
+
+
+def write_config(path: Path) -> Path:
+    settings: dict[str, Any] = yaml.safe_load(yaml.safe_dump(TINY))
+    settings |= {"cycles": 1, "members": {"num_samples": 3, "at_once": 1, "retries": 0}}
+    settings["model"]["init_args"]["network"]["init_args"]["num_classes"] = 1
+    settings["data"] = {
+        "class_path": "datamodules.synthetic_annotators.SyntheticAnnotators",
+        "init_args": {
+            "num_images": 12, "size": [32, 32], "annotators": PEOPLE, "repeats": True, "folds": 2, "batch_size": 4,
+        },
+    }  # fmt: skip
+    settings["trainer"] |= {"max_epochs": -1, "max_steps": 5, "check_val_every_n_epoch": None, "val_check_interval": 2}
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def train_here(config: Path, run_dir: Path) -> None:
+    """The jobs of an ensemble in this process: starting one of its own for each takes seconds."""
+    datamodule = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    shutil.copy(config, run_dir / "config.yaml")
+    for job in jobs_of(run_dir, Members(), datamodule):
+        cli.main(list(job.arguments))
+        assert job.finished.is_file()
+    (run_dir / "config.yaml").unlink()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A config, and a run directory whose members are trained and whose images are predicted."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    config = write_config(folder / "tiny.yaml")
+    train_here(config, folder / "run")
+    cli.main(["difficulty", "--config", str(config), "--run_dir", str(folder / "run")])
+    return config, folder / "run"
+
+
+def test_members_start_alike_and_see_their_annotator_outside_their_fold(trained: tuple[Path, Path]) -> None:
+    _, run_dir = trained
+    whole = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
+    for fold in range(2):
+        expected = {u.unit_id for u in whole.images() if whole.fold_of(u.unit_id) != fold}
+        finals = []
+        for name in (*PEOPLE, "majority"):
+            own = member_dir(run_dir, name, fold)
+            assert set(Ledger(own / "ledger.sqlite").labelled()) == expected
+            settings = yaml.safe_load((own / "config.yaml").read_text())
+            assert settings["data"]["init_args"]["annotator"] == name
+            assert settings["wandb"]["group"] == "run"
+            assert settings["wandb"]["name"] == f"{name}-fold-{fold}"
+            saved = torch.load(own / "cycles" / "00" / "last.ckpt", weights_only=True)
+            assert saved["global_step"] == 5
+            finals.append(saved["state_dict"]["network.fc6.0.weight"])
+        # five small steps from one starting point: near each other, but not the same
+        assert not torch.equal(finals[0], finals[1])
+        assert (finals[0] - finals[1]).abs().max() < 0.2
+
+
+def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) -> None:
+    _, run_dir = trained
+    whole = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2, repeats=True)
+    table = pd.read_csv(run_dir / "images.csv").set_index("image", drop=False)
+    assert list(table.columns) == COLUMNS
+    assert len(table) == 12
+    for unit in whole.images():
+        row = table.loc[unit.unit_id]
+        with np.load(run_dir / "predictions" / f"{unit.unit_id}.npz") as stored:
+            assert stored["image"].shape == (32, 32, 3)
+            assert np.abs(stored["image"].astype(int) - whole.read_image(unit)).max() <= 1
+            assert stored["annotators"].tolist() == stored["members"].tolist() == PEOPLE
+            masks = np.stack([whole.read_annotation(unit.unit_id, name) for name in PEOPLE])
+            assert np.array_equal(stored["masks"], masks)
+            np.testing.assert_allclose(stored["annotator_variance"], variance_map(masks), atol=1e-6)
+            outputs = stored["member_probabilities"]
+            assert outputs.shape == (2, 32, 32)
+            assert outputs.dtype == np.float16
+            spread = outputs.astype(float).var(axis=0, ddof=1)
+            np.testing.assert_allclose(stored["ensemble_variance"], spread, atol=2e-3)
+            for name in MAPS:
+                assert stored[name].dtype == np.float32
+                assert row[name] == pytest.approx(stored[name].sum(dtype=float), rel=1e-6)
+            mean = stored["mean"].astype(float)
+            np.testing.assert_allclose(stored["total"], mean * (1 - mean), atol=1e-5)
+            assert row["predicted_area"] == (mean > 0.5).sum()
+        assert row["difficulty"] == pytest.approx(variance_map(masks).sum())
+        again = np.stack(list(whole.repeats_of(unit.unit_id).values()))
+        assert row["repeat_difficulty"] == pytest.approx(variance_map(again).sum())
+        assert row["true_difficulty"] == pytest.approx(whole.true_difficulty(unit.unit_id))
+        assert row["fold"] == whole.fold_of(unit.unit_id)
+
+
+def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path]) -> None:
+    config, run_dir = trained
+    table = (run_dir / "images.csv").read_text()
+    files = sorted((run_dir / "predictions").glob("*.npz"))
+    contents = [dict(np.load(f)) for f in files]
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:100])
+    (run_dir / "images.csv").unlink()
+    kept = files[2].stat().st_mtime_ns
+    cli.main(["difficulty", "--config", str(config), "--run_dir", str(run_dir)])
+    assert files[2].stat().st_mtime_ns == kept, "what is there is not predicted again"
+    # fewer images in a batch, so sums round in another order
+    for file, before in zip(files, contents, strict=True):
+        with np.load(file) as stored:
+            for name in MAPS:
+                np.testing.assert_allclose(stored[name], before[name], atol=1e-5)
+    again = pd.read_csv(run_dir / "images.csv")
+    before = pd.read_csv(io.StringIO(table))
+    pd.testing.assert_frame_equal(again, before, rtol=1e-3)
+
+
+def test_other_weights_or_samples_are_predicted_again(trained: tuple[Path, Path]) -> None:
+    config, run_dir = trained
+    file = next((run_dir / "predictions").glob("*.npz"))
+    before = str(np.load(file)["made_by"])
+    command = ["difficulty", "--config", str(config), "--run_dir", str(run_dir)]
+    cli.main([*command, "--members.num_samples", "4"])
+    assert str(np.load(file)["made_by"]) != before
+    cli.main(command)
+    assert str(np.load(file)["made_by"]) == before
+
+
+def test_a_network_that_trained_on_an_image_may_not_predict_it(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, run_dir = trained
+    copied = tmp_path / "run"
+    shutil.copytree(run_dir / "members", copied / "members")
+    ledgers = [member_dir(copied, "careful", fold) / "ledger.sqlite" for fold in (0, 1)]
+    ledgers[0].write_bytes(ledgers[1].read_bytes())
+    with pytest.raises(SystemExit):
+        cli.main(["difficulty", "--config", str(config), "--run_dir", str(copied)])
+    assert "'careful' for fold 0 trained on" in capsys.readouterr().err
+    assert not (copied / "predictions").exists()
+
+
+def test_a_member_that_is_not_trained_is_named(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, run_dir = trained
+    copied = tmp_path / "run"
+    shutil.copytree(run_dir / "members", copied / "members")
+    (member_dir(copied, "majority", 1) / "cycles" / "00" / "metrics.json").unlink()
+    with pytest.raises(SystemExit):
+        cli.main(["difficulty", "--config", str(config), "--run_dir", str(copied)])
+    assert "'majority' for fold 1 is not trained yet" in capsys.readouterr().err
+
+
+def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, finished = trained
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished / "members", run_dir / "members")
+    (run_dir / "config.yaml").write_text((finished / "config.yaml").read_text().replace(str(finished), str(run_dir)))
+    killed, broken = member_dir(run_dir, "careful", 0), member_dir(run_dir, "majority", 1)
+    expected = torch.load(killed / "cycles" / "00" / "last.ckpt", weights_only=True)["state_dict"]
+    shutil.rmtree(killed)
+    shutil.rmtree(broken)
+    broken.write_text("a file where a folder must be")
+    command = ["ensemble", "--config", str(config), "--run_dir", str(run_dir)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(
+        [sys.executable, "cli.py", *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not (killed / "cycles" / "00" / "last.ckpt").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    untouched = member_dir(run_dir, "dilates_much", 0) / "cycles" / "00" / "metrics.json"
+    before = untouched.stat().st_mtime_ns
+    with pytest.raises(SystemExit) as stop:
+        cli.main(command)
+    assert stop.value.code == 1
+    said = capsys.readouterr().out
+    assert "6 jobs: 1 finished, 4 skipped, 1 failed" in said
+    assert "majority-fold-1.log" in said
+    assert untouched.stat().st_mtime_ns == before, "what is finished is not done again"
+    got = torch.load(killed / "cycles" / "00" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(weights, got[name]) for name, weights in expected.items())
+
+
+def test_row_of_an_image_of_three_classes() -> None:
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 3, size=(3, 8, 9))
+    mean = rng.dirichlet(np.ones(3), size=(8, 9)).transpose(2, 0, 1)
+    stored = {"masks": masks, "mean": mean, **{name: rng.random((8, 9)) for name in MAPS}}
+    row = image_row(stored, [], 3)
+    assert row["predicted_area"] == (mean.argmax(axis=0) > 0).sum()
+    assert row["difficulty"] == pytest.approx(variance_map(masks, 3).sum())
+    assert np.isnan(row["repeat_difficulty"])
+
+
+def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="at least two annotators, got a"):
+        Members(names=["a", "majority"]).people(["a", "b"])
+    with pytest.raises(DataError, match="'c'"):
+        Members(single="c").all(["a", "b"])
+    for changes, words in (([], "expected --cycles 1"), (["--cycles", "1"], "expected data with several annotators")):
+        with pytest.raises(SystemExit):
+            cli.main(["ensemble", "--config", str(tiny_config), "--run_dir", str(tmp_path / "run"), *changes])
+        assert words in capsys.readouterr().err
+
+
+def test_jobs_are_named_for_people_with_any_name(tmp_path: Path) -> None:
+    class Two:
+        annotators = ("Anna K.", "Bo")
+        folds = 2
+
+    jobs = jobs_of(tmp_path / "study", Members(), Two(), None)  # type: ignore[arg-type]
+    assert [j.name for j in jobs[:3]] == ["Anna_K_-fold-0", "Bo-fold-0", "majority-fold-0"]
+    assert "Anna K." in jobs[0].arguments
+    assert jobs[0].run_dir == tmp_path / "study" / "members" / "Anna K." / "fold-0"
+    assert len({j.run_dir for j in jobs}) == 6
