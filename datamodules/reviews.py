@@ -1,8 +1,8 @@
 """Annotation, review and correction (seed 000, figure 2.1): who did what with each drawing, and when.
 
 A drawing is one person's annotation of one unit. It is assigned, annotated, and then accepted or rejected by a
-reviewer; what is rejected is corrected and reviewed again until it is accepted. Events are only ever added, in a table of
-their own beside the ledger's; states are read from them.
+reviewer; what is rejected is corrected and reviewed again until it is accepted. Events are only ever added, in a table
+of their own beside the ledger's; states are read from them.
 """
 
 from collections import Counter
@@ -168,6 +168,6 @@ def _numbered(number: int, event: Review, path: Path) -> Iterator[None]:
         yield
     except ReviewError as error:
         raise ReviewError(
-            f"event {number} ({event.state} by {event.by!r}) cannot happen to {event.annotator!r}'s drawing of "
-            f"{event.unit_id!r}: {error}; nothing was recorded in {path}"
+            f"event {number} ({event.state} by {event.by!r}) cannot happen to the drawing of {event.unit_id!r} by "
+            f"{event.annotator!r}: {error}; nothing was recorded in {path}"
         ) from error

@@ -94,7 +94,7 @@ def compare_images(images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
     them given predicted area and boundary length; each with its interval.
 
     images: rows of images.csv. weights: draws x images. The best trivial predictor is the one that does best on these
-    very images, which favours it. NaN: undefined, as for a constant.
+    very images, turned round (small is hard) where that is better, which favours it. NaN: undefined, as for a constant.
     """
     rows: list[dict[str, object]] = []
     for target in _targets(images):
@@ -147,10 +147,12 @@ def _compare(
         matrices = covariances(drawn, values, ranks=statistic == "spearman")
         of = {c: correlation(matrices, 0, k) for k, c in enumerate(columns) if k}
         # a trivial predictor that is the same everywhere has no correlation and cannot be the best
-        trivial = best[statistic] if best else max(SIZE, key=lambda c: np.nan_to_num(of[c][0], nan=-2))
+        trivial = best[statistic] if best else max(SIZE, key=lambda c: np.nan_to_num(abs(of[c][0]), nan=-1))
+        # where small images are the hard ones, the trivial rule is that one
+        rule = of[trivial] * (-1 if of[trivial][0] < 0 else 1)
         for name in names:
             partial = partial_correlation(matrices, 0, columns.index(name), size)
-            measures = {"": of[name], "_minus_trivial": of[name] - of[trivial], "_given_size": partial}
+            measures = {"": of[name], "_minus_trivial": of[name] - rule, "_given_size": partial}
             for suffix, draws in measures.items():
                 e = estimate(draws)
                 key = f"{statistic}{suffix}"

@@ -41,7 +41,8 @@ def report_text(
             blocks += [_ceiling(rows)]
     blocks += [
         "The best trivial predictor is the better of predicted area and predicted boundary length on these same "
-        "images, which favours it. `Given size`: the correlation of what a linear fit on both leaves.",
+        "images, turned round (small is hard) where that is better; both favour it. "
+        "`Given size`: the correlation of what a linear fit on both leaves.",
         "## Pixels: do people disagree here?",
         "\n".join(
             f"- {_plain(r['map'])}: AUROC {_interval(r, 'auroc_pooled')} over all pixels, "
