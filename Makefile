@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install quickstart test check clean
+.PHONY: install quickstart difficulty test check clean
 
 install: $(INSTALLED)
 
@@ -17,6 +17,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: install
 	$(BIN)/python cli.py fit --config configs/quickstart.yaml
+
+difficulty: install
+	$(BIN)/python cli.py ensemble --config configs/bubil_small.yaml
+	$(BIN)/python cli.py difficulty --config configs/bubil_small.yaml
 
 check: install
 	$(BIN)/ruff check .
