@@ -266,7 +266,7 @@ def main(args: list[str] | None = None) -> None:
     """Entry point of `dropquery` and `python cli.py`: one sentence for a user's mistake, no traceback."""
     # hints about workers and tensor cores, and warnings about our own choices, are not for users
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_ours)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:
