@@ -212,6 +212,7 @@ class DropqueryCLI(LightningCLI):
         """Train the members that are missing; what failed is named at the end."""
         self.ensemble_jobs()
         config = self.config_init["ensemble"]
+        assert isinstance(self.trainer, QueryTrainer)
         with held(Path(config.run_dir)):
             outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
         print(report(outcomes))
@@ -221,6 +222,7 @@ class DropqueryCLI(LightningCLI):
     def difficulty(self) -> None:
         """Predict what is missing, then compare."""
         config = self.config_init["difficulty"]
+        assert isinstance(self.trainer, QueryTrainer)
         with run_directory(Path(config.run_dir), self._settings("difficulty"), _MAY_CHANGE):
             self.trainer.difficulty(self.model, self.datamodule, config.members)
             compare(Path(config.run_dir))

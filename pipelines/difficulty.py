@@ -64,8 +64,9 @@ def predict_images(
             for i, unit_id in enumerate(batch["unit_id"]):
                 content = _content(arrays, i, datamodule.annotations(unit_id, resized=True), datamodule.num_classes)
                 content |= {"image": to_display(batch["image"][i].numpy()), "members": np.array(people)}
+                content["made_by"] = np.array(made_by)
                 with replacing(_file(run_dir, unit_id)) as beside:
-                    np.savez_compressed(beside, made_by=np.array(made_by), **content)
+                    np.savez_compressed(beside, allow_pickle=False, **content)
 
 
 def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.DataFrame:

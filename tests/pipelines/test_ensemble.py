@@ -124,8 +124,9 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
         assert row["fold"] == whole.fold_of(unit.unit_id)
 
 
-def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path]) -> None:
+def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     config, run_dir = trained
+    monkeypatch.setattr(cli, "compare", lambda run_dir: None)
     table = (run_dir / "images.csv").read_text()
     files = sorted((run_dir / "predictions").glob("*.npz"))
     contents = [dict(np.load(f)) for f in files]
@@ -145,8 +146,11 @@ def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path]) -> No
     pd.testing.assert_frame_equal(again, before, rtol=1e-3)
 
 
-def test_other_weights_or_samples_are_predicted_again(trained: tuple[Path, Path]) -> None:
+def test_other_weights_or_samples_are_predicted_again(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, run_dir = trained
+    monkeypatch.setattr(cli, "compare", lambda run_dir: None)
     file = next((run_dir / "predictions").glob("*.npz"))
     before = str(np.load(file)["made_by"])
     command = ["difficulty", "--config", str(config), "--run_dir", str(run_dir)]
