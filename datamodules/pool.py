@@ -1,5 +1,6 @@
 """A data set that is labelled little by little."""
 
+import copy
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -107,6 +108,12 @@ class PoolDataModule(pl.LightningDataModule):
         if self._ledger is None:
             self._ledger = Ledger(self.run_dir / "ledger.sqlite")
         return self._ledger
+
+    def at(self, run_dir: Path, seed: int) -> Self:
+        """The same data for another run: what has been read is shared, the ledger is not."""
+        other = copy.copy(self)
+        other.run_dir, other.seed, other._ledger = run_dir, seed, None
+        return other
 
     @property
     def num_classes(self) -> int:

@@ -44,11 +44,11 @@ def fit_stacked(
 ) -> None:
     """Train the networks in place; each ends as it would after a fit of its own, up to rounding.
 
-    images: N x ..., and labels: N, shared by all networks. orders: for every network its batches, S x B positions
-    among the images; S may differ from network to network, B may not. loss: (logits, labels) of a batch to a scalar.
+    images: N x ..., shared by all n networks. labels: n x N, for every network its own, because oracles may err. orders:
+    for every network its batches, S x B positions among the images; S may differ from network to network, B may not. loss: (logits, labels) of a batch to a scalar.
     optimizer: made from the stacked parameters; it must treat every number by itself (SGD, Adam and their like).
     dropout_seed: (network, step) to the seed from which that step's dropout is drawn, as if by torch.manual_seed;
-    needed where a layer drops anything. on_step: told how many networks took a step, after each.
+    needed where a layer drops anything. on_step: told the number of each step before it is taken.
     """
     check_stackable(networks[0])
     # the longest fits first: those that still run are always the first rows of the stack
@@ -66,23 +66,24 @@ def fit_stacked(
         leaves = [nn.Parameter(parameters[name]) for name in trained]
         before = leaves, _continued(optimizer(leaves), leaves, before)
         rows = torch.stack([orders[i][start:end] for i in by_length[:active]], dim=1)
+        own_labels = labels[by_length[:active]]
         batch = images.new_empty(rows[0].numel(), *images.shape[1:])
         gradients = None
         with torch.no_grad():
             for step, chosen in enumerate(rows, start):
+                if on_step is not None:
+                    on_step(step)
                 torch.index_select(images, 0, chosen.flatten(), out=batch)
                 factors = {
                     name: torch.stack(drawn)
                     for name, drawn in _drawn(drops, [dropout_seed(i, step) for i in by_length[:active]]).items()
                 } if drops and dropout_seed else {}  # fmt: skip
-                inputs = (parameters, factors, batch.view(*chosen.shape, *images.shape[1:]), labels[chosen])
+                inputs = (parameters, factors, batch.view(*chosen.shape, *images.shape[1:]), own_labels.gather(1, chosen))
                 if gradients is None:
                     gradients = _traced(template, trained, loss, inputs)
                 for leaf, gradient in zip(leaves, gradients(*inputs), strict=True):
                     leaf.grad = gradient
                 before[1].step()
-                if on_step is not None:
-                    on_step(active)
     with torch.no_grad():
         for row, parameters_of_one in enumerate(own):
             for name, parameter in parameters_of_one.items():

@@ -18,7 +18,7 @@ class Grid:
     strategies: name to what it changes in `strategy`. seeds: a list, or how many, counted from 0. vary: setting to
     the values it takes; several settings are crossed. stacked: train networks of one architecture together, in one
     process, instead of one process per run; None for wherever the data and the network allow it. at_once: processes
-    that work at the same time. retries: of a process that failed. keep_scores: write every cycle's scores.parquet in
+    that work at the same time, as many as the machine has cores (or GPUs) unless given. retries: of a process that failed. keep_scores: write every cycle's scores.parquet in
     stacked runs. part: do only the i-th of n parts ("i/n", from 0) of the stacked runs, without a report.
     """
 
@@ -26,7 +26,7 @@ class Grid:
     seeds: int | list[int] = 1
     vary: dict[str, list[Any]] = field(default_factory=dict)
     stacked: bool | None = None
-    at_once: int = 1
+    at_once: int | None = None
     retries: int = 1
     keep_scores: bool = False
     part: str | None = None
@@ -34,7 +34,7 @@ class Grid:
     def __post_init__(self) -> None:
         if isinstance(self.seeds, int) and self.seeds < 1 or self.seeds == []:
             raise ValueError(f"a study needs at least one seed, got {self.seeds}; set grid.seeds")
-        if self.at_once < 1:
+        if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"grid.at_once must be at least 1 process, got {self.at_once}")
         if self.part is not None and not re.fullmatch(r"\d+/[1-9]\d*", self.part):
             raise ValueError(f"grid.part must look like 0/2, the first of two parts, got {self.part!r}")
