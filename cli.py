@@ -24,6 +24,7 @@ from acquisition.seeding import derive_seed
 from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
 from callbacks.predictions import MaskWriter
 from callbacks.processes import is_first_process
+from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
@@ -82,6 +83,7 @@ class DropqueryCLI(LightningCLI):
                 StepSeed(config.seed_everything, self._cycle),
                 CycleMetrics(folder, self._cycle, monitor),
                 cycle_checkpoint(folder, monitor),
+                ProgressFile(run_dir, self._cycle, config.cycles),
             ]
             loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
             kwargs["logger"] = loggers or False

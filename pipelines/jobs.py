@@ -1,0 +1,205 @@
+"""Independent runs of the command line side by side on one machine."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from callbacks.progress import read_progress
+from datamodules.files import replacing
+from pipelines.processes import DROPQUERY, gpus, last_words, share, start_process, stop_processes, without_slurm
+from pipelines.progress import ProgressView
+
+__all__ = ["Job", "Outcome", "check_jobs", "report", "run_jobs"]
+
+_POLL = 0.1
+_PAUSE = 1.0  # before another attempt
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the command line.
+
+    name: of its log and in tables, made of letters, digits and ._=+-; arguments: what follows the word dropquery;
+    run_dir: where it works, alone; finished: this file is there when the job is done.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    run_dir: Path
+    finished: Path
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w=+-][\w.=+-]*", self.name):
+            raise ValueError(
+                f"a job's name is also a file name: expected letters, digits and ._=+-, got {self.name!r}; rename it"
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: skipped was done before; seconds: of all attempts; reason: why it failed, or nothing."""
+
+    job: Job
+    state: Literal["finished", "skipped", "failed"]
+    attempts: int
+    seconds: float
+    log: Path
+    reason: str
+
+
+@dataclass
+class _Running:
+    job: Job
+    slot: int
+    attempt: int
+    started: float
+    process: subprocess.Popen[bytes]
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    log_dir: Path,
+    at_once: int | None = None,
+    retries: int = 1,
+    program: Sequence[str] = DROPQUERY,
+) -> list[Outcome]:
+    """Run jobs as processes of their own and return what became of each, in the order of `jobs`.
+
+    A job whose `finished` file is there is skipped. One that fails is tried `retries` times more and then reported;
+    it costs the others nothing. Each has its output in LOG_DIR/NAME.log; LOG_DIR/jobs.csv is the table of outcomes.
+    With GPUs each job sees one of them; the CPU's cores are divided among those that run (OMP_NUM_THREADS stays as it
+    is where the user has set it). Ctrl-C and SIGTERM end all of them; started again, they go on where they were.
+
+    at_once: how many run side by side, as many as make sense unless given (`pipelines.processes.share`).
+    program: what is started with a job's arguments; tests put a small script here.
+    """
+    check_jobs(jobs)
+    if retries < 0:
+        raise ValueError(f"retries must be 0 or more, got {retries}")
+    log_dir.mkdir(parents=True, exist_ok=True)
+    outcomes = {j.name: Outcome(j, "skipped", 0, 0.0, _log(j, log_dir), "") for j in jobs if j.finished.exists()}
+    waiting = [(0.0, 1, job) for job in jobs if job.name not in outcomes]
+    slots, threads = share(len(waiting), at_once)
+    spent: Counter[str] = Counter()
+    running: dict[int, _Running] = {}
+    with _stopping(running), ProgressView(len(jobs), slots) as view:
+        while waiting or running:
+            for slot in set(range(slots)) - set(running):
+                ready = next((w for w in waiting if w[0] <= time.monotonic()), None)
+                if ready is not None:
+                    waiting.remove(ready)
+                    running[slot] = _start(*ready[1:], slot, _environment(slot, slots, threads), log_dir, program)
+                    view.start(slot, ready[2].name)
+            view.counts(Counter(o.state for o in outcomes.values()))
+            time.sleep(_POLL)
+            for slot, one in list(running.items()):
+                view.step(slot, read_progress(one.job.run_dir))
+                code = one.process.poll()
+                if code is None:
+                    continue
+                stop_processes([one.process])  # what it may have left behind
+                del running[slot]
+                view.end(slot)
+                spent[one.job.name] += time.monotonic() - one.started
+                reason = _failure(one.job, code, _log(one.job, log_dir))
+                if reason and one.attempt <= retries:
+                    view.say(f"{one.job.name} failed, is tried again: {reason}")
+                    waiting.append((time.monotonic() + _PAUSE, one.attempt + 1, one.job))
+                    continue
+                if reason:
+                    view.say(f"{one.job.name} failed: {reason}")
+                outcomes[one.job.name] = Outcome(
+                    one.job, "failed" if reason else "finished", one.attempt, spent[one.job.name],
+                    _log(one.job, log_dir), reason,
+                )  # fmt: skip
+                _write_table([outcomes[j.name] for j in jobs if j.name in outcomes], log_dir / "jobs.csv")
+    ordered = [outcomes[job.name] for job in jobs]
+    _write_table(ordered, log_dir / "jobs.csv")
+    return ordered
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Refuse an empty list, and jobs that share a name or a run directory."""
+    if not jobs:
+        raise ValueError("expected at least one job, got none; nothing to run")
+    for what, values in (("name", [j.name for j in jobs]), ("run directory", [str(j.run_dir) for j in jobs])):
+        value, count = Counter(values).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"expected a {what} of its own for every job, got {count} with {value}; change the others")
+
+
+def report(outcomes: Sequence[Outcome]) -> str:
+    """What a user reads at the end: a line per job that failed, with its log, under a line of counts."""
+    counts = Counter(o.state for o in outcomes)
+    lines = [f"{len(outcomes)} jobs: " + ", ".join(f"{counts[s]} {s}" for s in ("finished", "skipped", "failed"))]
+    lines += [
+        f"  {o.job.name} failed {o.attempts} times: {o.reason} (log: {o.log})" for o in outcomes if o.state == "failed"
+    ]
+    return "\n".join(lines)
+
+
+def _log(job: Job, log_dir: Path) -> Path:
+    return log_dir / f"{job.name}.log"
+
+
+def _environment(slot: int, slots: int, threads: int) -> dict[str, str]:
+    environment = without_slurm(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(threads))
+    if slots > 1:
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin while they wait take the others' cores
+    devices = gpus()
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    return environment
+
+
+def _start(
+    attempt: int, job: Job, slot: int, environment: Mapping[str, str], log_dir: Path, program: Sequence[str]
+) -> _Running:
+    with _log(job, log_dir).open("wb" if attempt == 1 else "ab") as output:
+        output.write(f"# attempt {attempt}: dropquery {' '.join(job.arguments)}\n".encode())
+        output.flush()
+        process = start_process([*program, *job.arguments], environment, output)
+    return _Running(job, slot, attempt, time.monotonic(), process)
+
+
+def _failure(job: Job, code: int, log: Path) -> str:
+    if code:
+        return last_words(log, code)
+    return "" if job.finished.exists() else f"it ended without {job.finished}: {last_words(log, code)}"
+
+
+@contextmanager
+def _stopping(running: Mapping[int, _Running]) -> Iterator[None]:
+    """End what runs when this process is asked to end; a SIGTERM leaves like Ctrl-C, by an exception."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, leave) if main else None
+    try:
+        yield
+    finally:
+        stop_processes([one.process for one in running.values()])
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _write_table(outcomes: Sequence[Outcome], path: Path) -> None:
+    with replacing(path) as beside, beside.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "state", "attempts", "seconds", "run_dir", "log", "reason"])
+        for o in outcomes:
+            table.writerow([o.job.name, o.state, o.attempts, round(o.seconds, 1), o.job.run_dir, o.log, o.reason])
