@@ -86,7 +86,7 @@ def write_study_report(
             _write_table(folder / f"{name}.csv", content)
     with replacing(folder / "penalty_matrix.csv") as beside:
         matrix.to_csv(beside, index_label="beats")
-    save_figure(draw_curves(table, score, baseline=baseline), folder / "curves.png")
+    save_figure(draw_curves(whole, score, baseline=baseline), folder / "curves.png")
     if used:
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         save_figure(draw_matrix(matrix, title), folder / "penalty_matrix.png")
