@@ -22,22 +22,24 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
 from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
-from callbacks.predictions import MaskWriter
+from callbacks.predictions import MaskWriter, StopSetPredictions
 from callbacks.processes import is_first_process
 from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
+from pipelines.stopping import StoppingCriterion
 from pipelines.trainer import QueryTrainer
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
+from reports.study import report
 
 __all__ = ["DropqueryCLI", "main"]
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {}
+PLAIN_VERBS: dict[str, Callable[..., None]] = {"report": report}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
-_MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:")
+_MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:", "stop:")
 """Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
@@ -49,6 +51,12 @@ _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
         str | None,
         None,
         "fit: folder in which strategies with equal seed, settings and initial set share their first model.",
+    ),
+    (
+        "--stop",
+        list[StoppingCriterion] | None,
+        None,
+        "fit: criteria, by class_path, of which the first that fires ends the cycles (see pipelines.stopping).",
     ),
 ]
 
@@ -85,6 +93,8 @@ class DropqueryCLI(LightningCLI):
                 cycle_checkpoint(folder, monitor),
                 ProgressFile(run_dir, self._cycle, config.cycles),
             ]
+            if any(criterion.needs_predictions for criterion in _listed(config.stop)):
+                ours.append(StopSetPredictions(folder, monitor))
             loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
             kwargs["logger"] = loggers or False
             plugins = _listed(config.trainer.plugins)
@@ -161,7 +171,7 @@ class DropqueryCLI(LightningCLI):
         settings = yaml.safe_load(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models"):
+            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "stop"):
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
@@ -178,7 +188,8 @@ class DropqueryCLI(LightningCLI):
         pl.seed_everything(seed, workers=True, verbose=False)
         super().instantiate_classes()
         assert isinstance(self.trainer, QueryTrainer)
-        return Experiment(self.trainer, self.model, self.datamodule, self.config_init["fit"].strategy)
+        config = self.config_init["fit"]
+        return Experiment(self.trainer, self.model, self.datamodule, config.strategy, _listed(config.stop))
 
 
 def main(args: list[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ class QueryCallback(Callback):
         self.race = race
         self.after_fit = True
         """Whether the end of a fit queries; the last cycle's does not."""
+        self.enough: Callable[[], bool] = lambda: False
+        """Asked when a fit has ended: whether its labels are enough, so that nothing is queried."""
 
     @property
     def strategy(self) -> str:
@@ -93,6 +95,10 @@ class QueryCallback(Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Query with the best weights of the fit that just ended."""
         if not self.after_fit:
+            return
+        # every process reads what the others have written by now, and decides alike
+        trainer.strategy.barrier("the fit's files are written")
+        if self.enough():
             return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
