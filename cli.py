@@ -1,4 +1,4 @@
-"""Every verb of dropquery: fit, query, validate, test and predict read one YAML."""
+"""Every verb of dropquery: fit, query, study, validate, test and predict read one YAML."""
 
 import errno
 import logging
@@ -30,9 +30,12 @@ from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.stopping import StoppingCriterion
+from pipelines.grid import Grid
+from pipelines.stacked import Parts
+from pipelines.study import Planner, run_part, run_study
 from pipelines.trainer import QueryTrainer
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
-from reports.study import report
+from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "main"]
 
@@ -41,6 +44,9 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {"report": report}
 
 _MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:", "stop:")
 """Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
+
+_HOW_A_STUDY_RUNS = ("stacked:", "at_once:", "retries:", "keep_scores:")
+"""The same, of a study."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -66,8 +72,8 @@ class DropqueryCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's verbs and query, each with the arguments that the CLI fills in."""
-        return {**LightningCLI.subcommands(), "query": {"model", "datamodule"}}
+        """Lightning's verbs, query and study, each with the arguments that the CLI fills in."""
+        return {**LightningCLI.subcommands(), "query": {"model", "datamodule"}, "study": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
@@ -75,6 +81,7 @@ class DropqueryCLI(LightningCLI):
             parser.add_argument(name, type=kind, default=default, help=what)
         parser.add_lightning_class_args(QueryCallback, "strategy")
         parser.add_class_arguments(WandbSettings, "wandb")
+        parser.add_class_arguments(Grid, "grid")
         parser.link_arguments("run_dir", "data.init_args.run_dir")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
@@ -110,10 +117,10 @@ class DropqueryCLI(LightningCLI):
         return super().instantiate_trainer(default_root_dir=run_dir, callbacks=callbacks, **kwargs)
 
     def instantiate_classes(self) -> None:
-        """Make the objects of the verb; those of a fit are made afresh by each cycle."""
+        """Make the objects of the verb; those of a fit or a study are made afresh by each cycle."""
         if self.subcommand in PLAIN_VERBS:
             self.config_init = self.config
-        elif self.subcommand != "fit":
+        elif self.subcommand not in ("fit", "study"):
             super().instantiate_classes()
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
@@ -133,8 +140,8 @@ class DropqueryCLI(LightningCLI):
             PLAIN_VERBS[subcommand](**self.config_init[subcommand].as_dict())
             return
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
-        if subcommand == "fit":
-            self.fit()
+        if subcommand in ("fit", "study"):
+            getattr(self, subcommand)()
             return
         config = self.config_init[subcommand]
         if config.ckpt_path is not None:
@@ -171,7 +178,7 @@ class DropqueryCLI(LightningCLI):
         settings = yaml.safe_load(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "stop"):
+            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "stop", "grid"):
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
@@ -182,10 +189,34 @@ class DropqueryCLI(LightningCLI):
             if curve is not None:
                 _print_curve(curve, run_dir)
 
+    def study(self) -> None:
+        """Do the runs of a study that are missing, gather them in study.csv and write the report."""
+        config = self.config["study"]
+        root, grid = Path(config.run_dir), Grid(**config.grid.as_dict())
+        dump = self._parser("study").dump(config, skip_unset=False)
+        settings = yaml.safe_load(dump)
+        planner = Planner(self._complete, self._parts, _MAY_CHANGE)
+        if grid.part is not None:
+            run_part(settings, grid, root, planner)
+            return
+        with run_directory(root, dump, (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
+            run_study(settings, grid, root, planner)
+            write_study_report(root)
+
+    def _complete(self, settings: dict[str, Any]) -> str:
+        parser = self._parser("fit")
+        return parser.dump(parser.parse_object(settings), skip_unset=False)
+
+    def _parts(self, settings: dict[str, Any], cycle: int) -> Parts:
+        parser = self._parser("fit")
+        config = parser.parse_object(settings)
+        _seed_cycle(config.seed_everything, cycle)
+        made = parser.instantiate_classes(config)
+        return Parts(made.model, made.data, made.strategy)
+
     def _experiment(self, cycle: int) -> Experiment:
         self._cycle = cycle
-        seed = derive_seed(self.config["fit"].seed_everything, "cycle", cycle) % 2**32
-        pl.seed_everything(seed, workers=True, verbose=False)
+        _seed_cycle(self.config["fit"].seed_everything, cycle)
         super().instantiate_classes()
         assert isinstance(self.trainer, QueryTrainer)
         config = self.config_init["fit"]
@@ -219,6 +250,11 @@ def main(args: list[str] | None = None) -> None:
             error = OSError("the disk is full; make room, then start the same command again: nothing labelled is lost")
         print(f"dropquery: error: {_sentence(str(error))}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
         sys.exit(1)
+
+
+def _seed_cycle(seed: int, cycle: int) -> None:
+    """Before a cycle's objects are made: initial weights depend on (seed, cycle) alone."""
+    pl.seed_everything(derive_seed(seed, "cycle", cycle) % 2**32, workers=True, verbose=False)
 
 
 def _listed(setting: Any) -> list[Any]:

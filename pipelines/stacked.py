@@ -82,6 +82,8 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
         return "stacked fits do not augment images: set data.flip and data.shift to 0"
     if module.scheduler is not None or module.optimizer is None or module.decay_per_label:
         return "stacked fits need model.optimizer, with no model.scheduler and no model.decay_per_label"
+    if settings.get("stop"):
+        return "stacked fits go on to the last cycle: leave out stop"
     if settings.get("warm_start") or settings.get("initial_models"):
         return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
     if trainer["max_epochs"] is None or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:

@@ -45,6 +45,11 @@ class QueryTrainer(pl.Trainer):
             self.callbacks.remove(start)  # type: ignore[attr-defined]
 
 
+    def study(self, model: pl.LightningModule, datamodule: PoolDataModule) -> None:
+        """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures."""
+        raise ValueError("a study makes a trainer for each of its fits; run it from the command line")
+
+
 class _QueryAtPredictStart(Callback):
     def __init__(self, callback: QueryCallback, datamodule: PoolDataModule, doctor: bool) -> None:
         self.callback = callback
