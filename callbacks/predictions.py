@@ -1,4 +1,4 @@
-"""Predictions as files."""
+"""Predictions as files: masks, or a table of classes."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
 import torch
+import torch.distributed
 from PIL import Image
 from pytorch_lightning.callbacks import BasePredictionWriter, Callback
 from pytorch_lightning.trainer.states import TrainerFn
@@ -15,11 +17,17 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from datamodules.files import replacing
-from datamodules.pool import PoolDataModule
+from datamodules.masks import MaskPool
+from lightning_modules.classification import ClassificationModule
 
-__all__ = ["MaskWriter", "StopSetPredictions", "read_stop_set"]
+__all__ = ["ClassWriter", "MaskWriter", "StopSetPredictions", "prediction_writer", "read_stop_set"]
 
 _STOP_SET = "stop_set"
+
+
+def prediction_writer(module: pl.LightningModule, folder: Path) -> BasePredictionWriter:
+    """What writes the predictions of a module into a folder."""
+    return ClassWriter(folder) if isinstance(module, ClassificationModule) else MaskWriter(folder)
 
 
 class MaskWriter(BasePredictionWriter):
@@ -42,7 +50,7 @@ class MaskWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        datamodule: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule: MaskPool = trainer.datamodule  # type: ignore[attr-defined]
         sizes = datamodule.sizes(prediction["unit_id"])
         for unit_id, mask, (height, width) in zip(prediction["unit_id"], prediction["prediction"], sizes, strict=True):
             image = Image.fromarray(mask.byte().cpu().numpy()).resize((width, height), Image.Resampling.NEAREST)
@@ -103,3 +111,48 @@ def read_stop_set(cycle_dir: Path) -> np.ndarray | None:
     """All processes' predictions of a cycle on the stop set, in one order; None where none were kept."""
     parts = [np.load(p) for p in sorted((cycle_dir / _STOP_SET).glob("[0-9]*.npy"))]
     return np.concatenate(parts).astype(np.int64) if parts else None
+
+
+class ClassWriter(BasePredictionWriter):
+    """Writes folder/classes.csv: unit_id, class, probability of that class, and p_NAME for every class.
+
+    In the order of the unit ids, so that it does not tell how many processes predicted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(write_interval="batch")
+        self.folder = folder
+        self._parts: list[pd.DataFrame] = []
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        names: list[str] = pl_module.class_names  # type: ignore[assignment]
+        probabilities = prediction["probabilities"].cpu()
+        classes = prediction["prediction"].cpu()
+        table = pd.DataFrame(
+            {
+                "unit_id": prediction["unit_id"],
+                "class": [names[i] for i in classes.tolist()],
+                "probability": probabilities.gather(1, classes[:, None])[:, 0].numpy(),
+            }
+        )
+        self._parts.append(table.join(pd.DataFrame(probabilities.numpy(), columns=[f"p_{name}" for name in names])))
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        parts = self._parts
+        if trainer.world_size > 1:
+            everyone: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(everyone, parts)
+            parts = [table for share in everyone for table in share]
+        if trainer.is_global_zero and parts:
+            with replacing(self.folder / "classes.csv") as beside:
+                pd.concat(parts).sort_values("unit_id").to_csv(beside, index=False)
+        self._parts = []

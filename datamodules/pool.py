@@ -257,7 +257,8 @@ class PoolDataModule(pl.LightningDataModule):
         answer = self.answer(unit)
         if answer is None:
             raise DataError(
-                f"the {self.label_word} of the labelled unit {unit_id!r} has gone; put it back: {self.oracle.instructions()}"
+                f"the {self.label_word} of the labelled unit {unit_id!r} has gone; put it back: "
+                f"{self.oracle.instructions()}"
             )
         return answer
 

@@ -78,7 +78,12 @@ def fit_stacked(
                     name: torch.stack(drawn)
                     for name, drawn in _drawn(drops, [dropout_seed(i, step) for i in by_length[:active]]).items()
                 } if drops and dropout_seed else {}  # fmt: skip
-                inputs = (parameters, factors, batch.view(*chosen.shape, *images.shape[1:]), own_labels.gather(1, chosen))
+                inputs = (
+                    parameters,
+                    factors,
+                    batch.view(*chosen.shape, *images.shape[1:]),
+                    own_labels.gather(1, chosen),
+                )
                 if gradients is None:
                     gradients = _traced(template, trained, loss, inputs)
                 for leaf, gradient in zip(leaves, gradients(*inputs), strict=True):

@@ -32,7 +32,7 @@ class Grid:
     part: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.seeds, int) and self.seeds < 1 or self.seeds == []:
+        if (isinstance(self.seeds, int) and self.seeds < 1) or self.seeds == []:
             raise ValueError(f"a study needs at least one seed, got {self.seeds}; set grid.seeds")
         if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"grid.at_once must be at least 1 process, got {self.at_once}")

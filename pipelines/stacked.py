@@ -1,6 +1,7 @@
 """The cycles of many runs at once: their networks train as one stack (see `lightning_modules.stacked`)."""
 
 import copy
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -277,7 +278,9 @@ def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores
     if query.scorer.needs_network:
         # labelled images are scored too: slices of what is in memory cost less than a copy of the rest
         parts = [
-            query.scorer(module.network, images[i : i + _SCORED_AT_ONCE], unit_ids[i : i + _SCORED_AT_ONCE], data.seed, cycle)
+            query.scorer(
+                module.network, images[i : i + _SCORED_AT_ONCE], unit_ids[i : i + _SCORED_AT_ONCE], data.seed, cycle
+            )
             for i in range(0, len(images), _SCORED_AT_ONCE)
         ]
         scores = torch.cat([part.scores for part in parts]).numpy()[kept]
@@ -294,7 +297,7 @@ def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores
 
 
 def _write_curve(run_dir: Path) -> None:
-    rows = [pd.read_json(p, typ="series") for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
+    rows = [json.loads(p.read_text()) for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
     with replacing(run_dir / "learning_curve.csv") as beside:
         pd.DataFrame(rows).to_csv(beside, index=False)
 

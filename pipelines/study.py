@@ -123,9 +123,7 @@ def gather(planned: Sequence[PlannedRun], root: Path) -> pd.DataFrame:
     return table
 
 
-def _divided(
-    planned: Sequence[PlannedRun], grid: Grid, planner: Planner
-) -> tuple[list[PlannedRun], list[PlannedRun]]:
+def _divided(planned: Sequence[PlannedRun], grid: Grid, planner: Planner) -> tuple[list[PlannedRun], list[PlannedRun]]:
     """Runs to be stacked, those of one stack together, and runs to be done one by one."""
     if grid.stacked is False:
         return [], list(planned)
@@ -146,7 +144,9 @@ def _divided(
 def _run_stacked(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner: Planner) -> dict[Path, str]:
     parts, _ = share(len(planned), grid.at_once)
     if parts == 1:
-        with tqdm(total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+        with tqdm(
+            total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
+        ) as bar:
             return _run_here(planned, grid, planner, _bar_progress(bar))
     folders = [_part_folder(root, i, parts) for i in range(parts)]
     for folder in folders:

@@ -44,7 +44,6 @@ class QueryTrainer(pl.Trainer):
         finally:
             self.callbacks.remove(start)  # type: ignore[attr-defined]
 
-
     def study(self, model: pl.LightningModule, datamodule: PoolDataModule) -> None:
         """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures."""
         raise ValueError("a study makes a trainer for each of its fits; run it from the command line")

@@ -62,7 +62,9 @@ def draw_matrix(matrix: pd.DataFrame, title: str) -> Figure:
     axes.imshow(matrix.to_numpy(), cmap="Blues", vmin=0)
     dark = matrix.to_numpy().max() * 0.6
     for (row, column), value in np.ndenumerate(matrix.to_numpy()):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="k" if value <= dark else "w")
+        axes.text(
+            column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="k" if value <= dark else "w"
+        )
     axes.set_xticks(range(len(matrix.columns)), matrix.columns, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(matrix.index)), matrix.index, fontsize=8)
     if "mean" in matrix.index:

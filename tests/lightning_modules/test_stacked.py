@@ -35,7 +35,9 @@ def order(seed: int, steps: int) -> Tensor:
     return torch.randint(0, 60, (steps, BATCH), generator=generator_for("order", seed))
 
 
-def one_by_one(network: nn.Module, images: Tensor, labels: Tensor, batches: Tensor, optimizer: object, key: int) -> None:
+def one_by_one(
+    network: nn.Module, images: Tensor, labels: Tensor, batches: Tensor, optimizer: object, key: int
+) -> None:
     network.train()
     steps = optimizer([p for p in network.parameters() if p.requires_grad])  # type: ignore[operator]
     for step, positions in enumerate(batches):
@@ -80,7 +82,14 @@ def test_networks_of_a_stack_do_not_touch_each_other() -> None:
     images, labels = data()
     pair, other = [dense(0), dense(1)], [dense(0), dense(2)]
     for networks, key in ((pair, 1), (other, 5)):
-        fit_stacked(networks, images, labels.expand(2, -1), [order(0, 9), order(key, 9)], nn.CrossEntropyLoss(), torch.optim.Adam)
+        fit_stacked(
+            networks,
+            images,
+            labels.expand(2, -1),
+            [order(0, 9), order(key, 9)],
+            nn.CrossEntropyLoss(),
+            torch.optim.Adam,
+        )
     for mine, its in zip(pair[0].parameters(), other[0].parameters(), strict=True):
         torch.testing.assert_close(mine, its, rtol=0, atol=1e-6)
 
