@@ -13,7 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -204,6 +204,7 @@ class DropqueryCLI(LightningCLI):
         root, grid = Path(config.run_dir), Grid(**config.grid.as_dict())
         dump = self._parser("study").dump(config, skip_unset=False)
         settings = yaml.safe_load(dump)
+        self._configs: dict[str, Namespace] = {}
         planner = Planner(self._complete, self._parts, _MAY_CHANGE)
         if grid.part is not None:
             run_part(settings, grid, root, planner)
@@ -213,14 +214,19 @@ class DropqueryCLI(LightningCLI):
             write_study_report(root)
 
     def _complete(self, settings: dict[str, Any]) -> str:
-        parser = self._parser("fit")
-        return parser.dump(parser.parse_object(settings), skip_unset=False)
+        return self._parser("fit").dump(self._parsed(settings), skip_unset=False)
+
+    def _parsed(self, settings: dict[str, Any]) -> Namespace:
+        # parsing costs a tenth of a second, and every cycle of a run asks for it
+        key = settings["run_dir"]
+        if key not in self._configs:
+            self._configs[key] = self._parser("fit").parse_object(settings)
+        return self._configs[key]
 
     def _parts(self, settings: dict[str, Any], cycle: int) -> Parts:
-        parser = self._parser("fit")
-        config = parser.parse_object(settings)
+        config = self._parsed(settings)
         _seed_cycle(config.seed_everything, cycle)
-        made = parser.instantiate_classes(config)
+        made = self._parser("fit").instantiate(config)
         return Parts(made.model, made.data, made.strategy)
 
     def _experiment(self, cycle: int) -> Experiment:

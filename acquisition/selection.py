@@ -21,8 +21,13 @@ def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> l
     if not np.isfinite(values).all():
         bad = unit_ids[int(np.flatnonzero(~np.isfinite(values))[0])]
         raise ValueError(f"scores must be finite numbers, got {values[unit_ids.index(bad)]} for unit {bad!r}")
-    ties = np.fromiter((derive_seed(seed, "tie", u) for u in unit_ids), dtype=np.int64, count=len(unit_ids))
-    return [int(i) for i in np.lexsort((ties, -values))]
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    ties = np.zeros(len(unit_ids), dtype=np.int64)
+    # a hash costs more than the sort, and scores are rarely equal
+    for i in np.flatnonzero(times[place] > 1).tolist():
+        ties[i] = derive_seed(seed, "tie", unit_ids[i])
+    order: list[int] = np.lexsort((ties, -values)).tolist()
+    return order
 
 
 class Selection(ABC):

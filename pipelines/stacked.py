@@ -191,13 +191,15 @@ def _fit(
         answers.append(given)
         batches.append(len(sampler) // data.batch_size)
 
+    steps = max(len(order) for order in orders)
+
     def dropout_seed(number: int, step: int) -> int:
         # as callbacks.cycle.StepSeed draws it: (seed, cycle, epoch, batch, process)
         return derive_seed(fits[number][0].seed, cycle, *divmod(step, batches[number]), 0)
 
     fit_stacked(
         [module.network for _, module in fits], images, torch.stack(answers), orders, fits[0][1].loss,
-        fits[0][1].optimizer, dropout_seed, lambda step: progress(step, max(len(o) for o in orders)),
+        fits[0][1].optimizer, dropout_seed, lambda step: progress(step, steps),
     )  # fmt: skip
     for member, module in fits:
         with _reported(member):
