@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from datamodules.tensors import TensorPool
@@ -16,6 +15,9 @@ from datamodules.units import DataError
 
 __all__ = ["MNIST", "FashionMNIST"]
 
+_CLOTHES = (
+    "t_shirt_top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot",
+)  # fmt: skip
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -52,7 +54,7 @@ class FashionMNIST(MNIST):
 
     @property
     def class_names(self) -> Sequence[str]:
-        return TorchvisionFashionMNIST.classes
+        return _CLOTHES
 
 
 def _found(folder: Path, name: str) -> Path:

@@ -95,7 +95,8 @@ def test_training_batches_are_those_of_the_sampler_for_single_units(make: Make) 
         order.set_epoch(epoch)
         expected = [data.labelled_units[i].unit_id for _, i in order]
         batches = list(loader)
-        assert [len(b["unit_id"]) for b in batches] == [4, 4] and len(loader) == 2
+        assert [len(b["unit_id"]) for b in batches] == [4, 4]
+        assert len(loader) == 2
         assert [u for b in batches for u in b["unit_id"]] == expected
         for batch in batches:
             assert batch["label"].tolist() == [n % 3 for n in numbers(batch["image"])]
@@ -146,13 +147,15 @@ def test_images_of_none_of_the_classes_cost_a_label_and_bring_no_sample(make: Ma
     data = make(ood=Others(), ood_count=12)
     data.start()
     foreign = [u.unit_id for u in data.pool if u.unit_id.startswith("ood_")]
-    assert len(foreign) == 12 and len(data.pool) == 60 + 12 - 6
+    assert len(foreign) == 12
+    assert len(data.pool) == 60 + 12 - 6
     data.ask([Queried(foreign[0], 1.0, 1), Queried("train_000000", 0.5, 2)], "x")
     assert data.ledger.cycle == 1
     assert foreign[0] in [u.unit_id for u in data.labelled_units]
     assert data.read_truth(foreign[0]) == VOID
     trained = {u for b in data.train_dataloader() for u in b["unit_id"]}
-    assert foreign[0] not in trained and len(trained) == 7
+    assert foreign[0] not in trained
+    assert len(trained) == 7
     images, labels, unit_ids = data.tensors("train")
     place = unit_ids.index(foreign[0])
     assert labels[place] == VOID
@@ -179,7 +182,7 @@ def test_people_label_by_a_table(make: Make, tmp_path: Path) -> None:
     assert data.collect() == ["train_000005"]
     assert len(data.training_units) == 3
     table.write_text(table.read_text().replace("train_000005,\n", "train_000005,zebra\n"))
-    with pytest.raises(DataError, match="'train_000005' to be one of a, b, c .* got 'zebra'"):
+    with pytest.raises(DataError, match=r"'train_000005' to be one of a, b, c .* got 'zebra'"):
         data.collect()
     table.write_text("unit_id,label\ntrain_000000,c\ntrain_000000,a\n")
     with pytest.raises(DataError, match="labels 'train_000000' twice"):
@@ -192,7 +195,7 @@ def test_people_label_by_a_table(make: Make, tmp_path: Path) -> None:
 def test_a_class_missing_from_the_initial_set_is_refused_by_name(make: Make, tmp_path: Path) -> None:
     ids = tmp_path / "first.txt"
     ids.write_text("train_000000\ntrain_000003\n")
-    with pytest.raises(DataError, match="no image of b, c.*allow_missing_classes"):
+    with pytest.raises(DataError, match=r"no image of b, c.*allow_missing_classes"):
         make(initial=FromFile(str(ids))).start()
     data = make(initial=FromFile(str(ids)), allow_missing_classes=True)
     data.start()
