@@ -30,12 +30,13 @@ from datamodules.pool import PoolDataModule
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.stopping import StoppingCriterion
 from pipelines.trainer import QueryTrainer
+from reports.analyses import analyse
 from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
 from reports.study import report
 
 __all__ = ["DropqueryCLI", "main"]
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {"report": report}
+PLAIN_VERBS: dict[str, Callable[..., None]] = {"analyse": analyse, "report": report}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:", "stop:")
