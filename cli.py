@@ -39,7 +39,16 @@ __all__ = ["DropqueryCLI", "main"]
 PLAIN_VERBS: dict[str, Callable[..., None]] = {"analyse": analyse, "report": report}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
-_MAY_CHANGE = ("cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:", "stop:")
+_MAY_CHANGE = (
+    "cycles:",
+    "devices:",
+    "accelerator:",
+    "num_nodes:",
+    "num_workers:",
+    "enable_progress_bar:",
+    "mode:",
+    "stop:",
+)
 """Settings that a continued experiment may change: where it runs, how it reports, and how long it goes on."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [

@@ -185,7 +185,7 @@ def _sweep(asked: _Asked) -> None:
     shown = found.dropna(subset=[asked.key])
     if references:
         shown = shown.assign(strategy=shown["strategy"].str.extract(r"^([A-Za-z]+)")[0])
-    asked.write("sweep", found, draw_sweep(shown, asked.key, _MEASURES, references))
+    asked.write("sweep", found, draw_sweep(shown, asked.key, _MEASURES, references, baseline))
     curves = draw_curves(table, score, panel, baseline)
     asked.write("sweep_curves", _mean_curves(table, score, panel), curves)
 

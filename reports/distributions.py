@@ -61,8 +61,8 @@ def cumulative_table(logits: Tensor, temperatures: Sequence[float] = (0.01, 0.1,
 def entropy_bounds(largest: ArrayLike, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Smallest and largest entropy, in nats, of distributions over C classes whose largest probability is m.
 
-    Largest: the rest is shared equally, -m log m - (1 - m) log((1 - m) / (C - 1)). Smallest: as many classes as can have
-    m, k = floor(1/m), and one has what is left, -k m log m - r log r with r = 1 - k m. m: from 1/C to 1.
+    Largest: the rest is shared equally, -m log m - (1 - m) log((1 - m) / (C - 1)). Smallest: as many classes as can
+    have m, k = floor(1/m), and one has what is left, -k m log m - r log r with r = 1 - k m. m: from 1/C to 1.
     """
     m = np.asarray(largest, dtype=float)
     if classes < 2 or (m < 1 / classes - 1e-12).any() or (m > 1).any():
@@ -75,7 +75,7 @@ def entropy_bounds(largest: ArrayLike, classes: int) -> tuple[NDArray[np.float64
 
 
 def bounds_table(logits: Tensor) -> pd.DataFrame:
-    """entropy and max_softmax (1 - the largest probability) of each distribution."""
+    """Entropy and max_softmax (1 - the largest probability) of each distribution."""
     probs = functional.class_probabilities(logits)
     return pd.DataFrame(
         {"entropy": functional.entropy(probs).numpy(), "max_softmax": functional.max_softmax(probs).numpy()}
@@ -84,7 +84,7 @@ def bounds_table(logits: Tensor) -> pd.DataFrame:
 
 def draw_cumulative(table: pd.DataFrame) -> Figure:
     """Normalised cumulative mean of every acquisition value against entropy (figure 2.12)."""
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     thinned = table.iloc[:: max(len(table) // 2000, 1)]
     for place, name in enumerate(table.columns.drop("entropy")):
@@ -96,7 +96,7 @@ def draw_cumulative(table: pd.DataFrame) -> Figure:
 
 def draw_bounds(table: pd.DataFrame, classes: int, marks: Mapping[str, float] | None = None) -> Figure:
     """1 - max-softmax against entropy with both analytic bounds (figure 2.13); marks: vertical lines at entropies."""
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.scatter(table["entropy"], table["max_softmax"], s=3, alpha=0.25, color="grey", linewidths=0)
     largest = np.linspace(1 / classes, 1, 2000)
@@ -117,4 +117,4 @@ def _label(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

@@ -37,7 +37,9 @@ def test_budget() -> None:
     assert Budget(units=21).reason(history([0.1, 0.2, 0.3])) is None
     assert Budget(units=20).reason(history([0.1, 0.2, 0.3])) == "20 units are labelled and the budget is 20"
     assert Budget(pixels=150).reason(history([0.1, 0.2])) is None
-    assert Budget(units=99, pixels=200).reason(history([0.1, 0.2, 0.3])) == "200 pixels are labelled and the budget is 200"
+    assert (
+        Budget(units=99, pixels=200).reason(history([0.1, 0.2, 0.3])) == "200 pixels are labelled and the budget is 200"
+    )
     with pytest.raises(ValueError, match="needs units or pixels, got neither"):
         Budget()
 

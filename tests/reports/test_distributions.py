@@ -42,7 +42,7 @@ def test_bounds_by_hand() -> None:
     low, high = entropy_bounds([1, 0.5, 0.25], 4)
     np.testing.assert_allclose(low, [0, np.log(2), np.log(4)], atol=1e-12)
     np.testing.assert_allclose(high, [0, 0.5 * np.log(2) + 0.5 * np.log(6), np.log(4)], atol=1e-12)
-    with pytest.raises(ValueError, match="from 1/4 to 1, got 0.2"):
+    with pytest.raises(ValueError, match=r"from 1/4 to 1, got 0.2"):
         entropy_bounds([0.2], 4)
 
 
