@@ -34,12 +34,13 @@ from pipelines.stacked import Parts
 from pipelines.stopping import StoppingCriterion
 from pipelines.study import Planner, run_part, run_study
 from pipelines.trainer import QueryTrainer
+from reports.analyses import analyse
 from reports.learning_curve import area_under_learning_curve, main_score, normalised_area, write_curve
 from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "main"]
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {"report": report}
+PLAIN_VERBS: dict[str, Callable[..., None]] = {"analyse": analyse, "report": report}
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = (

@@ -8,6 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -144,7 +145,7 @@ class StabilisingPredictions(StoppingCriterion):
         """Compare the last `cycles` pairs of successive cycles."""
         numbers = [row["cycle"] for row in history.rows][-self.cycles - 1 :]
         kept = [history.predictions(n) for n in numbers]
-        kappas = [agreement(a, b) for a, b in zip(kept[:-1], kept[1:], strict=True)]
+        kappas = [agreement(a, b) for a, b in pairwise(kept)]
         if len(kappas) < self.cycles or any(k is None or k <= self.threshold for k in kappas):
             return None
         values = ", ".join(f"{k:.4f}" for k in kappas)

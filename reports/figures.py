@@ -1,6 +1,6 @@
 """The figures of studies: curves, matrices and what a varied setting does, each from tables alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,23 +73,33 @@ def draw_matrix(matrix: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def draw_sweep(table: pd.DataFrame, key: str, measures: Sequence[str], references: dict[str, float]) -> Figure:
+def draw_sweep(
+    table: pd.DataFrame,
+    key: str,
+    measures: Sequence[str],
+    references: Mapping[str, float],
+    baseline: str | None = None,
+) -> Figure:
     """Each measure against a varied key, a line per strategy with the standard deviation over seeds.
 
     table: key, strategy, and for each measure M the columns M and M_sd; a missing value leaves a gap. references:
-    horizontal dotted lines by measure, such as random's. Numbers over two decades or more have a logarithmic axis.
+    horizontal dotted lines by measure, the baseline's where it has no value of the key. Numbers over two decades or
+    more have a logarithmic axis.
     """
     figure = Figure(figsize=(4.6 * len(measures), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(measures), squeeze=False)[0]
+    panels = figure.subplots(1, len(measures), squeeze=False, sharex=True)[0]
     numbers = pd.to_numeric(table[key], errors="coerce")
     numeric = bool(numbers.notna().all())
     places = numbers if numeric else table[key].astype(str)
     for axes, measure in zip(panels, measures, strict=True):
         for strategy, part in table.groupby("strategy"):
             spread = part[f"{measure}_sd"].fillna(0)
-            axes.errorbar(places[part.index], part[measure], spread, marker="o", capsize=2, label=str(strategy))
+            style = {"color": "black"} if strategy == baseline else {}
+            axes.errorbar(
+                places[part.index], part[measure], spread, marker="o", capsize=2, label=str(strategy), **style
+            )
         if measure in references:
-            axes.axhline(references[measure], color="black", linestyle=":", label="random")
+            axes.axhline(references[measure], color="black", linestyle=":", label=baseline)
         if numeric and numbers.min() > 0 and numbers.max() / numbers.min() >= 100:
             axes.set_xscale("log")
         if not table[measure].notna().any():
@@ -101,7 +111,7 @@ def draw_sweep(table: pd.DataFrame, key: str, measures: Sequence[str], reference
     return figure
 
 
-def draw_histograms(scores: dict[int, Sequence[float]], name: str, bins: int = 60) -> Figure:
+def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int = 60) -> Figure:
     """Distributions of the pool's scores, one outline per cycle over common bins (thesis, figure 3.19)."""
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -110,7 +120,7 @@ def draw_histograms(scores: dict[int, Sequence[float]], name: str, bins: int = 6
     for place, cycle in enumerate(shown):
         colour = (0.15 + 0.8 * place / max(len(shown) - 1, 1), 0.25, 0.85 - 0.7 * place / max(len(shown) - 1, 1))
         label = f"cycle {cycle}: {len(scores[cycle])} units"
-        axes.hist(scores[cycle], edges, histtype="step", color=colour, label=label)
+        axes.hist(scores[cycle], edges.tolist(), histtype="step", color=colour, label=label)
     axes.set_xlabel(f"score ({name})")
     axes.set_ylabel("units in the pool")
     axes.legend(fontsize=7)

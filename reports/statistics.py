@@ -106,7 +106,7 @@ def pairwise_penalties(scores: NDArray[np.float64], alpha: float = 0.05) -> NDAr
     1 / rounds. So an entry is from 0 to 1, and of a matrix summed over settings from 0 to their number; the mean of
     column j, the lower the better, is how often j was beaten. Differences that are the same for every seed are a win.
     """
-    strategies, seeds, rounds = scores.shape
+    _, seeds, rounds = scores.shape
     if seeds < 2 or rounds < 1:
         raise ValueError(f"penalties need at least 2 seeds and 1 round, got {seeds} and {rounds}; run more seeds")
     critical = stats.t.ppf(1 - alpha / 2, seeds - 1)
