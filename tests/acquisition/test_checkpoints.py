@@ -89,7 +89,7 @@ def test_what_is_no_ensemble(tmp_path: Path, tiny_network: Network) -> None:
     save(tiny_network(), path, 0)
     with pytest.raises(ValueError, match=r"at least 2 members, got .*only\.ckpt alone"):
         Scorer(BALD(), ensemble=[str(path), str(path)])(tiny_network(), IMAGES, NAMES, 0, 0)
-    with pytest.raises(ValueError, match="expected checkpoints at .*none07.ckpt, got none; train them first"):
+    with pytest.raises(ValueError, match=r"expected checkpoints at .*none07\.ckpt, got none; train them first"):
         matching_checkpoints([f"{tmp_path}/none{{cycle:02d}}.ckpt"], 7)
     with pytest.raises(ValueError, match="takes the place of MC samples, but Entropy draws none"):
         Scorer(Entropy(), ensemble=[str(path)])

@@ -18,6 +18,7 @@ from acquisition.scorer import (
     Margin,
     MaxSoftmax,
     MeanEntropy,
+    MeanStd,
     MeanVariance,
     Random,
     Scorer,
@@ -26,7 +27,7 @@ from acquisition.scorer import (
 )
 
 DETERMINISTIC = [Entropy(), MaxSoftmax(), Margin(), ODIN(), ODIN(temperature=1.0, epsilon=0.01)]
-SAMPLED = [BALD(), VoteEntropy(), VariationRatio(), MeanEntropy(), MeanVariance()]
+SAMPLED = [BALD(), VoteEntropy(), VariationRatio(), MeanEntropy(), MeanVariance(), MeanStd()]
 Network = Callable[..., nn.Module]
 
 
