@@ -15,6 +15,8 @@ class Oracle(ABC):
 
     partial: bool = False
     """Whether a cycle may go on when only some of its units are labelled."""
+    knows_truth: bool = False
+    """Whether the data set's own labels are the answers, so that oracle strategies may look at them."""
 
     @abstractmethod
     def answer(self, unit: Unit) -> Unit | None:
@@ -27,6 +29,8 @@ class Oracle(ABC):
 
 class HiddenTruth(Oracle):
     """Simulation: the data set has every label already and answers at once."""
+
+    knows_truth = True
 
     def answer(self, unit: Unit) -> Unit | None:
         return unit
