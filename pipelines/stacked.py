@@ -16,6 +16,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
+from acquisition.batch import BatchSelection
+from acquisition.doctor import examine_network, require
 from acquisition.seeding import derive_seed
 from callbacks.cycle import BEST, METRICS
 from callbacks.progress import Progress
@@ -265,29 +267,22 @@ def _query_and_keep(member: Member, module: ClassificationModule, cycle: int, la
 
 def _is_plain(query: QueryCallback) -> bool:
     """Whether scores and an order are all that the strategy is."""
-    return query.race is None and query.budget_pixels is None
+    return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
 
 
 def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores: bool) -> None:
     """What `QueryCallback` does, without its pictures and with images where they are."""
     data, query = member.datamodule, member.query
-    images, _, unit_ids = data.tensors("train")
+    unit_ids = data.tensors("train")[2]
     labelled = set(data.ledger.labelled())
-    kept = np.array([unit_id not in labelled for unit_id in unit_ids])
-    pool = [u for u, keep in zip(unit_ids, kept, strict=True) if keep]
+    in_pool = np.array([unit_id not in labelled for unit_id in unit_ids])
+    pool = [unit_id for unit_id, free in zip(unit_ids, in_pool, strict=True) if free]
     if not pool:
         return
     if query.scorer.needs_network:
-        # labelled images are scored too: slices of what is in memory cost less than a copy of the rest
-        parts = [
-            query.scorer(
-                module.network, images[i : i + _SCORED_AT_ONCE], unit_ids[i : i + _SCORED_AT_ONCE], data.seed, cycle
-            )
-            for i in range(0, len(images), _SCORED_AT_ONCE)
-        ]
-        scores = torch.cat([part.scores for part in parts]).numpy()[kept]
+        scores = _scores(member, module, cycle)[in_pool]
     else:
-        scores = query.scorer(module.network, images[:0], pool, data.seed, cycle).scores.numpy()
+        scores = query.scorer(module.network, torch.empty(0), pool, data.seed, cycle).scores.numpy()
     order = query.selection.order(pool, scores.tolist(), data.seed, cycle)
     chosen = [Queried(pool[i], float(scores[i]), rank) for rank, i in enumerate(order[: query.budget], start=1)]
     if keep_scores:
@@ -296,6 +291,25 @@ def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores
         with replacing(member.folder(cycle) / "scores.parquet") as beside:
             table.assign(rank=ranks, selected=ranks <= len(chosen)).to_parquet(beside, index=False)
     data.ask(chosen, query.strategy)
+
+
+def _scores(member: Member, module: ClassificationModule, cycle: int) -> np.ndarray:
+    """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
+    data, scorer = member.datamodule, member.query.scorer
+    images, labels, unit_ids = data.tensors("train")
+    network = module.network.eval()
+
+    def arguments(start: int, end: int) -> tuple[Any, ...]:
+        return network, images[start:end], unit_ids[start:end], data.seed, cycle
+
+    def truth(start: int, end: int) -> Tensor | None:
+        return labels[start:end] if scorer.reads_truth else None
+
+    if cycle == 0:
+        require(examine_network(scorer, *arguments(0, 2), truth=truth(0, 2)))
+    ends = range(_SCORED_AT_ONCE, len(images) + _SCORED_AT_ONCE, _SCORED_AT_ONCE)
+    parts = [scorer(*arguments(e - _SCORED_AT_ONCE, e), truth=truth(e - _SCORED_AT_ONCE, e)).scores for e in ends]
+    return torch.cat(parts).numpy()
 
 
 def _write_curve(run_dir: Path) -> None:
