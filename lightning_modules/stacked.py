@@ -44,8 +44,9 @@ def fit_stacked(
 ) -> None:
     """Train the networks in place; each ends as it would after a fit of its own, up to rounding.
 
-    images: N x ..., shared by all n networks. labels: n x N, for every network its own, because oracles may err. orders:
-    for every network its batches, S x B positions among the images; S may differ from network to network, B may not. loss: (logits, labels) of a batch to a scalar.
+    images: N x ..., shared by all n networks. labels: n x N, for every network its own, because oracles may err.
+    orders: for every network its batches, S x B positions among the images; S may differ from network to network, B
+    may not. loss: (logits, labels) of a batch to a scalar.
     optimizer: made from the stacked parameters; it must treat every number by itself (SGD, Adam and their like).
     dropout_seed: (network, step) to the seed from which that step's dropout is drawn, as if by torch.manual_seed;
     needed where a layer drops anything. on_step: told the number of each step before it is taken.

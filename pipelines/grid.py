@@ -16,10 +16,11 @@ class Grid:
     """The runs of a study, and how they are done.
 
     strategies: name to what it changes in `strategy`. seeds: a list, or how many, counted from 0. vary: setting to
-    the values it takes; several settings are crossed. stacked: train networks of one architecture together, in one
-    process, instead of one process per run; None for wherever the data and the network allow it. at_once: processes
-    that work at the same time, as many as the machine has cores (or GPUs) unless given. retries: of a process that failed. keep_scores: write every cycle's scores.parquet in
-    stacked runs. part: do only the i-th of n parts ("i/n", from 0) of the stacked runs, without a report.
+    the values it takes; several settings are crossed. stacked: train networks of one architecture together, in few
+    processes, instead of one process per run; None for wherever the data and the network allow it. at_once: processes
+    that work at the same time, as many as the machine has cores (or GPUs) unless given. retries: of a process that
+    failed. keep_scores: write every cycle's scores.parquet in stacked runs. part: do only the i-th of n parts ("i/n",
+    from 0) of the stacked runs, without a report.
     """
 
     strategies: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -36,6 +36,7 @@ class PlannedRun:
 
     @property
     def cycles(self) -> int:
+        """How many, the first included."""
         return int(self.settings["cycles"])
 
     @property

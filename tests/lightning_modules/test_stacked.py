@@ -68,7 +68,8 @@ def test_stack_equals_one_by_one_with_fits_of_several_lengths(make: object, opti
         one_by_one(network, images, answers[i], orders[i], optimizer, i)
     taken: list[int] = []
     fit_stacked(
-        networks, images, torch.stack(answers), orders, nn.CrossEntropyLoss(), optimizer, derive_seed, on_step=taken.append  # type: ignore[arg-type]
+        networks, images, torch.stack(answers), orders, nn.CrossEntropyLoss(),
+        optimizer, derive_seed, on_step=taken.append,  # type: ignore[arg-type]
     )  # fmt: skip
     for stacked, single in zip(networks, alone, strict=True):
         for mine, its in zip(stacked.parameters(), single.parameters(), strict=True):
