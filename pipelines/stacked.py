@@ -219,7 +219,8 @@ def _write_fit(member: Member, module: ClassificationModule, cycle: int, epochs:
         raise ValueError(f"the weights of cycle {cycle} have NaN or infinite values; lower the learning rate")
     folder, ledger = member.folder(cycle), member.datamodule.ledger
     labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
-    row = {"cycle": cycle, **labelled, "epoch": epochs - 1, **_validated(module, member.datamodule)}
+    scores = _validated(module, member.datamodule)
+    row = {"cycle": cycle, **labelled, "epoch": epochs - 1, **scores, "monitor": module.monitor}
     with replacing(folder / BEST) as beside:
         torch.save(
             {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1,

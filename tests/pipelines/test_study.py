@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
         "init_args": {
             "network": {
                 "class_path": "lightning_modules.networks.TwoLayerNet",
-                "init_args": {"width": 8, "image_shape": [1, 8, 8], "dropout": 0.2},
+                "init_args": {"width": 8, "image_shape": [1, 8, 8], "dropout": 0.5},
             },
             "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
         },
