@@ -4,7 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ import torch
 import yaml
 from PIL import Image
 from torch import nn
+
+import cli
+from pipelines.jobs import Job, Outcome
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / "shared" / "data" / "camvid"
@@ -102,6 +105,33 @@ def fake_cifar10(root: Path, per_batch: int = 20) -> np.ndarray:
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
     return pixels
+
+
+def one_after_another(
+    jobs: Sequence[Job], log_dir: Path, at_once: int | None = None, retries: int = 1
+) -> list[Outcome]:
+    """`run_jobs` in this process."""
+    outcomes = []
+    for job in jobs:
+        reason = ""
+        try:
+            cli.main(list(job.arguments))
+        except SystemExit:
+            reason = "it failed"
+        outcomes.append(Outcome(job, "failed" if reason else "finished", 1, 0.0, log_dir / f"{job.name}.log", reason))
+    return outcomes
+
+
+def fake_mnist(root: Path, count: int = 60) -> None:
+    """The idx files of MNIST, of noise in 10 classes."""
+    generator = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        for kind, values in (
+            ("images-idx3", generator.integers(0, 256, (count, 28, 28))),
+            ("labels-idx1", np.arange(count) % 10),
+        ):
+            header = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+            (root / f"{part}-{kind}-ubyte").write_bytes(header + values.astype(np.uint8).tobytes())
 
 
 @pytest.fixture

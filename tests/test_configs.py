@@ -1,5 +1,6 @@
 """Every YAML, found by glob, runs with tiny limits; headers say what they must."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 
 import cli
 from datamodules.synthetic import draw_scene
-from tests.conftest import ROOT, fake_cifar10
+from pipelines import study
+from tests.conftest import ROOT, fake_cifar10, fake_mnist, one_after_another
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+STUDIES = [path for path in CONFIGS if "grid" in yaml.safe_load(path.read_text())]
 LIMITS = [
     "--cycles", "2", "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1",
     "--trainer.accelerator", "cpu", "--trainer.precision", "32-true",
@@ -71,7 +74,7 @@ def fake_data(kind: str, root: Path) -> list[str]:
     return arguments + (["--data.oracle.folder", str(root / "train" / "masks")] if kind == "Folder" else [])
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", [p for p in CONFIGS if p not in STUDIES], ids=lambda p: p.stem)
 def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = yaml.safe_load(config.read_text())
     kind = settings["data"]["class_path"].rpartition(".")[2]
@@ -95,6 +98,39 @@ def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     cli.main(["fit", "--config", str(config), *LIMITS, *arguments, *where])
     labelled = pd.read_csv(run_dir / "learning_curve.csv")["labelled_units"].tolist()
     assert labelled == ([6] if kind == "Folder" else [first, first + 2])
+
+
+@pytest.mark.parametrize("config", STUDIES, ids=lambda p: p.stem)
+def test_study_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    settings = yaml.safe_load(config.read_text())
+    fake_mnist(tmp_path)
+    initial = settings["data"]["init_args"]["initial"]["class_path"].rpartition(".")[2]
+    arguments = [*LIMITS, "--data.root", str(tmp_path), "--data.allow_missing_classes", "true"]
+    for checkpoint in sorted({s for s in texts(settings["grid"]) if s.endswith("best.ckpt")}):
+        all_labelled = ["--cycles", "1", "--data.initial", "datamodules.initial.AllAnswered"]
+        expert = ["--run_dir", checkpoint.partition("/cycles/")[0]]
+        cli.main(["fit", "--config", str(config), *arguments, *all_labelled, *expert])
+    if initial == "RandomSubset":
+        arguments += ["--data.initial.size", "10"]
+    few = ["--grid.seeds", "1", "--grid.at_once", "1", "--run_dir", "run"]
+    cli.main(["study", "--config", str(config), *arguments, *few])
+    table = pd.read_csv(tmp_path / "run" / "study.csv")
+    runs = len(settings["grid"]["strategies"]) * int(
+        np.prod([len(v) for v in settings["grid"].get("vary", {}).values()])
+    )
+    first = 10 if initial == "RandomSubset" else 20
+    assert table["labelled_units"].tolist() == [first, first + 2] * runs
+
+
+def texts(settings: object) -> Iterator[str]:
+    """All strings among the values of nested settings."""
+    if isinstance(settings, dict):
+        for value in settings.values():
+            yield from texts(value)
+    elif isinstance(settings, str):
+        yield settings
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)

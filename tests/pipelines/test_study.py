@@ -1,7 +1,6 @@
 """Studies: stacked runs against ordinary fits, pairing, resuming, failures."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import yaml
 import cli
 from datamodules.ledger import Ledger
 from pipelines import study
-from pipelines.jobs import Job, Outcome
+from tests.conftest import one_after_another
 
 SETTINGS: dict[str, Any] = {
     "cycles": 3,
@@ -65,21 +64,6 @@ def run(tmp_path: Path, name: str, *arguments: str, **grid: Any) -> Path:
 def events(run_dir: Path) -> list[tuple]:
     columns = ("cycle", "kind", "unit_id", "strategy", "rank", "pixels")
     return [tuple(getattr(e, c) for c in columns) for e in Ledger(run_dir / "ledger.sqlite").events()]
-
-
-def one_after_another(
-    jobs: Sequence[Job], log_dir: Path, at_once: int | None = None, retries: int = 1
-) -> list[Outcome]:
-    """`run_jobs` in this process."""
-    outcomes = []
-    for job in jobs:
-        reason = ""
-        try:
-            cli.main(list(job.arguments))
-        except SystemExit:
-            reason = "it failed"
-        outcomes.append(Outcome(job, "failed" if reason else "finished", 1, 0.0, log_dir / f"{job.name}.log", reason))
-    return outcomes
 
 
 @pytest.fixture(scope="module")
