@@ -2,10 +2,10 @@
 
     python benchmarks/study.py --root FOLDER_OF_FASHION_MNIST_IDX_FILES [--cycles 2] [--with_baal]
 
-The work is that of configs/fashion_mnist_strategies.yaml: 6 strategies x 4 seeds, width 16, 2000 images and 300 more per
-cycle, 20 epochs, batches of 32. Stacked it runs whole. The other two run one (strategy, seed) for a few cycles; seconds
-per training step, query and evaluation included, times the steps of the whole work extrapolate to all 480 fits on
-one process, and the table says so. Both columns are wall time; starting Python is counted for the stacked study only.
+The work is that of configs/fashion_mnist_strategies.yaml: 6 strategies x 4 seeds, width 16, 2000 images and 300 more
+per cycle, 20 epochs, batches of 32. Stacked it runs whole. The other two run one (strategy, seed) for a few
+cycles; seconds per training step, query and evaluation included, times the steps of the whole work extrapolate to all
+480 fits in one process, and the table says so. Wall time; starting Python is counted for the stacked study only.
 """
 
 import argparse

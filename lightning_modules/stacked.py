@@ -11,12 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.optim import Optimizer
+
+from lightning_modules.losses import IGNORE_INDEX, CrossEntropy
 
 __all__ = ["check_stackable", "fit_stacked"]
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+Loss = Callable[[Tensor, Tensor], Tensor]
 Stack = dict[str, Tensor]
 
 _ELEMENTWISE = (nn.Dropout,)
@@ -37,7 +42,7 @@ def fit_stacked(
     images: Tensor,
     labels: Tensor,
     orders: Sequence[Tensor],
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     optimizer: OptimizerFactory,
     dropout_seed: Callable[[int, int], int] | None = None,
     on_step: Callable[[int], None] | None = None,
@@ -58,7 +63,9 @@ def fit_stacked(
     whole = {name: torch.stack([p[name].detach() for p in own]) for name in own[0]}
     trained = [name for name, p in own[0].items() if p.requires_grad]
     first = orders[by_length[0]]
-    template, drops = _prepared(networks[0], images[first[0]] if len(first) else images[:1])
+    template, drops, logits = _prepared(networks[0], images[first[0]] if len(first) else images[:1])
+    used = torch.cat([labels[i][orders[i].flatten()] for i in by_length])
+    plain = _is_plain(loss, logits, used)
     if drops and dropout_seed is None:
         raise ValueError(f"a network that drops activations needs dropout_seed, got None ({type(template).__name__})")
     before: tuple[list[nn.Parameter], Optimizer] | None = None
@@ -86,7 +93,7 @@ def fit_stacked(
                     own_labels.gather(1, chosen),
                 )
                 if gradients is None:
-                    gradients = _traced(template, trained, loss, inputs)
+                    gradients = _traced(template, trained, loss, plain, inputs)
                 for leaf, gradient in zip(leaves, gradients(*inputs), strict=True):
                     leaf.grad = gradient
                 before[1].step()
@@ -107,8 +114,8 @@ class _GivenDropout(nn.Module):
         return values * self.factors
 
 
-def _prepared(network: nn.Module, images: Tensor) -> tuple[nn.Module, dict[str, tuple[float, torch.Size]]]:
-    """A copy in training mode with given dropout, and the rate and the shape of what each layer draws, in order."""
+def _prepared(network: nn.Module, images: Tensor) -> tuple[nn.Module, dict[str, tuple[float, torch.Size]], Tensor]:
+    """A copy in training mode with given dropout; rate and shape of what each layer draws, in order; logits."""
     template = copy.deepcopy(network).train()
     layers = {name: m for name, m in template.named_modules() if isinstance(m, _ELEMENTWISE + _BY_CHANNEL) and m.p > 0}
     drops: dict[str, tuple[float, torch.Size]] = {}
@@ -126,13 +133,13 @@ def _prepared(network: nn.Module, images: Tensor) -> tuple[nn.Module, dict[str, 
 
     handles = [module.register_forward_hook(note(name)) for name, module in layers.items()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        template(images)
+        logits = template(images)
     for handle in handles:
         handle.remove()
     for name in layers:
         parent, _, child = name.rpartition(".")
         setattr(template.get_submodule(parent), child, _GivenDropout())
-    return template, drops
+    return template, drops, logits
 
 
 def _drawn(drops: dict[str, tuple[float, torch.Size]], seeds: Sequence[int]) -> dict[str, list[Tensor]]:
@@ -147,15 +154,21 @@ def _drawn(drops: dict[str, tuple[float, torch.Size]], seeds: Sequence[int]) -> 
 
 
 def _traced(
-    template: nn.Module, trained: Sequence[str], loss: Callable[[Tensor, Tensor], Tensor], inputs: tuple[Any, ...]
+    template: nn.Module, trained: Sequence[str], loss: Loss, plain: bool, inputs: tuple[Any, ...]
 ) -> Callable[..., list[Tensor]]:
     """The step's gradients as a flat list of operations: vmap and grad cost their Python once, not at every step."""
 
     def total(weights: Stack, others: Stack, factors: Stack, images: Tensor, labels: Tensor) -> Tensor:
-        def one(weights: Stack, others: Stack, factors: Stack, images: Tensor, labels: Tensor) -> Tensor:
-            return loss(functional_call(template, {**weights, **others, **factors}, (images,)), labels)
+        def one(weights: Stack, others: Stack, factors: Stack, images: Tensor) -> Tensor:
+            logits: Tensor = functional_call(template, {**weights, **others, **factors}, (images,))
+            return logits
 
-        return vmap(one, randomness="error")(weights, others, factors, images, labels).sum()
+        logits = vmap(one, randomness="error")(weights, others, factors, images)
+        if plain:
+            # the same sum in far fewer operations than vmap makes of it
+            summed = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+            return summed / labels.shape[1]
+        return vmap(loss)(logits, labels).sum()
 
     def gradients(parameters: Stack, factors: Stack, images: Tensor, labels: Tensor) -> list[Tensor]:
         weights = {name: parameters[name] for name in trained}
@@ -163,8 +176,32 @@ def _traced(
         found = grad(total)(weights, others, factors, images, labels)
         return [found[name].contiguous() for name in trained]
 
-    traced: Callable[..., list[Tensor]] = make_fx(gradients)(*inputs)
-    return traced
+    return _without_idle(make_fx(gradients)(*inputs))
+
+
+def _is_plain(loss: Loss, logits: Tensor, labels: Tensor) -> bool:
+    """Whether a batch's loss is the mean of its samples' cross entropies."""
+    if isinstance(loss, CrossEntropy):
+        return loss.class_weights is None and logits.shape[1] > 1 and not bool((labels == IGNORE_INDEX).any())
+    if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None or loss.label_smoothing:
+        return False
+    return loss.reduction == "mean" and not bool((labels == loss.ignore_index).any())
+
+
+def _without_idle(step: GraphModule) -> GraphModule:
+    """Without operations that hand on what they get: they cost as much as those that compute."""
+    aten = torch.ops.aten
+    shaping = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
+    for node in list(step.graph.nodes):
+        source = node.args[0] if node.args else None
+        if not isinstance(source, Node) or "tensor_meta" not in source.meta or "tensor_meta" not in node.meta:
+            continue
+        same = source.meta["tensor_meta"].shape == node.meta["tensor_meta"].shape
+        if (node.target in shaping and same) or (node.target is aten.mul.Scalar and node.args[1] == 1):
+            node.replace_all_uses_with(source)
+    step.graph.eliminate_dead_code()
+    step.recompile()
+    return step
 
 
 def _segments(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from acquisition.seeding import derive_seed, generator_for
+from lightning_modules.losses import CrossEntropy
 from lightning_modules.stacked import fit_stacked
 
 BATCH = 8
@@ -118,3 +119,22 @@ def test_dropout_needs_seeds() -> None:
     images, labels = data()
     with pytest.raises(ValueError, match="dropout_seed"):
         fit_stacked([dense(0, 0.5)], images, labels[None], [order(0, 1)], nn.CrossEntropyLoss(), torch.optim.Adam)
+
+
+def test_weights_of_classes_and_labels_of_no_class_count_as_in_a_fit_of_ones_own() -> None:
+    images, labels = data()
+    labels[::5] = 255
+    loss = CrossEntropy([1.0, 2.0, 0.5])
+    for chosen in (loss, CrossEntropy()):
+        networks = [dense(0), dense(1)]
+        alone = copy.deepcopy(networks)
+        orders = [order(0, 6), order(1, 6)]
+        fit_stacked(networks, images, labels.expand(2, -1), orders, chosen, partial(torch.optim.SGD, lr=0.1))
+        for network, batches, mine in zip(alone, orders, networks, strict=True):
+            steps = torch.optim.SGD(network.parameters(), lr=0.1)
+            for positions in batches:
+                steps.zero_grad()
+                chosen(network(images[positions]), labels[positions]).backward()
+                steps.step()
+            for one, other in zip(mine.parameters(), network.parameters(), strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
