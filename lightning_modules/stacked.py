@@ -24,6 +24,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Stack = dict[str, Tensor]
 
+_SHAPING = ("aten.expand.default", "aten.view.default", "aten._unsafe_view.default")
 _ELEMENTWISE = (nn.Dropout,)
 _BY_CHANNEL = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -190,14 +191,13 @@ def _is_plain(loss: Loss, logits: Tensor, labels: Tensor) -> bool:
 
 def _without_idle(step: GraphModule) -> GraphModule:
     """Without operations that hand on what they get: they cost as much as those that compute."""
-    aten = torch.ops.aten
-    shaping = (aten.expand.default, aten.view.default, aten._unsafe_view.default)
     for node in list(step.graph.nodes):
         source = node.args[0] if node.args else None
         if not isinstance(source, Node) or "tensor_meta" not in source.meta or "tensor_meta" not in node.meta:
             continue
         same = source.meta["tensor_meta"].shape == node.meta["tensor_meta"].shape
-        if (node.target in shaping and same) or (node.target is aten.mul.Scalar and node.args[1] == 1):
+        name = str(node.target)
+        if (name in _SHAPING and same) or (name == "aten.mul.Scalar" and node.args[1] == 1):
             node.replace_all_uses_with(source)
     step.graph.eliminate_dead_code()
     step.recompile()
