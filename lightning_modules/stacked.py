@@ -191,13 +191,15 @@ def _is_plain(loss: Loss, logits: Tensor, labels: Tensor) -> bool:
 
 def _without_idle(step: GraphModule) -> GraphModule:
     """Without operations that hand on what they get: they cost as much as those that compute."""
+    # a product with 1 is a copy, which something that writes in place may need
+    in_place = any(str(node.target).rpartition(".")[0].endswith("_") for node in step.graph.nodes)
     for node in list(step.graph.nodes):
         source = node.args[0] if node.args else None
         if not isinstance(source, Node) or "tensor_meta" not in source.meta or "tensor_meta" not in node.meta:
             continue
         same = source.meta["tensor_meta"].shape == node.meta["tensor_meta"].shape
         name = str(node.target)
-        if (name in _SHAPING and same) or (name == "aten.mul.Scalar" and node.args[1] == 1):
+        if (name in _SHAPING and same) or (name == "aten.mul.Scalar" and node.args[1] == 1 and not in_place):
             node.replace_all_uses_with(source)
     step.graph.eliminate_dead_code()
     step.recompile()
