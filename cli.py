@@ -24,7 +24,7 @@ from acquisition.seeding import derive_seed
 from annotators.assign import assign
 from annotators.review import review
 from callbacks.cycle import METRICS, CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
-from callbacks.predictions import MaskWriter
+from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.processes import is_first_process
 from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
@@ -34,24 +34,32 @@ from pipelines.command import with_command_last
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.ensemble import Members, multi_annotator
 from pipelines.ensemble import jobs_of as member_jobs
-from pipelines.jobs import Job, report
+from pipelines.grid import Grid
+from pipelines.jobs import Job, report_text
+from pipelines.stacked import Parts
+from pipelines.stopping import StoppingCriterion
+from pipelines.study import Planner, run_part, run_study
 from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
+from reports.analyses import analyse
 from reports.difficulty import compare
-from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
+from reports.learning_curve import area_under_learning_curve, main_score, normalised_area, write_curve
+from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
 
 PLAIN_VERBS: dict[str, Callable[..., None]] = {
+    "analyse": analyse,
     "assign": assign,
     "compare": compare,
+    "report": report,
     "review": review,
     "submit": submit,
 }
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = (
-    "cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:",
+    "cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:", "stop:",
     "members:",
 )  # fmt: skip
 """Settings that a continued experiment may change: where it runs, how it reports, how long it goes on, and what is
@@ -59,6 +67,9 @@ done with its networks afterwards."""
 
 JOB_VERBS: dict[str, Callable[[Namespace], list[Job]]] = {}
 """Verbs beside ensemble that consist of independent jobs: from their parsed settings to the jobs of an array."""
+
+_HOW_A_STUDY_RUNS = ("stacked:", "at_once:", "retries:", "keep_scores:")
+"""The same, of a study."""
 
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -70,6 +81,12 @@ _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
         None,
         "fit: folder in which strategies with equal seed, settings and initial set share their first model.",
     ),
+    (
+        "--stop",
+        list[StoppingCriterion] | None,
+        None,
+        "fit: criteria, by class_path, of which the first that fires ends the cycles (see pipelines.stopping).",
+    ),
 ]
 
 
@@ -79,7 +96,7 @@ class DropqueryCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's verbs and ours, each with the arguments that the CLI fills in."""
-        ours = {"query": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
+        ours = {"query": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}, "study": set()}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -89,6 +106,7 @@ class DropqueryCLI(LightningCLI):
         parser.add_lightning_class_args(QueryCallback, "strategy")
         parser.add_class_arguments(WandbSettings, "wandb")
         parser.add_class_arguments(Members, "members")
+        parser.add_class_arguments(Grid, "grid")
         parser.link_arguments("run_dir", "data.init_args.run_dir")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
@@ -107,6 +125,8 @@ class DropqueryCLI(LightningCLI):
                 CycleCheckpoint(folder, monitor),
                 ProgressFile(run_dir, self._cycle, config.cycles),
             ]
+            if any(criterion.needs_predictions for criterion in _listed(config.stop)):
+                ours.append(StopSetPredictions(folder, monitor))
             loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
             kwargs["logger"] = loggers or False
             plugins = _listed(config.trainer.plugins)
@@ -115,17 +135,17 @@ class DropqueryCLI(LightningCLI):
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
         if self.subcommand == "predict":
-            ours = [MaskWriter(run_dir / "predictions")]
+            ours = [prediction_writer(self.model, run_dir / "predictions")]
         if config.trainer.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stderr.isatty()
         callbacks = [*ours, *_listed(config.trainer.callbacks)]
         return super().instantiate_trainer(default_root_dir=run_dir, callbacks=callbacks, **kwargs)
 
     def instantiate_classes(self) -> None:
-        """Make the objects of the verb; those of a fit are made afresh by each cycle."""
+        """Make the objects of the verb; those of a fit or a study are made afresh by each cycle."""
         if self.subcommand in PLAIN_VERBS:
             self.config_init = self.config
-        elif self.subcommand != "fit":
+        elif self.subcommand not in ("fit", "study"):
             super().instantiate_classes()
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
@@ -147,10 +167,7 @@ class DropqueryCLI(LightningCLI):
             PLAIN_VERBS[subcommand](**settings, **({"expand": jobs_of} if subcommand == "submit" else {}))
             return
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
-        if subcommand == "fit":
-            self.fit()
-            return
-        if subcommand in ("ensemble", "difficulty"):
+        if subcommand in ("fit", "study", "ensemble", "difficulty"):
             getattr(self, subcommand)()
             return
         config = self.config_init[subcommand]
@@ -188,7 +205,7 @@ class DropqueryCLI(LightningCLI):
         settings = yaml.safe_load(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "members"):
+            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid"):
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
@@ -215,7 +232,7 @@ class DropqueryCLI(LightningCLI):
         assert isinstance(self.trainer, QueryTrainer)
         with held(Path(config.run_dir)):
             outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
-        print(report(outcomes))
+        print(report_text(outcomes))
         if any(o.state == "failed" for o in outcomes):
             sys.exit(1)
 
@@ -231,13 +248,44 @@ class DropqueryCLI(LightningCLI):
         dumped: str = self._parser(verb).dump(self.config[verb], skip_unset=False)
         return dumped
 
+    def study(self) -> None:
+        """Do the runs of a study that are missing, gather them in study.csv and write the report."""
+        config = self.config["study"]
+        root, grid = Path(config.run_dir), Grid(**config.grid.as_dict())
+        dump = self._parser("study").dump(config, skip_unset=False)
+        settings = yaml.safe_load(dump)
+        self._configs: dict[str, Namespace] = {}
+        planner = Planner(self._complete, self._parts, _MAY_CHANGE)
+        if grid.part is not None:
+            run_part(settings, grid, root, planner)
+            return
+        with run_directory(root, dump, (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
+            run_study(settings, grid, root, planner)
+            write_study_report(root)
+
+    def _complete(self, settings: dict[str, Any]) -> str:
+        return self._parser("fit").dump(self._parsed(settings), skip_unset=False)
+
+    def _parsed(self, settings: dict[str, Any]) -> Namespace:
+        # parsing costs a tenth of a second, and every cycle of a run asks for it
+        key = settings["run_dir"]
+        if key not in self._configs:
+            self._configs[key] = self._parser("fit").parse_object(settings)
+        return self._configs[key]
+
+    def _parts(self, settings: dict[str, Any], cycle: int) -> Parts:
+        config = self._parsed(settings)
+        _seed_cycle(config.seed_everything, cycle)
+        made = self._parser("fit").instantiate(config)
+        return Parts(made.model, made.data, made.strategy)
+
     def _experiment(self, cycle: int) -> Experiment:
         self._cycle = cycle
-        seed = derive_seed(self.config["fit"].seed_everything, "cycle", cycle) % 2**32
-        pl.seed_everything(seed, workers=True, verbose=False)
+        _seed_cycle(self.config["fit"].seed_everything, cycle)
         super().instantiate_classes()
         assert isinstance(self.trainer, QueryTrainer)
-        return Experiment(self.trainer, self.model, self.datamodule, self.config_init["fit"].strategy)
+        config = self.config_init["fit"]
+        return Experiment(self.trainer, self.model, self.datamodule, config.strategy, _listed(config.stop))
 
 
 class _JobsCLI(DropqueryCLI):
@@ -300,6 +348,11 @@ def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
     )
 
 
+def _seed_cycle(seed: int, cycle: int) -> None:
+    """Before a cycle's objects are made: initial weights depend on (seed, cycle) alone."""
+    pl.seed_everything(derive_seed(seed, "cycle", cycle) % 2**32, workers=True, verbose=False)
+
+
 def _listed(setting: Any) -> list[Any]:
     """A setting that Lightning takes as one thing, several or none, as a list."""
     if setting is None:
@@ -352,12 +405,14 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _print_curve(curve: pd.DataFrame, run_dir: Path) -> None:
-    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", "val/miou", "val/pixel_accuracy"]
+    score = main_score(curve)
+    others = ["val/pixel_accuracy", "val/balanced_accuracy"]
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
     rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
-    units, scores = curve["labelled_units"], curve["val/miou"]
+    units, scores = curve["labelled_units"], curve[score]
     if len(curve) > 1:
         area, normalised = area_under_learning_curve(units, scores), normalised_area(units, scores)
-        rank_zero_info(f"\nALC {area:.3f}, normalised {normalised:.3f} (labelled units x mIoU)")
+        rank_zero_info(f"\nALC {area:.3f}, normalised {normalised:.3f} (labelled units x {score})")
     rank_zero_info(f"curve:    {run_dir / 'learning_curve.png'}\npictures: {run_dir / 'cycles'}/*/maps/*.png")
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from acquisition.mc_dropout import MCDropout
+from acquisition.checkpoints import Ensemble
+from acquisition.mc_dropout import MCDropout, logits_of
 from acquisition.scorer import Scorer
 
 __all__ = ["Check", "DoctorError", "examine_network", "require"]
@@ -35,16 +38,27 @@ def require(checks: Sequence[Check]) -> None:
 
 
 def examine_network(
-    scorer: Scorer, network: nn.Module, images: Tensor, unit_ids: Sequence[str], seed: int
+    scorer: Scorer,
+    network: nn.Module,
+    images: Tensor,
+    unit_ids: Sequence[str],
+    seed: int,
+    cycle: int = 0,
+    truth: Tensor | None = None,
 ) -> list[Check]:
-    """Try two MC samples on a few units, N x 3 x H x W, of the pool; one pass where the strategy draws no samples."""
+    """Try two MC samples on a few units, N x 3 x H x W, of the pool; one pass where the strategy draws no samples.
+
+    An ensemble, that of the cycle, needs no dropout. truth: of the units, where the strategy compares with it.
+    """
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     modes = [module.training for module in network.modules()]
     checks: list[Check] = []
-    if scorer.draws_samples:
+    if scorer.ensemble:
+        checks += _examine_ensemble(scorer.members(network, cycle), images)
+    elif scorer.draws_samples:
         checks += _examine_sampling(scorer.sampler(network, seed, 0), images, unit_ids)
-    else:
-        scorer(network, images, unit_ids, seed, 0)
+    if scorer.features or not scorer.draws_samples:
+        scorer(network, images, unit_ids, seed, cycle, min(2, scorer.num_samples), truth=truth)
     changed = [n for n, b in network.named_buffers() if not torch.equal(b, before[n])]
     same_modes = modes == [module.training for module in network.modules()]
     checks += [
@@ -86,5 +100,19 @@ def _examine_sampling(sampler: MCDropout, images: Tensor, unit_ids: Sequence[str
     ]
 
 
-def _numbers(output: Tensor | dict[str, Tensor]) -> Tensor:
-    return (output["out"] if isinstance(output, dict) else output).detach().clone()
+def _examine_ensemble(members: Ensemble, images: Tensor) -> list[Check]:
+    first, second = (_numbers(o) for o in islice(members.samples(images), 2))
+    spread = (first - second).abs().max().item()
+    return [
+        Check("ensemble", f"{len(members.paths)} networks, from {members.paths[0]} on", True),
+        Check(
+            "largest difference between two members",
+            f"{spread:.3g}",
+            spread > 0 or not torch.isfinite(first).all().item(),
+            "give checkpoints of fits with different seeds",
+        ),
+    ]
+
+
+def _numbers(output: Any) -> Tensor:
+    return logits_of(output).detach().clone()

@@ -7,14 +7,16 @@ thesis (seed 002) unless another source is named.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "bald",
+    "class_log_probabilities",
     "class_probabilities",
     "entropy",
     "margin",
     "max_softmax",
+    "mean_std",
     "mean_variance",
     "odin",
     "odin_perturbation",
@@ -38,6 +40,14 @@ def class_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return logits.softmax(dim=1)
 
 
+def class_log_probabilities(logits: Tensor) -> Tensor:
+    """Logarithm of `class_probabilities`, finite where that rounds to 0."""
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    if logits.shape[1] == 1:
+        return torch.cat([nn.functional.logsigmoid(-logits), nn.functional.logsigmoid(logits)], dim=1)
+    return logits.log_softmax(dim=1)
+
+
 def entropy(probs: Tensor) -> Tensor:
     """Shannon entropy in nats, 0 to log C (1.1). Of the MC mean it is the predictive entropy (seeds 001, 004)."""
     return torch.special.entr(probs).sum(dim=1)
@@ -55,8 +65,27 @@ def margin(probs: Tensor) -> Tensor:
 
 
 def odin(logits: Tensor, temperature: float) -> Tensor:
-    """One minus the largest softmax at a temperature (1.4, 1.6), from logits; at temperature 1 it is `max_softmax`."""
-    return max_softmax(class_probabilities(logits, temperature))
+    """One minus the largest softmax at a temperature (1.4, 1.6), from logits; at temperature 1 it is `max_softmax`.
+
+    Taken as the sum of the others, which a low temperature leaves far below the rounding of one minus the largest:
+    s / (1 + s), with s the sum of exp((logit - largest) / temperature) over the others. One prediction per unit is
+    computed in float64, where few units tie at 0.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if logits.ndim == 2:
+        logits = logits.double()
+    elif logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    if logits.shape[1] == 1:
+        others = torch.exp(-logits.abs() / temperature)
+    else:
+        largest = logits.argmax(dim=1, keepdim=True)
+        gaps = (logits - logits.gather(1, largest)) / temperature
+        # its own gap is 0, or NaN where the largest logit is infinite
+        others = gaps.exp().scatter(1, largest, gaps.gather(1, largest))
+    total = others.sum(dim=1)
+    return total / (1 + total)
 
 
 def odin_perturbation(images: Tensor, logits: Tensor, temperature: float, epsilon: float) -> Tensor:
@@ -92,3 +121,11 @@ def variation_ratio(mean_probs: Tensor) -> Tensor:
 def mean_variance(mean_probs: Tensor, mean_squares: Tensor) -> Tensor:
     """Variance over the T MC samples (divided by T), averaged over the classes (seed 001). 0 to 1/4."""
     return (mean_squares - mean_probs.square()).clamp_min(0).mean(dim=1)
+
+
+def mean_std(mean_probs: Tensor, mean_squares: Tensor) -> Tensor:
+    """Standard deviation over the T MC samples (divided by T), averaged over the classes. 0 to 1/2.
+
+    Gal et al. 2017, section 5.1 ("mean STD", studied by seed 004): mean over c of sqrt(E[p_c^2] - E[p_c]^2).
+    """
+    return (mean_squares - mean_probs.square()).clamp_min(0).sqrt().mean(dim=1)

@@ -24,7 +24,7 @@ from acquisition.statistics import Statistic, StreamingStatistics
 from acquisition.suffix import Suffix, UnsupportedTapeError
 from acquisition.tape import DataDependentError, Tape, Var
 
-__all__ = ["MCDropout", "Report", "frozen"]
+__all__ = ["MCDropout", "Report", "frozen", "logits_of"]
 
 _TOLERANCE = 1e-4
 """Largest difference between a recorded and a full pass, relative to the largest output, that rounding explains."""
@@ -100,7 +100,7 @@ class MCDropout:
             resize = prepared.suffix.resize if prepared.suffix else None
             low = self.low_resolution and prepared.suffix is not None and resize is not None
             if not low:
-                statistics[0].update_logits(_logits(prepared.output)[None])
+                statistics[0].update_logits(logits_of(prepared.output)[None])
             prepared.output = None
             for number, group in enumerate(statistics):
                 first, last = (num_samples * n // groups for n in (number, number + 1))
@@ -169,9 +169,9 @@ class MCDropout:
 
     def _check(self, tape: Tape, images: Tensor, masks: MaskKey, t: int, optimise: bool) -> None:
         """Compare the recording with a full pass, once: nothing that the recording cannot see may go unnoticed."""
-        expected = _logits(self._pass(images, masks, t).output)
+        expected = logits_of(self._pass(images, masks, t).output)
         try:
-            got = _logits(tape.run(masks, t))
+            got = logits_of(tape.run(masks, t))
         except DataDependentError as error:
             self._fall_back(str(error))
             return
@@ -214,7 +214,7 @@ class MCDropout:
             yield from prepared.suffix.run(masks, first, last)
         else:
             for output in self._others(prepared, images, masks, first, last):
-                yield _logits(output)[None]
+                yield logits_of(output)[None]
 
     def _others(self, prepared: _Prepared, images: Tensor, masks: MaskKey, first: int, last: int) -> Iterator[Any]:
         """Outputs for samples first to last - 1."""
@@ -246,7 +246,7 @@ def _layout(network: nn.Module, images: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _logits(output: Any) -> Tensor:
+def logits_of(output: Any) -> Tensor:
     """The logits in a network's output: it itself, or the entry "out" of a dict (torchvision)."""
     found = output.get("out") if isinstance(output, dict) else output
     if not isinstance(found, Tensor):

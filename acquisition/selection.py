@@ -12,7 +12,17 @@ import numpy as np
 
 from acquisition.seeding import derive_seed, uniform_for
 
-__all__ = ["Alphabetical", "PowerSampling", "RandomSelection", "Selection", "Stride", "TopK", "rank_units"]
+__all__ = [
+    "Alphabetical",
+    "PowerSampling",
+    "RandomSelection",
+    "Selection",
+    "SoftRankSampling",
+    "SoftmaxSampling",
+    "Stride",
+    "TopK",
+    "rank_units",
+]
 
 
 def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> list[int]:
@@ -21,8 +31,13 @@ def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> l
     if not np.isfinite(values).all():
         bad = unit_ids[int(np.flatnonzero(~np.isfinite(values))[0])]
         raise ValueError(f"scores must be finite numbers, got {values[unit_ids.index(bad)]} for unit {bad!r}")
-    ties = np.fromiter((derive_seed(seed, "tie", u) for u in unit_ids), dtype=np.int64, count=len(unit_ids))
-    return [int(i) for i in np.lexsort((ties, -values))]
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    ties = np.zeros(len(unit_ids), dtype=np.int64)
+    # a hash costs more than the sort, and scores are rarely equal
+    for i in np.flatnonzero(times[place] > 1).tolist():
+        ties[i] = derive_seed(seed, "tie", unit_ids[i])
+    order: list[int] = np.lexsort((ties, -values)).tolist()
+    return order
 
 
 class Selection(ABC):
@@ -88,10 +103,10 @@ class RandomSelection(Selection):
 
 
 class PowerSampling(Selection):
-    """Without replacement, with probability proportional to score**exponent (Kirsch et al. 2021, PowerBALD).
+    """Without replacement, with probability proportional to score**exponent.
 
-    Done by the Gumbel top-k trick. Exponent 0 is uniform, a large one tends to top-k. Scores below 0 count as
-    0 and come last.
+    Kirsch et al. 2023, "Stochastic batch acquisition" (PowerBALD): top-k of log score + Gumbel noise of scale
+    1 / exponent. Exponent 0 is uniform, a large one tends to top-k. Scores below 0 count as 0 and come last.
     """
 
     def __init__(self, exponent: float = 1.0) -> None:
@@ -104,11 +119,59 @@ class PowerSampling(Selection):
         return f"PowerSampling({self.exponent:g})"
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
-        uniform = np.array([uniform_for(seed, cycle, "power", u) for u in unit_ids])
-        gumbel = -np.log(-np.log(uniform.clip(1e-300, 1 - 1e-16)))
+        gumbel = _gumbel(unit_ids, seed, cycle, "power")
         positive = np.maximum(np.asarray(scores, dtype=np.float64), 0)
         keys = self.exponent * np.log(np.maximum(positive, 1e-300)) + gumbel
         if self.exponent:
             # a finite penalty instead of log 0 keeps zero scores last, and in a random order among themselves
             keys[positive == 0] -= 1e6 * (1 + self.exponent)
         return rank_units(unit_ids, list(keys), seed)
+
+
+class SoftmaxSampling(Selection):
+    """Without replacement, with probability proportional to exp(exponent x score) (Kirsch et al. 2023).
+
+    Scores of any sign. Exponent 0 is uniform, a large one tends to top-k; what is large depends on the scores' scale.
+    """
+
+    def __init__(self, exponent: float = 1.0) -> None:
+        if exponent < 0:
+            raise ValueError(f"exponent must be at least 0, got {exponent}")
+        self.exponent = exponent
+
+    @property
+    def name(self) -> str:
+        return f"SoftmaxSampling({self.exponent:g})"
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        keys = self.exponent * np.asarray(scores, dtype=np.float64) + _gumbel(unit_ids, seed, cycle, "softmax")
+        return rank_units(unit_ids, list(keys), seed)
+
+
+class SoftRankSampling(Selection):
+    """Without replacement, with probability proportional to rank**-exponent, the highest score having rank 1.
+
+    Kirsch et al. 2023: only the order of the scores counts, not their scale.
+    """
+
+    def __init__(self, exponent: float = 1.0) -> None:
+        if exponent < 0:
+            raise ValueError(f"exponent must be at least 0, got {exponent}")
+        self.exponent = exponent
+
+    @property
+    def name(self) -> str:
+        return f"SoftRankSampling({self.exponent:g})"
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        ranks = np.empty(len(unit_ids))
+        ranks[rank_units(unit_ids, scores, seed)] = np.arange(1, len(unit_ids) + 1)
+        keys = -self.exponent * np.log(ranks) + _gumbel(unit_ids, seed, cycle, "soft rank")
+        return rank_units(unit_ids, list(keys), seed)
+
+
+def _gumbel(unit_ids: Sequence[str], seed: int, cycle: int, what: str) -> np.ndarray:
+    """Standard Gumbel noise: the top k of log weight + noise are k draws without replacement."""
+    uniform = np.array([uniform_for(seed, cycle, what, u) for u in unit_ids])
+    noise: np.ndarray = -np.log(-np.log(uniform.clip(1e-300, 1 - 1e-16)))
+    return noise

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from pytorch_lightning.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from acquisition.aggregation import Aggregation
+from acquisition.batch import BatchSelection
 from acquisition.doctor import Check, examine_network, require
+from acquisition.features import Feature
 from acquisition.racing import Race, decide
-from acquisition.scorer import AcquisitionFunction, Scorer
+from acquisition.scorer import AcquisitionFunction, Random, Scored, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK
 from callbacks.gallery import Gallery, saved_samples
-from callbacks.pictures import draw_panel, to_display
+from callbacks.pictures import draw_ends
 from callbacks.shards import Shards, query_fingerprint
 from datamodules.doctor import examine_pool
 from datamodules.files import replacing, write_json
@@ -31,6 +33,7 @@ from datamodules.units import Unit
 __all__ = ["QueryCallback"]
 
 _FLUSH_SECONDS = 30
+_FLUSH_BYTES = 1 << 28
 _RACE_GROUPS = 4
 
 
@@ -44,7 +47,12 @@ class QueryCallback(Callback):
     expectation stays that of training. pictures: how many of the top and of the bottom units to draw.
     per_unit_masks: every unit its own dropout masks instead of shared ones. at_output_stride: take MC values before the
     last upsampling, approximate and cheaper. race: few samples for every unit and num_samples only for those near the
-    budget's cut, or None for num_samples everywhere; needs TopK and an acquisition that draws samples.
+    budget's cut, or None for num_samples everywhere; needs TopK and an acquisition that draws samples. ensemble:
+    checkpoints, as paths or patterns (runs/seed*/cycles/{cycle:02d}/best.ckpt), of networks that are asked instead of
+    num_samples MC samples of the one that learns.
+
+    A selection by features (`acquisition.batch`) has them written beside the scores while the pool is scored, and read
+    as memory maps: 4 bytes x N x D on disk, twice while the batch is chosen, and not in memory.
 
     Writes into the cycle's folder: scores.parquet (unit_id, score, rank, selected), queried.csv and maps/.
     """
@@ -62,14 +70,25 @@ class QueryCallback(Callback):
         per_unit_masks: bool = False,
         at_output_stride: bool = False,
         race: Race | None = None,
+        ensemble: list[str] | None = None,
     ) -> None:
         if budget < 1:
             raise ValueError(f"the budget must be at least 1 unit per cycle, got {budget}")
-        self.scorer = Scorer(acquisition, aggregation, num_samples, dropout_rate, per_unit_masks, at_output_stride)
         self.selection = selection or TopK()
+        features = self.selection.needs if isinstance(self.selection, BatchSelection) else frozenset()
+        self.scorer = Scorer(
+            acquisition,
+            aggregation,
+            num_samples,
+            dropout_rate,
+            per_unit_masks,
+            at_output_stride,
+            ensemble or (),
+            features,
+        )
         if isinstance(self.selection, PowerSampling) and self.scorer.sign < 0:
             raise ValueError("PowerSampling needs scores above 0, but Inverse gives none; choose another selection")
-        if race is not None and not (self.scorer.draws_samples and isinstance(self.selection, TopK)):
+        if race is not None and (ensemble or not (self.scorer.draws_samples and isinstance(self.selection, TopK))):
             raise ValueError(
                 f"a race needs an acquisition that draws MC samples and TopK, got {self.strategy}; set race to null"
             )
@@ -79,6 +98,8 @@ class QueryCallback(Callback):
         self.race = race
         self.after_fit = True
         """Whether the end of a fit queries; the last cycle's does not."""
+        self.enough: Callable[[], bool] = lambda: False
+        """Asked when a fit has ended: whether its labels are enough, so that nothing is queried."""
 
     @property
     def strategy(self) -> str:
@@ -94,6 +115,10 @@ class QueryCallback(Callback):
         """Query with the best weights of the fit that just ended."""
         if not self.after_fit:
             return
+        # every process reads what the others have written by now, and decides alike
+        trainer.strategy.barrier("the fit's files are written")
+        if self.enough():
+            return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
             state = torch.load(best, map_location=pl_module.device, weights_only=True)
@@ -106,12 +131,21 @@ class QueryCallback(Callback):
         if not units or not self.scorer.needs_network:
             return []
         # every process looks at the same units, whatever its share of the pool
-        loader = datamodule.pool_dataloader([u for u in units for _ in range(trainer.world_size)])
-        batch = next(iter(loader))
+        units = [u for u in units for _ in range(trainer.world_size)]
+        loader = datamodule.pool_dataloader(units)
+        batch = next(iter(datamodule.truth_dataloader(units) if self.scorer.is_oracle else loader))
         with trainer.precision_plugin.forward_context():
             network: torch.nn.Module = module.network  # type: ignore[assignment]
-            checks = examine_network(self.scorer, network, _images(module, batch), batch["unit_id"], datamodule.seed)
-        return [*checks, *examine_pool(datamodule, loader)]
+            cycle = datamodule.ledger.cycle
+            checks = examine_network(
+                self.scorer, network, _images(module, batch), batch["unit_id"], datamodule.seed, cycle, _truth(batch)
+            )
+        checks += examine_pool(datamodule, loader)
+        if self.scorer.is_oracle:
+            # the loader that leaves masks out is not the one that this strategy is given
+            checks = [c for c in checks if c.name != "masks of the pool"]
+            checks.append(Check("truth of the pool", f"looked at: {self.strategy} is an oracle strategy", True))
+        return checks
 
     def query(self, trainer: pl.Trainer, module: pl.LightningModule, datamodule: PoolDataModule) -> None:
         """Score the pool with every process, then choose and label with the first.
@@ -132,15 +166,26 @@ class QueryCallback(Callback):
         fingerprint = query_fingerprint(
             module.network,  # type: ignore[arg-type]
             scorer.name, scorer.num_samples, scorer.dropout_rate, scorer.per_unit_masks, scorer.at_output_stride,
-            self.race, self.budget, datamodule.seed, cycle, trainer.precision,
+            self.race, self.budget, datamodule.seed, cycle, trainer.precision, sorted(scorer.features),
+            files=scorer.checkpoints(cycle),
         )  # fmt: skip
         shards = Shards(folder / "shards", fingerprint)
         if trainer.is_global_zero:
             shards.open()
+        labelled = Shards(shards.folder / "labelled", fingerprint)
+        if trainer.is_global_zero:
+            labelled.open()
         trainer.strategy.barrier("query starts")
         table = self._score_pool(trainer, module, datamodule, units, cycle, shards)
+        if isinstance(self.selection, BatchSelection) and self.selection.needs_labelled:
+            # their scores are not looked at
+            describe = Scorer(Random(), features=self.selection.needs)
+            self._score_units(
+                trainer, module, datamodule, datamodule.labelled_units, cycle, labelled, describe, 0, False
+            )
+            trainer.strategy.barrier("labelled units are described")
         if trainer.is_global_zero:
-            self._choose(datamodule, units, table, cycle, folder, shards)
+            self._choose(datamodule, units, table, cycle, folder, shards, labelled)
         trainer.strategy.barrier("units are labelled")
 
     def _score_pool(
@@ -163,7 +208,7 @@ class QueryCallback(Callback):
         for samples in rounds:
             # nobody decides by spread in the last round
             spread = samples < total
-            self._score_units(trainer, module, datamodule, open_units, cycle, shards, samples, spread)
+            self._score_units(trainer, module, datamodule, open_units, cycle, shards, self.scorer, samples, spread)
             trainer.strategy.barrier(f"scored with {samples} samples")
             table = shards.table(samples, [u.unit_id for u in open_units])
             spent += samples * len(open_units)
@@ -197,6 +242,7 @@ class QueryCallback(Callback):
         units: Sequence[Unit],
         cycle: int,
         shards: Shards,
+        scorer: Scorer,
         samples: int,
         with_spread: bool,
     ) -> None:
@@ -205,35 +251,28 @@ class QueryCallback(Callback):
         # nobody may add a table before everybody has seen what is missing
         trainer.strategy.barrier(f"shares with {samples} samples")
         left = [u for u in units if u.unit_id not in done]
-        gallery = Gallery(self.pictures)
-        rows: list[tuple[str, float, float]] = []
-        written = time.monotonic()
-        for batch in self._batches(trainer, datamodule, left, samples):
-            ids = batch["unit_id"]
+        unsaved = _Unsaved(shards, samples, Gallery(self.pictures))
+        for batch in self._batches(trainer, datamodule, left, scorer, samples):
             with trainer.precision_plugin.forward_context():
-                scored = self.scorer(
+                scored = scorer(
                     module.network,  # type: ignore[arg-type]
-                    _images(module, batch), ids, datamodule.seed, cycle, samples, _RACE_GROUPS if with_spread else 1,
+                    _images(module, batch), batch["unit_id"], datamodule.seed, cycle, samples,
+                    _RACE_GROUPS if with_spread else 1, _truth(batch) if scorer.reads_truth else None,
                 )  # fmt: skip
-            gallery.offer(batch, scored)
-            spreads = scored.spreads if scored.spreads is not None else torch.zeros(len(ids))
-            rows += zip(ids, scored.scores.tolist(), spreads.tolist(), strict=True)
-            if time.monotonic() - written > _FLUSH_SECONDS:
-                _flush(shards, gallery, samples, rows)
-                written = time.monotonic()
-        _flush(shards, gallery, samples, rows)
+            unsaved.add(batch, scored)
+        unsaved.flush()
 
     def _batches(
-        self, trainer: pl.Trainer, datamodule: PoolDataModule, units: Sequence[Unit], samples: int
+        self, trainer: pl.Trainer, datamodule: PoolDataModule, units: Sequence[Unit], scorer: Scorer, samples: int
     ) -> Iterator[dict[str, Any]]:
         """Batches of this process's share, under a bar that counts units; ids alone if that is all it takes."""
-        if not self.scorer.needs_network:
+        if not scorer.needs_network:
             mine = units[trainer.global_rank :: trainer.world_size]
             yield {"unit_id": [u.unit_id for u in mine]}
             return
-        loader = datamodule.pool_dataloader(units)
+        loader = datamodule.truth_dataloader(units) if scorer.reads_truth else datamodule.pool_dataloader(units)
         total = len(loader.dataset)  # type: ignore[arg-type]
-        name = f"query T={samples}" if self.scorer.draws_samples else "query"
+        name = f"query T={samples}" if scorer.draws_samples and not scorer.ensemble else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
         with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
@@ -249,8 +288,9 @@ class QueryCallback(Callback):
         cycle: int,
         folder: Path,
         shards: Shards,
+        labelled: Shards,
     ) -> None:
-        order = self.selection.order(table["unit_id"].tolist(), table["score"].tolist(), datamodule.seed, cycle)
+        order = self._order(datamodule, table, cycle, shards, labelled)
         table = table.iloc[order].sort_values("tier", kind="stable", ignore_index=True).drop(columns="tier")
         table["rank"] = np.arange(1, len(table) + 1)
         by_id = {u.unit_id: u for u in units}
@@ -269,6 +309,24 @@ class QueryCallback(Callback):
         left = "" if len(table) > taken else f" (all that was left; the budget is {self.budget})"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {len(table)} units{left} by {self.strategy}{note}")
 
+    def _order(
+        self, datamodule: PoolDataModule, table: pd.DataFrame, cycle: int, shards: Shards, labelled: Shards
+    ) -> list[int]:
+        unit_ids, scores = table["unit_id"].tolist(), table["score"].tolist()
+        if not isinstance(self.selection, BatchSelection):
+            return self.selection.order(unit_ids, scores, datamodule.seed, cycle)
+
+        def features(feature: Feature, names: Sequence[str]) -> np.ndarray:
+            return shards.features(self.scorer.num_samples, feature, names)
+
+        centres = {}
+        if self.selection.needs_labelled:
+            names = datamodule.ledger.labelled()
+            centres = {f: labelled.features(0, f, names) for f in self.selection.needs}
+        return self.selection.order_by_features(
+            unit_ids, scores, datamodule.seed, cycle, self.budget, features, centres
+        )
+
     def _within_budget(self, datamodule: PoolDataModule, ranked: Sequence[Unit]) -> int:
         taken = min(self.budget, len(ranked))
         if self.budget_pixels is None:
@@ -283,23 +341,7 @@ class QueryCallback(Callback):
 
     def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
         saved = dict(saved_samples(shards.folder))
-        # of units with equal scores the gallery has kept those that came first, not those that rank first
-        kept = table[table["unit_id"].isin(list(saved))]
-        by_score = kept.sort_values(["score", "rank"], ascending=[False, True])
-        for place, rows in (("top", by_score.head(self.pictures)), ("bottom", by_score.tail(self.pictures)[::-1])):
-            for number, row in enumerate(rows.itertuples(), start=1):
-                sample = np.load(saved[row.unit_id])
-                mark = "queried" if row.selected else "not queried"
-                draw_panel(
-                    maps / f"{place}-{number}_{row.unit_id.replace('/', '_')}.png",
-                    f"{row.unit_id}: score {row.score:.4g}, rank {row.rank} of {len(table)}, {mark}",
-                    to_display(sample["image"]),
-                    sample["prediction"],
-                    sample["values"],
-                    self.scorer.acquisition.name,
-                    datamodule.class_names,
-                    datamodule.read_truth(row.unit_id),
-                )
+        draw_ends(maps, table, saved, self.pictures, self.scorer.acquisition.name, datamodule)
 
 
 def _platform_table(selected: pd.DataFrame, units: dict[str, Unit]) -> pd.DataFrame:
@@ -325,9 +367,38 @@ def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
     return images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))
 
 
-def _flush(shards: Shards, gallery: Gallery, samples: int, rows: list[tuple[str, float, float]]) -> None:
-    """Write the rows down and forget them."""
-    if rows:
-        gallery.save(shards.folder)
-        shards.add(samples, *zip(*rows, strict=True))
-        rows.clear()
+def _truth(batch: dict[str, Any]) -> torch.Tensor | None:
+    """A batch's masks or classes, where the loader read them."""
+    return batch.get("mask", batch.get("label"))
+
+
+class _Unsaved:
+    """What has been scored and not written down yet; writes every half minute, or when features grow large."""
+
+    def __init__(self, shards: Shards, samples: int, gallery: Gallery) -> None:
+        self.shards, self.samples, self.gallery = shards, samples, gallery
+        self._rows: list[tuple[str, float, float]] = []
+        self._features: list[dict[str, np.ndarray]] = []
+        self._written = time.monotonic()
+
+    def add(self, batch: dict[str, Any], scored: Scored) -> None:
+        self.gallery.offer(batch, scored)
+        spreads = scored.spreads if scored.spreads is not None else torch.zeros(len(scored.scores))
+        self._rows += zip(batch["unit_id"], scored.scores.tolist(), spreads.tolist(), strict=True)
+        if scored.features:
+            self._features.append({str(f): x.float().cpu().numpy() for f, x in scored.features.items()})
+        size = sum(x.nbytes for part in self._features for x in part.values())
+        if time.monotonic() - self._written > _FLUSH_SECONDS or size > _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows down and forget them."""
+        if self._rows:
+            self.gallery.save(self.shards.folder)
+            names = self._features[0] if self._features else ()
+            features = {n: np.concatenate([part[n] for part in self._features]) for n in names}
+            unit_ids, scores, spreads = (list(column) for column in zip(*self._rows, strict=True))
+            self.shards.add(self.samples, unit_ids, scores, spreads, features)
+            self._rows.clear()
+            self._features.clear()
+        self._written = time.monotonic()

@@ -11,7 +11,7 @@ from acquisition.seeding import derive_seed
 from datamodules.datasets import UnitReader
 from datamodules.units import VOID, DataError, Unit
 
-__all__ = ["AllAnswered", "FromFile", "InitialSet", "RandomSubset", "StratifiedSubset"]
+__all__ = ["AllAnswered", "FromFile", "InitialSet", "PerClass", "RandomSubset", "StratifiedSubset"]
 
 
 class InitialSet(ABC):
@@ -23,7 +23,7 @@ class InitialSet(ABC):
 
 
 class AllAnswered(InitialSet):
-    """Everything that has a mask: for a folder that people have begun to fill."""
+    """Everything that has a label: for a folder that people have begun to fill."""
 
     def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
         return list(units)
@@ -40,11 +40,36 @@ class RandomSubset(InitialSet):
         return sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: self.size]
 
 
+class PerClass(InitialSet):
+    """`size` images of every class, at random as in `RandomSubset`: 2 are the 20 of Gal et al. 2017 on MNIST.
+
+    For pools whose images have one class each. Takes no image of none of the classes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = _positive(size)
+
+    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+        shuffled = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))
+        if any(not isinstance(u.label, int) for u in shuffled):
+            raise DataError("PerClass needs images with one class each; choose StratifiedSubset for masks")
+        chosen = []
+        for index in range(num_classes):
+            members = [u for u in shuffled if u.label == index][: self.size]
+            if len(members) < self.size:
+                raise DataError(
+                    f"the initial set wants {self.size} images of each class but there are only {len(members)} "
+                    f"labelled ones of class {index}; lower data.initial.size or label more of them"
+                )
+            chosen += members
+        return chosen
+
+
 class StratifiedSubset(InitialSet):
     """`size` units whose class shares together come closest to those of all: greedily, one unit at a time.
 
     The difference is the sum over classes of squared differences between square roots of the shares (Hellinger),
-    in which a rare class counts more than in plain shares. Reads every mask of at most `candidates` units, which
+    in which a rare class counts more than in plain shares. Reads every label of at most `candidates` units, which
     are drawn at random from the seed.
     """
 
@@ -55,7 +80,7 @@ class StratifiedSubset(InitialSet):
     def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
         _check_enough(self.size, units)
         pool = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: max(self.candidates, self.size)]
-        counts = np.stack([_class_counts(reader.read_mask(u), num_classes) for u in tqdm(pool, desc="class content")])
+        counts = np.stack([_class_counts(_labels(u, reader), num_classes) for u in tqdm(pool, desc="class content")])
         target = np.sqrt(counts.sum(axis=0) / max(counts.sum(), 1))
         chosen: list[int] = []
         sums = np.zeros(num_classes)
@@ -85,10 +110,15 @@ class FromFile(InitialSet):
         missing = [w for w in wanted if w not in known]
         if missing:
             raise DataError(
-                f"{self.path} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a mask; "
+                f"{self.path} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a label; "
                 f"ids look like {next(iter(known), 'NAME')!r}"
             )
         return [known[w] for w in dict.fromkeys(wanted)]
+
+
+def _labels(unit: Unit, reader: UnitReader) -> np.ndarray:
+    """Class indices of the unit's pixels, or its one class."""
+    return reader.read_mask(unit) if unit.label is None else np.array([unit.label])
 
 
 def _class_counts(mask: np.ndarray, num_classes: int) -> np.ndarray:
@@ -104,6 +134,6 @@ def _positive(size: int) -> int:
 def _check_enough(size: int, units: Sequence[Unit]) -> None:
     if size > len(units):
         raise DataError(
-            f"the initial set wants {size} units but only {len(units)} have a mask; lower data.initial.size "
-            "or add masks"
+            f"the initial set wants {size} units but only {len(units)} have a label; lower data.initial.size "
+            "or add labels"
         )

@@ -8,7 +8,7 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from acquisition.seeding import uniform_for
-from datamodules.pool import PoolDataModule
+from datamodules.masks import MaskPool
 from datamodules.units import VOID, DataError, Unit
 from datamodules.votes import majority
 
@@ -17,7 +17,7 @@ __all__ = ["MAJORITY", "RANDOM", "MultiAnnotatorPool"]
 MAJORITY, RANDOM = "majority", "random"
 
 
-class MultiAnnotatorPool(PoolDataModule):
+class MultiAnnotatorPool(MaskPool):
     """Several annotators' masks of the same images, each of any subset; a subclass reads them.
 
     An image that somebody has not drawn is not in that person's splits: missing is not background.
@@ -26,7 +26,7 @@ class MultiAnnotatorPool(PoolDataModule):
     one of those who drew the unit, drawn from (seed, epoch, unit) for training, and the majority otherwise. folds and
     fold: the images of fold number `fold` of `folds` are the validation split; an image's fold is a hash of its name
     alone, so that it stays when images, masks or annotators are added, and for every seed and annotator.
-    The other arguments are those of `PoolDataModule`.
+    The other arguments are those of `MaskPool`.
     """
 
     def __init__(self, annotator: str = MAJORITY, folds: int = 5, fold: int = 0, **kwargs: Any) -> None:

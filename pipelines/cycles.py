@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from callbacks.cycle import BEST, LAST, METRICS, log_row
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
-from datamodules.files import RunDirectoryError, replacing
+from datamodules.files import RunDirectoryError, replacing, write_json
 from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
+from pipelines.stopping import STOPPED, StoppingCriterion, history_of, why_stop
 from pipelines.trainer import QueryTrainer
 
 __all__ = ["Experiment", "experiment_key", "held", "run_cycles", "run_directory"]
@@ -34,6 +35,7 @@ class Experiment:
     module: LightningModule
     datamodule: PoolDataModule
     query: QueryCallback
+    stop: Sequence[StoppingCriterion] = ()
 
 
 @contextmanager
@@ -115,10 +117,13 @@ def run_cycles(
 
     make: builds the experiment of a cycle; called once per cycle, because a trainer that has run cannot be used
     again under DDP. Cycle k trains on the initial set and what cycles before k queried; every cycle but the
-    last queries. Stops early, saying so, when people still have to draw masks or the pool is empty.
+    last queries. Stops early, saying so, when people still have to draw masks, the pool is empty, or one of the
+    experiment's stopping criteria fires, which stopped.json then records; a later call with other criteria goes on.
     warm_start: start from the weights of the cycle before. initial_models: where strategies that share
     `settings` (everything that the first fit depends on) keep their common initial model.
     """
+    if is_first_process():
+        (run_dir / STOPPED).unlink(missing_ok=True)
     for cycle in range(cycles):
         folder = run_dir / "cycles" / f"{cycle:02d}"
         last = cycle == cycles - 1
@@ -147,6 +152,9 @@ def run_cycles(
                 _tell_waiting(datamodule, waiting)
                 return
             if datamodule.ledger.cycle <= cycle:
+                if stopped := _why_stop(experiment, run_dir, cycle):
+                    _record_stop(run_dir, cycle, stopped)
+                    return
                 rank_zero_info(f"The pool is empty after cycle {cycle}: stopping.")
                 return
 
@@ -173,12 +181,26 @@ def _fit_and_query(
         # the run directory alone decides, so that all processes of a job decide alike
         fitted = (folder / METRICS).is_file()
         experiment.query.after_fit = not last
+        experiment.query.enough = lambda: _why_stop(experiment, run_dir, cycle) is not None
         if not fitted:
             _fit(experiment, folder, cycle, warm_start)
         if shared is not None and not (shared / METRICS).is_file():
             _copy_model(folder, shared)
-    if fitted and not last:
+    if fitted and not last and _why_stop(experiment, run_dir, cycle) is None:
         experiment.trainer.query(experiment.module, experiment.datamodule, ckpt_path=str(folder / BEST))
+
+
+def _why_stop(experiment: Experiment, run_dir: Path, cycle: int) -> dict[str, str] | None:
+    if not experiment.stop or not (run_dir / "cycles" / f"{cycle:02d}" / METRICS).is_file():
+        return None
+    monitor = str(experiment.module.monitor)
+    return why_stop(experiment.stop, history_of(run_dir, cycle, monitor))
+
+
+def _record_stop(run_dir: Path, cycle: int, stopped: dict[str, str]) -> None:
+    if is_first_process():
+        write_json(run_dir / STOPPED, {"cycle": cycle, **stopped})
+    rank_zero_info(f"Stopped after cycle {cycle} by {stopped['criterion']}: {stopped['reason']}.")
 
 
 def _fit(experiment: Experiment, folder: Path, cycle: int, warm_start: bool) -> None:
@@ -252,14 +274,16 @@ def _first_difference(old: str, new: str, ignored: tuple[str, ...]) -> str:
 
 
 def _significant(config: str, ignored: tuple[str, ...]) -> list[str]:
-    """Lines of a YAML that count: no comments, and no ignored key with what is nested below it."""
-    lines = []
-    within: int | None = None
+    """Lines that count: no comments, no ignored keys, and nothing of the block below such a key."""
+    kept = []
+    block: int | None = None
     for line in config.splitlines():
+        text = line.strip()
         indent = len(line) - len(line.lstrip())
-        if within is not None and indent > within:
+        # YAML may write a list's dashes at the indent of its key
+        if block is not None and (indent > block or (indent == block and text.startswith("- "))):
             continue
-        within = indent if line.strip().startswith(ignored) else None
-        if within is None and not line.startswith("#"):
-            lines.append(line)
-    return lines
+        block = indent if text.startswith(ignored) else None
+        if block is None and not line.startswith("#"):
+            kept.append(line)
+    return kept

@@ -20,7 +20,7 @@ from datamodules.files import replacing
 from pipelines.processes import DROPQUERY, gpus, last_words, share, start_process, stop_processes, without_slurm
 from pipelines.progress import ProgressView
 
-__all__ = ["Job", "Outcome", "check_jobs", "report", "run_jobs"]
+__all__ = ["Job", "Outcome", "check_jobs", "report_text", "run_jobs"]
 
 _POLL = 0.1
 _PAUSE = 1.0  # before another attempt
@@ -139,7 +139,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
             raise ValueError(f"expected a {what} of its own for every job, got {count} with {value}; change the others")
 
 
-def report(outcomes: Sequence[Outcome]) -> str:
+def report_text(outcomes: Sequence[Outcome]) -> str:
     """What a user reads at the end: a line per job that failed, with its log, under a line of counts."""
     counts = Counter(o.state for o in outcomes)
     lines = [f"{len(outcomes)} jobs: " + ", ".join(f"{counts[s]} {s}" for s in ("finished", "skipped", "failed"))]

@@ -1,5 +1,6 @@
 """Every YAML, found by glob, runs with tiny limits; headers say what they must."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +11,42 @@ from PIL import Image
 
 import cli
 from datamodules.synthetic import draw_scene
-from tests.conftest import ROOT
+from pipelines import study
+from tests.conftest import ROOT, fake_cifar10, fake_mnist, one_after_another
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+STUDIES = [path for path in CONFIGS if "grid" in yaml.safe_load(path.read_text())]
 LIMITS = [
     "--cycles", "2", "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1",
     "--trainer.max_steps", "-1", "--trainer.val_check_interval", "1.0",
     "--trainer.accelerator", "cpu", "--trainer.precision", "32-true",
-    "--data.num_workers", "0", "--data.batch_size", "2", "--data.eval_batch_size", "4",
-    "--data.crop_size", "[32,48]", "--strategy.budget", "2", "--strategy.num_samples", "2", "--strategy.pictures", "1",
+    "--data.batch_size", "2", "--data.eval_batch_size", "4",
+    "--strategy.budget", "2", "--strategy.num_samples", "2", "--strategy.pictures", "1",
     "--wandb.mode", "disabled",
 ]  # fmt: skip
+READ_ONE_BY_ONE = ["--data.num_workers", "0", "--data.crop_size", "[32,48]"]
 FEWER = {
-    "SyntheticRoads": ["--data.num_train", "8", "--data.num_val", "2", "--data.size", "[32,48]"],
-    "CamVid": [],
-    "Cityscapes": [],
-    "Folder": [],
-    "MultiAnnotatorFolder": ["--data.folds", "2"],
-    "SyntheticAnnotators": ["--data.num_images", "8", "--data.size", "[32,48]", "--data.folds", "2"],
+    "SyntheticRoads": ["--data.num_train", "8", "--data.num_val", "2", "--data.size", "[32,48]", *READ_ONE_BY_ONE],
+    "CamVid": READ_ONE_BY_ONE,
+    "Cityscapes": READ_ONE_BY_ONE,
+    "Folder": READ_ONE_BY_ONE,
+    "MultiAnnotatorFolder": ["--data.folds", "2", *READ_ONE_BY_ONE],
+    "SyntheticAnnotators": ["--data.num_images", "8", "--data.size", "[32,48]", "--data.folds", "2", *READ_ONE_BY_ONE],
+    "ClassFolders": ["--data.image_size", "[32,48]", *READ_ONE_BY_ONE],
+    "Digits": ["--data.num_train", "60", "--data.num_val", "20"],
+    "CIFAR10": ["--data.num_train", "60", "--data.num_val", "20", "--data.held_out", "0"],
 }
+EMBEDDED = ("SyntheticRoads", "SyntheticAnnotators", "Digits")
 SMALLER = {
     "FCN8s": ["--model.network.width", "0.03", "--model.network.batch_norm", "true"],
     "DeepLabV3Plus": ["--model.network.encoder", "resnet18", "--model.network.decoder_channels", "16"],
+    "ResNet18": [],
+    "TwoLayerNet": ["--model.network.width", "8"],
 }
 
 
 def fake_data(kind: str, root: Path) -> list[str]:
-    """The real layout of a data set, with 6 training and 2 validation scenes, or 8 that two people drew."""
+    """The real layout of a data set: 6 training and 2 validation scenes, 8 that two people drew, or some noise."""
     if kind == "MultiAnnotatorFolder":
         for i in range(8):
             image, mask = draw_scene(i, 32, 48)
@@ -50,6 +60,16 @@ def fake_data(kind: str, root: Path) -> list[str]:
                 (root / folder).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(values).save(root / folder / f"scene{i}.png")
         (root / "classes.txt").write_text("background\nthing\n")
+        return ["--data.root", str(root)]
+    if kind == "CIFAR10":
+        fake_cifar10(root)
+        return ["--data.root", str(root)]
+    if kind == "ClassFolders":
+        for number, (split, name) in enumerate((s, n) for s in ("train", "val") for n in ("benign", "malignant")):
+            for i in range(3):
+                path = root / split / name / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(draw_scene(10 * number + i, 32, 48)[0]).save(path)
         return ["--data.root", str(root)]
     for split, count in (("train", 6), ("val", 2)):
         for i in range(count):
@@ -71,16 +91,22 @@ def fake_data(kind: str, root: Path) -> list[str]:
     return arguments + (["--data.oracle.folder", str(root / "train" / "masks")] if kind == "Folder" else [])
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
-def test_config_runs(config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [p for p in CONFIGS if p not in STUDIES], ids=lambda p: p.stem)
+def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = yaml.safe_load(config.read_text())
     kind = settings["data"]["class_path"].rpartition(".")[2]
     network = settings["model"]["init_args"]["network"]
     arguments = list(FEWER[kind])
-    if not kind.startswith("Synthetic"):
+    if kind == "CIFAR10":
+        # the fake files cannot have the real checksums
+        monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    if kind not in EMBEDDED:
         arguments += fake_data(kind, tmp_path / "data")
     if "initial" in settings["data"]["init_args"]:
         arguments += ["--data.initial.size", "2"]
+    first = 2
+    if settings["data"]["init_args"].get("initial", {}).get("class_path") == "datamodules.initial.PerClass":
+        first = 20
     arguments += SMALLER[network["class_path"].rpartition(".")[2]]
     if "weights" in network["init_args"]:
         arguments += ["--model.network.weights", "null"]
@@ -93,7 +119,40 @@ def test_config_runs(config: Path, tmp_path: Path) -> None:
         assert len(labelled) == 1
         assert 1 <= labelled[0] < 8
     else:
-        assert labelled == ([6] if kind == "Folder" else [2, 4])
+        assert labelled == ([6] if kind == "Folder" else [first, first + 2])
+
+
+@pytest.mark.parametrize("config", STUDIES, ids=lambda p: p.stem)
+def test_study_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    settings = yaml.safe_load(config.read_text())
+    fake_mnist(tmp_path)
+    initial = settings["data"]["init_args"]["initial"]["class_path"].rpartition(".")[2]
+    arguments = [*LIMITS, "--data.root", str(tmp_path), "--data.allow_missing_classes", "true"]
+    for checkpoint in sorted({s for s in texts(settings["grid"]) if s.endswith("best.ckpt")}):
+        all_labelled = ["--cycles", "1", "--data.initial", "datamodules.initial.AllAnswered"]
+        expert = ["--run_dir", checkpoint.partition("/cycles/")[0]]
+        cli.main(["fit", "--config", str(config), *arguments, *all_labelled, *expert])
+    if initial == "RandomSubset":
+        arguments += ["--data.initial.size", "10"]
+    few = ["--grid.seeds", "1", "--grid.at_once", "1", "--run_dir", "run"]
+    cli.main(["study", "--config", str(config), *arguments, *few])
+    table = pd.read_csv(tmp_path / "run" / "study.csv")
+    runs = len(settings["grid"]["strategies"]) * int(
+        np.prod([len(v) for v in settings["grid"].get("vary", {}).values()])
+    )
+    first = 10 if initial == "RandomSubset" else 20
+    assert table["labelled_units"].tolist() == [first, first + 2] * runs
+
+
+def texts(settings: object) -> Iterator[str]:
+    """All strings among the values of nested settings."""
+    if isinstance(settings, dict):
+        for value in settings.values():
+            yield from texts(value)
+    elif isinstance(settings, str):
+        yield settings
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)

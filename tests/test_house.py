@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "callbacks": {"acquisition", "lightning_modules", "datamodules"},
     "annotators": {"acquisition", "lightning_modules", "datamodules"},
     "pipelines": {"acquisition", "lightning_modules", "datamodules", "callbacks", "annotators"},
-    "reports": {"datamodules.files"},
+    "reports": {"datamodules.files", "acquisition.functional", "acquisition.seeding"},
     "bridges": {"datamodules"},
 }
 ROOMS = [room for room in MAY_IMPORT if (ROOT / room).is_dir()]

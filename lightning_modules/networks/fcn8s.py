@@ -33,6 +33,9 @@ class FCN8s(nn.Module):
     Any input size: the input is padded on the right and bottom to a multiple of 32 and the logits are cut back.
     """
 
+    feature_layer = "score_fc7"
+    """What goes in here is an image's embedding (`acquisition.features`); the skips' layers run later."""
+
     def __init__(
         self,
         num_classes: int,

@@ -1,5 +1,6 @@
 """Every formula against a float64 loop in plain Python, or against a case worked by hand."""
 
+import itertools
 import math
 
 import pytest
@@ -131,8 +132,7 @@ def test_ranges_and_temperature(z: list[float], temperature: float) -> None:
     assert -1e-12 <= f.max_softmax(probs).item() <= 1 - 1 / classes + 1e-12
     assert -1e-12 <= f.margin(probs).item() <= 1 + 1e-12
     assert f.max_softmax(probs).item() <= f.margin(probs).item() + 1e-12
-    assert f.odin(logits, temperature).item() == f.max_softmax(probs).item()
-    assert f.odin(logits, 1.0).item() == f.max_softmax(f.class_probabilities(logits)).item()
+    assert f.odin(logits, temperature).item() == pytest.approx(f.max_softmax(probs).item(), abs=1e-12)
 
 
 @given(st.lists(st.lists(st.floats(-20, 20), min_size=3, max_size=3), min_size=2, max_size=6))
@@ -166,3 +166,57 @@ def test_odin_perturbation_raises_the_largest_probability(temperature: float, cl
     assert not moved.requires_grad
     before, after = (f.odin(network(x.detach()), temperature).sum(dim=(1, 2)) for x in (images, moved))
     assert (after < before).all()
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1000.0])
+def test_odin_of_float32_logits_ranks_like_float64(temperature: float) -> None:
+    logits = torch.randn(200, 10, generator=torch.Generator().manual_seed(0)) * 50
+    # close calls, where a low temperature has something to tell apart
+    logits[:100, 0] = logits[:100, 1:].amax(dim=1) + torch.linspace(-0.05, 0.05, 100)
+    got = f.odin(logits, temperature)
+    assert torch.isfinite(got).all()
+    assert ((got >= 0) & (got <= 0.9)).all()
+    exact = []
+    for z in logits.double().tolist():
+        powers = [math.exp((x - max(z)) / temperature) for x in sorted(z)[:-1]]
+        exact.append(math.fsum(powers) / (1 + math.fsum(powers)))
+    assert got.tolist() == pytest.approx(exact, rel=1e-6, abs=1e-300)
+    ranked = [exact[i] for i in got.argsort().tolist()]
+    assert all(a <= b * (1 + 1e-12) for a, b in itertools.pairwise(ranked))
+    maps = f.odin(logits[..., None, None], temperature)[:, 0, 0]
+    assert maps.dtype == torch.float32
+    assert maps.tolist() == pytest.approx(exact, rel=2e-3, abs=1e-30)
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 1e3])
+def test_odin_of_one_logit_is_that_of_two(temperature: float) -> None:
+    single = torch.tensor([[-50.0], [-1e-4], [0.0], [2e-4], [50.0]])
+    both = torch.cat([torch.zeros_like(single), single], dim=1)
+    torch.testing.assert_close(f.odin(single, temperature), f.odin(both, temperature))
+
+
+@given(st.lists(st.lists(st.floats(-20, 20), min_size=3, max_size=3), min_size=2, max_size=6))
+def test_mean_std_is_the_loop(rows: list[list[float]]) -> None:
+    probs_TC = torch.tensor(rows, dtype=torch.float64).softmax(dim=1)
+    got = f.mean_std(probs_TC.mean(dim=0, keepdim=True), probs_TC.square().mean(dim=0, keepdim=True)).item()
+    columns = probs_TC.T.tolist()
+    variances = [sum((p - sum(c) / len(c)) ** 2 for p in c) / len(c) for c in columns]
+    # the root of a variance of 1e-16, which is rounding, is 1e-8
+    assert got == pytest.approx(sum(v**0.5 for v in variances) / 3, abs=1e-7)
+    assert 0 <= got <= 0.5
+
+
+def test_mean_std_and_mean_variance_rank_differently() -> None:
+    # one class moves much, or three move a little: (mean, mean of squares)
+    variances = torch.tensor([[0.04, 0.0, 0.0, 0.0], [0.01, 0.01, 0.01, 0.0]])
+    zero = torch.zeros_like(variances)
+    assert f.mean_variance(zero, variances).argmax() == 0
+    assert f.mean_std(zero, variances).argmax() == 1
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_log_probabilities_stay_finite(classes: int) -> None:
+    logits = torch.tensor([[300.0] + [-300.0] * (classes - 1)])
+    logs = f.class_log_probabilities(logits)
+    assert torch.isfinite(logs).all()
+    torch.testing.assert_close(logs.exp(), f.class_probabilities(logits))

@@ -1,17 +1,30 @@
 """Scores to chosen units."""
 
+import itertools
+import math
 import random
 from collections import Counter
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acquisition.selection import Alphabetical, PowerSampling, RandomSelection, Selection, Stride, TopK, rank_units
+from acquisition.selection import (
+    Alphabetical,
+    PowerSampling,
+    RandomSelection,
+    Selection,
+    SoftmaxSampling,
+    SoftRankSampling,
+    Stride,
+    TopK,
+    rank_units,
+)
 
 SELECTIONS = [TopK(), Stride(3), Alphabetical(), RandomSelection(), PowerSampling(1.0), PowerSampling(0.0)]
-by_score = pytest.mark.parametrize("selection", [TopK(), Stride(2), PowerSampling()], ids=lambda s: s.name)
+SELECTIONS += [SoftmaxSampling(2.0), SoftRankSampling(1.0)]
+BY_SCORE = [TopK(), Stride(2), PowerSampling(), SoftmaxSampling(), SoftRankSampling()]
+by_score = pytest.mark.parametrize("selection", BY_SCORE, ids=lambda s: s.name)
 each = pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: s.name)
 # few distinct scores, so that ties are the rule
 pools = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0]), min_size=1, max_size=25)
@@ -90,19 +103,46 @@ def test_random_selection_differs_between_seeds_and_cycles_only() -> None:
     assert RandomSelection().order(units, [0.0] * 15, 0, 0) == orders[0]
 
 
-def test_power_sampling_draws_in_proportion_to_score_to_the_exponent() -> None:
-    scores = [1.0, 2.0, 4.0]
-    for exponent, shares in ((0.0, [1 / 3] * 3), (1.0, [1 / 7, 2 / 7, 4 / 7]), (2.0, [1 / 21, 4 / 21, 16 / 21])):
-        sampling = PowerSampling(exponent)
-        first = Counter(sampling.order(ids(3), scores, seed, 0)[0] for seed in range(3000))
-        got = np.array([first[i] / 3000 for i in range(3)])
-        # five standard deviations of a share of 3000 draws are 0.046 at most
-        assert np.abs(got - shares).max() < 0.046
+@pytest.mark.parametrize(
+    ("selection", "weights"),
+    [
+        (PowerSampling(0.0), [1, 1, 1]),
+        (PowerSampling(1.0), [1, 2, 4]),
+        (PowerSampling(2.0), [1, 4, 16]),
+        (SoftmaxSampling(0.0), [1, 1, 1]),
+        (SoftmaxSampling(0.5), [math.exp(0.5), math.exp(1), math.exp(2)]),
+        (SoftRankSampling(0.0), [1, 1, 1]),
+        (SoftRankSampling(1.0), [1 / 3, 1 / 2, 1]),
+        (SoftRankSampling(2.0), [1 / 9, 1 / 4, 1]),
+    ],
+    ids=lambda x: x.name if isinstance(x, Selection) else "",
+)
+def test_stochastic_batches_draw_without_replacement_in_proportion_to_a_weight(
+    selection: Selection, weights: list[float]
+) -> None:
+    """Kirsch et al. 2023: score**exponent, exp(exponent x score), rank**-exponent."""
+    draws = 3000
+    pairs = Counter(tuple(selection.order(ids(3), [1.0, 2.0, 4.0], seed, 0)[:2]) for seed in range(draws))
+    for first, second in itertools.permutations(range(3), 2):
+        total = sum(weights)
+        share = weights[first] / total * weights[second] / (total - weights[first])
+        # five standard deviations of a share
+        assert abs(pairs[first, second] / draws - share) < 5 * math.sqrt(share * (1 - share) / draws)
 
 
-def test_power_sampling_with_a_large_exponent_is_top_k() -> None:
+def test_a_large_exponent_is_top_k() -> None:
     scores = random.Random(0).sample(range(1, 200), 30)
-    assert PowerSampling(5000).order(ids(30), scores, 0, 0) == TopK().order(ids(30), scores, 0, 0)
+    for selection in (PowerSampling(5000), SoftmaxSampling(5000), SoftRankSampling(5000)):
+        assert selection.order(ids(30), scores, 0, 0) == TopK().order(ids(30), scores, 0, 0)
+
+
+@pytest.mark.parametrize("stride", [1, 4, 16, 32, 128, 256])
+def test_the_strides_of_the_thesis_on_a_pool_of_its_kind(stride: int) -> None:
+    scores = [float(-i) for i in range(2000)]
+    order = Stride(stride).order(ids(2000), scores, 0, 0)
+    first_round = 2000 // stride
+    assert order[:first_round] == list(range(stride - 1, 2000, stride))
+    assert sorted(order) == list(range(2000))
 
 
 @pytest.mark.parametrize("exponent", [0.001, 0.5, 1.0, 8.0])
@@ -125,6 +165,10 @@ def test_arguments_that_mean_nothing() -> None:
         Stride(0)
     with pytest.raises(ValueError, match=r"exponent must be at least 0, got -0\.5"):
         PowerSampling(-0.5)
+    with pytest.raises(ValueError, match="exponent must be at least 0"):
+        SoftmaxSampling(-1)
+    with pytest.raises(ValueError, match="exponent must be at least 0"):
+        SoftRankSampling(-1)
 
 
 def test_names_tell_settings_apart() -> None:

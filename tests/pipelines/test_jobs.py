@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from callbacks.progress import Progress, read_progress
-from pipelines.jobs import Job, report, run_jobs
+from pipelines.jobs import Job, report_text, run_jobs
 from pipelines.processes import gpus, share
 from pipelines.progress import ProgressView
 from tests.conftest import ROOT
@@ -81,7 +81,7 @@ def test_each_is_done_skipped_retried_or_reported(program: list[str], make_job: 
     assert log.count("first line") == 2, "the log keeps both attempts"
     table = pd.read_csv(tmp_path / "logs" / "jobs.csv")
     assert table["state"].tolist() == [o.state for o in outcomes]
-    text = report(outcomes)
+    text = report_text(outcomes)
     assert "2 finished, 1 skipped, 3 failed" in text
     assert "the disk is full" in text
 

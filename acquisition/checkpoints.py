@@ -1,0 +1,80 @@
+"""Networks that others have trained: members of an ensemble, or an expert."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from acquisition.recording import frozen
+
+__all__ = ["Ensemble", "load_network", "matching_checkpoints", "network_state"]
+
+_PREFIX = "network."
+
+
+def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
+    """Files that match the patterns (glob), in which {cycle} stands for the cycle's number; each once, sorted.
+
+    {cycle:02d} writes it with two digits, as run directories do: runs/seed*/cycles/{cycle:02d}/best.ckpt.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        name = pattern.format(cycle=cycle)
+        matches = [p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file()]  # noqa: PTH207 - absolute too
+        if not matches:
+            raise ValueError(
+                f"expected checkpoints at {name}, got none; train them first, or give other files or patterns"
+            )
+        found.update(matches)
+    return sorted(found)
+
+
+def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
+    """The weights that a module's checkpoint holds for its network, where and as `like` holds its own."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except FileNotFoundError:
+        raise ValueError(f"expected a checkpoint at {path}, got no such file; give the path of a .ckpt") from None
+    # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); give another file") from error
+    state = {k.removeprefix(_PREFIX): v for k, v in saved.items() if k.startswith(_PREFIX)}
+    own = like.state_dict()
+    wrong = sorted(
+        k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
+    )
+    if wrong:
+        raise ValueError(
+            f"the checkpoint {path} belongs to another network ({len(wrong)} tensors differ, {wrong[0]} first); "
+            "give one of the same architecture"
+        )
+    # copied into the layout of the network's own weights: channels-last stays channels-last
+    return {k: torch.empty_like(own[k]).copy_(state[k]) for k in own}
+
+
+def load_network(network: nn.Module, path: Path) -> None:
+    """Give a network the weights of a checkpoint."""
+    network.load_state_dict(network_state(path, network))
+
+
+class Ensemble:
+    """K trained networks of one architecture in the place of T sampled ones (Lakshminarayanan et al. 2017).
+
+    network: of that architecture; its own weights are left alone and are no member. paths: one checkpoint each.
+    """
+
+    def __init__(self, network: nn.Module, paths: Sequence[Path]) -> None:
+        self.network = network
+        self.paths = tuple(paths)
+        with torch.inference_mode(False):
+            self._states = [network_state(p, network) for p in paths]
+
+    def samples(self, images: Tensor) -> Iterator[object]:
+        """Each member's output with dropout off."""
+        for state in self._states:
+            with frozen(self.network), torch.inference_mode(False), torch.no_grad():
+                output = functional_call(self.network, state, (images.clone(),))
+            yield output

@@ -1,0 +1,333 @@
+"""The cycles of many runs at once: their networks train as one stack (see `lightning_modules.stacked`)."""
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+
+from acquisition.batch import BatchSelection
+from acquisition.doctor import examine_network, require
+from acquisition.seeding import derive_seed
+from callbacks.cycle import BEST, METRICS
+from callbacks.progress import Progress
+from callbacks.query import QueryCallback
+from datamodules.datasets import EpochSampler
+from datamodules.files import replacing, write_json
+from datamodules.ledger import Queried
+from datamodules.tensors import TensorPool
+from lightning_modules.classification import ClassificationModule
+from lightning_modules.stacked import check_stackable, fit_stacked
+from pipelines.cycles import run_directory
+from pipelines.trainer import QueryTrainer
+
+__all__ = ["Member", "Parts", "run_stack", "why_not_stacked"]
+
+_SCORED_AT_ONCE = 4096
+_DEFAULTS = {
+    "max_steps": -1, "limit_train_batches": None, "limit_val_batches": None, "accumulate_grad_batches": 1,
+    "gradient_clip_val": None, "callbacks": None, "precision": None, "overfit_batches": 0.0, "max_time": None,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the settings of a run describe, made afresh."""
+
+    module: pl.LightningModule
+    datamodule: pl.LightningDataModule
+    query: QueryCallback
+
+
+@dataclass
+class Member:
+    """One run of a stack.
+
+    config: its settings as YAML, kept as config.yaml. make: from a cycle's number to the parts with which a fit of that
+    cycle begins.
+    """
+
+    run_dir: Path
+    seed: int
+    config: str
+    make: Callable[[int], Parts]
+    datamodule: TensorPool = field(init=False)
+    query: QueryCallback = field(init=False)
+    error: str = ""
+    over: bool = False
+
+    def folder(self, cycle: int) -> Path:
+        """What the cycle leaves behind."""
+        return self.run_dir / "cycles" / f"{cycle:02d}"
+
+    def is_done(self, cycle: int, last: bool) -> bool:
+        """Whether a cycle has its scores and, unless it is the last, its labels."""
+        return (self.folder(cycle) / METRICS).is_file() and (last or self.datamodule.ledger.cycle > cycle)
+
+
+def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
+    """What keeps the runs of these settings from being stacked, in one sentence; "" where nothing does."""
+    trainer = settings["trainer"]
+    module, data = parts.module, parts.datamodule
+    if not isinstance(module, ClassificationModule) or not isinstance(data, TensorPool):
+        return "stacked fits need a ClassificationModule and a TensorPool"
+    if data.flip or data.shift:
+        return "stacked fits do not augment images: set data.flip and data.shift to 0"
+    if module.scheduler is not None or module.optimizer is None or module.decay_per_label:
+        return "stacked fits need model.optimizer, with no model.scheduler and no model.decay_per_label"
+    if settings.get("stop"):
+        return "stacked fits go on to the last cycle: leave out stop"
+    if settings.get("warm_start") or settings.get("initial_models"):
+        return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
+    if trainer["max_epochs"] is None or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
+        return "stacked fits keep the last epoch: set trainer.check_val_every_n_epoch to trainer.max_epochs"
+    changed = [k for k, v in _DEFAULTS.items() if trainer.get(k) not in (v, None, 1.0, "32-true", [])]
+    if changed:
+        return f"stacked fits do not know trainer.{changed[0]}: leave it out"
+    if trainer["accelerator"] not in ("cpu", "auto") or (trainer["accelerator"] == "auto" and _has_gpu()):
+        return "stacked fits run on the CPU: set trainer.accelerator to cpu"
+    try:
+        check_stackable(module.network)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def run_stack(
+    members: Sequence[Member],
+    cycles: int,
+    epochs: int,
+    may_change: tuple[str, ...] = (),
+    keep_scores: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Run all cycles of all members; each leaves behind the run directory of an ordinary fit.
+
+    The members have equal settings but for seed and strategy. What is done already is not done again. A member with an
+    error stops with a message in `error`, and the others go on. may_change: see `run_directory`. keep_scores: write
+    every cycle's scores.parquet. progress: told how far the stack is.
+    """
+    with ExitStack() as held:
+        for member in members:
+            held.enter_context(run_directory(member.run_dir, member.config, may_change))
+        _start(members)
+        for cycle in range(cycles):
+            last = cycle == cycles - 1
+            todo = [m for m in members if not m.error and not m.over and not m.is_done(cycle, last)]
+            modules = _modules(todo, cycle)
+            fits = [pair for pair in zip(todo, modules, strict=True) if not (pair[0].folder(cycle) / METRICS).is_file()]
+            _fit(fits, cycle, epochs, lambda step, steps, c=cycle: progress(Progress(c, cycles, step, steps)))
+            for member, module in zip(todo, modules, strict=True):
+                with _reported(member):
+                    if not member.error:
+                        _query_and_keep(member, module, cycle, last, keep_scores)
+
+
+def _start(members: Sequence[Member]) -> None:
+    """Open every member's data and label its initial set; members with one seed have it in common."""
+    shared: TensorPool | None = None
+    initial: dict[int, list[tuple[str, int]]] = {}
+    for member in members:
+        with _reported(member):
+            parts = member.make(0)
+            assert isinstance(parts.datamodule, TensorPool)
+            shared = shared or parts.datamodule
+            member.datamodule, member.query = shared.at(member.run_dir, member.seed), parts.query
+            ledger = member.datamodule.ledger
+            if member.seed in initial and not ledger.labelled():
+                ledger.start(initial[member.seed])
+            member.datamodule.start()
+            if member.seed not in initial:
+                initial[member.seed] = [
+                    (e.unit_id, e.pixels or 0) for e in ledger.events() if e.kind == "initial" and e.unit_id
+                ]
+
+
+def _modules(members: Sequence[Member], cycle: int) -> list[ClassificationModule]:
+    """Freshly initialised modules, equal for equal seeds, or the trained ones where a fit is done."""
+    fresh: dict[int, ClassificationModule] = {}
+    modules = []
+    for member in members:
+        if member.seed not in fresh:
+            module = member.make(cycle).module
+            assert isinstance(module, ClassificationModule)
+            fresh[member.seed] = module
+        module = copy.deepcopy(fresh[member.seed])
+        if (member.folder(cycle) / METRICS).is_file():
+            state = torch.load(member.folder(cycle) / BEST, map_location="cpu", weights_only=True)["state_dict"]
+            module.load_state_dict(state)
+        modules.append(module)
+    return modules
+
+
+def _fit(
+    fits: Sequence[tuple[Member, ClassificationModule]],
+    cycle: int,
+    epochs: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Train the modules and write their scores and weights down."""
+    if not fits:
+        return
+    images, truth, unit_ids = fits[0][0].datamodule.tensors("train")
+    rows = {unit_id: row for row, unit_id in enumerate(unit_ids)}
+    orders, answers, batches = [], [], []
+    for member, _ in fits:
+        data = member.datamodule
+        units = data.training_units
+        positions = torch.tensor([rows[u.unit_id] for u in units])
+        given = truth.clone()
+        given[positions] = torch.tensor([data.class_index(u) for u in units])
+        sampler = EpochSampler(len(units), data.batch_size, data.seed)
+        orders.append(torch.cat([positions[p] for p in _epochs(sampler, epochs)]).view(-1, data.batch_size))
+        answers.append(given)
+        batches.append(len(sampler) // data.batch_size)
+
+    steps = max(len(order) for order in orders)
+
+    def dropout_seed(number: int, step: int) -> int:
+        # as callbacks.cycle.StepSeed draws it: (seed, cycle, epoch, batch, process)
+        return derive_seed(fits[number][0].seed, cycle, *divmod(step, batches[number]), 0)
+
+    fit_stacked(
+        [module.network for _, module in fits], images, torch.stack(answers), orders, fits[0][1].loss,
+        fits[0][1].optimizer, dropout_seed, lambda step: progress(step, steps),
+    )  # fmt: skip
+    for member, module in fits:
+        with _reported(member):
+            _write_fit(member, module, cycle, epochs)
+
+
+def _epochs(sampler: EpochSampler, epochs: int) -> Iterator[Tensor]:
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        yield sampler.positions()
+
+
+def _write_fit(member: Member, module: ClassificationModule, cycle: int, epochs: int) -> None:
+    if not all(torch.isfinite(p).all() for p in module.parameters()):
+        raise ValueError(f"the weights of cycle {cycle} have NaN or infinite values; lower the learning rate")
+    folder, ledger = member.folder(cycle), member.datamodule.ledger
+    labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+    scores = _validated(module, member.datamodule)
+    row = {"cycle": cycle, **labelled, "epoch": epochs - 1, **scores, "monitor": module.monitor}
+    with replacing(folder / BEST) as beside:
+        torch.save(
+            {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1,
+             "global_step": 0, "loops": {}}, beside
+        )  # fmt: skip
+    # last, because its presence says that the fit is done
+    write_json(folder / METRICS, row)
+
+
+@torch.no_grad()
+def _validated(module: ClassificationModule, datamodule: TensorPool) -> dict[str, float]:
+    """The scores that a validation of the module would log."""
+    images, labels, _ = datamodule.tensors("val")
+    module.eval()
+    logits = torch.cat([module(part) for part in images.split(_SCORED_AT_ONCE)])
+    module.update_scores(module.val_scores, logits, labels)
+    row = {"val/loss": float(module.loss(logits, labels))}
+    for name, value in module.val_scores.compute().items():
+        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in datamodule.class_names]
+        row |= dict(zip(names, value.float().reshape(-1).tolist(), strict=True))
+    module.val_scores.reset()
+    return {name: value for name, value in row.items() if not math.isnan(value)}
+
+
+def _query_and_keep(member: Member, module: ClassificationModule, cycle: int, last: bool, keep_scores: bool) -> None:
+    if last:
+        _write_curve(member.run_dir)
+        return
+    if _is_plain(member.query):
+        _query(member, module, cycle, keep_scores)
+    else:
+        trainer = QueryTrainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, callbacks=[member.query],
+        )  # fmt: skip
+        trainer.query(module, member.datamodule)
+    if member.datamodule.ledger.cycle > cycle:
+        (member.folder(cycle) / BEST).unlink(missing_ok=True)
+    else:
+        member.over = True
+        _write_curve(member.run_dir)
+        waits = len(member.datamodule.ledger.waiting(cycle))
+        rank_zero_info(f"{member.run_dir}: {f'{waits} units wait for a label' if waits else 'the pool is empty'}.")
+
+
+def _is_plain(query: QueryCallback) -> bool:
+    """Whether scores and an order are all that the strategy is."""
+    return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
+
+
+def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores: bool) -> None:
+    """What `QueryCallback` does, without its pictures and with images where they are."""
+    data, query = member.datamodule, member.query
+    unit_ids = data.tensors("train")[2]
+    labelled = set(data.ledger.labelled())
+    in_pool = np.array([unit_id not in labelled for unit_id in unit_ids])
+    pool = [unit_id for unit_id, free in zip(unit_ids, in_pool, strict=True) if free]
+    if not pool:
+        return
+    if query.scorer.needs_network:
+        scores = _scores(member, module, cycle)[in_pool]
+    else:
+        scores = query.scorer(module.network, torch.empty(0), pool, data.seed, cycle).scores.numpy()
+    order = query.selection.order(pool, scores.tolist(), data.seed, cycle)
+    chosen = [Queried(pool[i], float(scores[i]), rank) for rank, i in enumerate(order[: query.budget], start=1)]
+    if keep_scores:
+        table = pd.DataFrame({"unit_id": pool, "score": scores}).iloc[order]
+        ranks = np.arange(1, len(order) + 1)
+        with replacing(member.folder(cycle) / "scores.parquet") as beside:
+            table.assign(rank=ranks, selected=ranks <= len(chosen)).to_parquet(beside, index=False)
+    data.ask(chosen, query.strategy)
+
+
+def _scores(member: Member, module: ClassificationModule, cycle: int) -> np.ndarray:
+    """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
+    data, scorer = member.datamodule, member.query.scorer
+    images, labels, unit_ids = data.tensors("train")
+    network = module.network.eval()
+
+    def arguments(start: int, end: int) -> tuple[Any, ...]:
+        return network, images[start:end], unit_ids[start:end], data.seed, cycle
+
+    def truth(start: int, end: int) -> Tensor | None:
+        return labels[start:end] if scorer.reads_truth else None
+
+    if cycle == 0:
+        require(examine_network(scorer, *arguments(0, 2), truth=truth(0, 2)))
+    ends = range(_SCORED_AT_ONCE, len(images) + _SCORED_AT_ONCE, _SCORED_AT_ONCE)
+    parts = [scorer(*arguments(e - _SCORED_AT_ONCE, e), truth=truth(e - _SCORED_AT_ONCE, e)).scores for e in ends]
+    return torch.cat(parts).numpy()
+
+
+def _write_curve(run_dir: Path) -> None:
+    rows = [json.loads(p.read_text()) for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
+    with replacing(run_dir / "learning_curve.csv") as beside:
+        pd.DataFrame(rows).to_csv(beside, index=False)
+
+
+@contextmanager
+def _reported(member: Member) -> Iterator[None]:
+    """A member's mistake is its own."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        member.error = f"{type(error).__name__}: {error}"
+        rank_zero_info(f"{member.run_dir} failed: {member.error}")
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()

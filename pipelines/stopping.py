@@ -1,0 +1,179 @@
+"""When to stop asking for labels: criteria over what the finished cycles left behind.
+
+A criterion reads files only (scores, and predictions on a fixed stop set), so every process and every later command
+decides alike.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import cohen_kappa_score
+
+from callbacks.cycle import METRICS
+from callbacks.predictions import read_stop_set
+
+__all__ = [
+    "STOPPED",
+    "Budget",
+    "CurveFlat",
+    "History",
+    "LevelReached",
+    "StabilisingPredictions",
+    "StoppingCriterion",
+    "agreement",
+    "history_of",
+    "why_stop",
+]
+
+STOPPED = "stopped.json"
+
+Predictions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class History:
+    """The finished cycles, oldest first.
+
+    rows: each cycle's metrics.json. monitor: the score that the fits keep their best weights by. predictions: a cycle's
+    classes on the stop set, or None where they were not kept.
+    """
+
+    rows: Sequence[dict[str, Any]]
+    monitor: str
+    predictions: Callable[[int], Predictions | None] = lambda cycle: None
+
+    def scores(self, name: str | None) -> list[float]:
+        """A score over the cycles; the monitored one unless named."""
+        name = name or self.monitor
+        if name not in self.rows[-1]:
+            known = ", ".join(sorted(k for k in self.rows[-1] if k.startswith("val/")))
+            raise ValueError(f"a stopping criterion asks for the score {name!r}, got only {known}; name one of those")
+        return [float(row[name]) for row in self.rows]
+
+
+class StoppingCriterion(ABC):
+    """Says after a cycle's fit why no more labels are needed, or nothing."""
+
+    needs_predictions: ClassVar[bool] = False
+    """Whether fits have to keep their predictions on the stop set."""
+
+    @abstractmethod
+    def reason(self, history: History) -> str | None:
+        """Why to stop now, as a sentence without its full stop, or None to go on."""
+
+
+class Budget(StoppingCriterion):
+    """So many labelled units, or labelled pixels, were paid for."""
+
+    def __init__(self, units: int | None = None, pixels: int | None = None) -> None:
+        if units is None and pixels is None:
+            raise ValueError("the criterion Budget needs units or pixels, got neither; give one")
+        self.limits = {"units": units, "pixels": pixels}
+
+    def reason(self, history: History) -> str | None:
+        """Compare with the labels that the last fit had."""
+        for name, limit in self.limits.items():
+            used = history.rows[-1][f"labelled_{name}"]
+            if limit is not None and used >= limit:
+                return f"{used} {name} are labelled and the budget is {limit}"
+        return None
+
+
+class LevelReached(StoppingCriterion):
+    """The score, larger is better, has reached a level; the monitored score unless named."""
+
+    def __init__(self, level: float, score: str | None = None) -> None:
+        self.level = level
+        self.score = score
+
+    def reason(self, history: History) -> str | None:
+        """Compare the last cycle's score."""
+        last = history.scores(self.score)[-1]
+        name = self.score or history.monitor
+        return f"{name} is {last:.4f} and the level {self.level:g}" if last >= self.level else None
+
+
+class CurveFlat(StoppingCriterion):
+    """The best score of the last `cycles` cycles is less than `epsilon` above the best one before them."""
+
+    def __init__(self, epsilon: float = 0.005, cycles: int = 3, score: str | None = None) -> None:
+        if cycles < 1 or epsilon < 0:
+            raise ValueError(f"CurveFlat needs cycles >= 1 and epsilon >= 0, got {cycles} and {epsilon}")
+        self.epsilon = epsilon
+        self.cycles = cycles
+        self.score = score
+
+    def reason(self, history: History) -> str | None:
+        """Compare the last cycles with all before."""
+        scores = history.scores(self.score)
+        if len(scores) <= self.cycles:
+            return None
+        gain = max(scores[-self.cycles :]) - max(scores[: -self.cycles])
+        if gain >= self.epsilon:
+            return None
+        name = self.score or history.monitor
+        return f"{name} gained {gain:+.4f} over the last {self.cycles} cycles, less than {self.epsilon:g}"
+
+
+class StabilisingPredictions(StoppingCriterion):
+    """Successive cycles' networks agree on a fixed stop set (Bloodgood and Vijay-Shanker 2009).
+
+    Cohen's kappa between a cycle's predictions on the validation images and those of the cycle before is above
+    `threshold` (0.99 in the paper) `cycles` times in a row (3). No label of the stop set is used. Cycles whose
+    predictions were not kept, such as a shared initial model's, agree with nothing.
+    """
+
+    needs_predictions = True
+
+    def __init__(self, threshold: float = 0.99, cycles: int = 3) -> None:
+        if cycles < 1 or not 0 <= threshold < 1:
+            raise ValueError(
+                f"StabilisingPredictions needs cycles >= 1 and a threshold from 0 to below 1, got {cycles} and "
+                f"{threshold}"
+            )
+        self.threshold = threshold
+        self.cycles = cycles
+
+    def reason(self, history: History) -> str | None:
+        """Compare the last `cycles` pairs of successive cycles."""
+        numbers = [row["cycle"] for row in history.rows][-self.cycles - 1 :]
+        kept = [history.predictions(n) for n in numbers]
+        kappas = [agreement(a, b) for a, b in pairwise(kept)]
+        if len(kappas) < self.cycles or any(k is None or k <= self.threshold for k in kappas):
+            return None
+        values = ", ".join(f"{k:.4f}" for k in kappas)
+        return f"successive predictions agree with kappa {values}, above {self.threshold:g}"
+
+
+def agreement(first: Predictions | None, second: Predictions | None) -> float | None:
+    """Cohen's kappa of two networks' classes for the same things; None where they cannot be compared.
+
+    Where both give everything the same class, chance explains all and kappa is 0/0; they agree, so it is 1 here.
+    """
+    if first is None or second is None or first.shape != second.shape or not first.size:
+        return None
+    if (first == first[0]).all() and (second == first).all():
+        return 1.0
+    return float(cohen_kappa_score(first, second))
+
+
+def history_of(run_dir: Path, cycle: int, monitor: str) -> History:
+    """What cycles 0 to `cycle` of a run directory left behind."""
+    folders = [run_dir / "cycles" / f"{c:02d}" for c in range(cycle + 1)]
+    rows = [json.loads((f / METRICS).read_text()) for f in folders if (f / METRICS).is_file()]
+    return History(rows, monitor, lambda c: read_stop_set(run_dir / "cycles" / f"{c:02d}"))
+
+
+def why_stop(criteria: Sequence[StoppingCriterion], history: History) -> dict[str, str] | None:
+    """The first criterion that fires, and its reason; None where all would go on."""
+    for criterion in criteria:
+        if reason := criterion.reason(history):
+            return {"criterion": type(criterion).__name__, "reason": reason}
+    return None

@@ -1,0 +1,230 @@
+"""A study: many runs, paired by seed, stacked in few processes or one by one, and one table at the end."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pytorch_lightning.utilities import rank_zero_info
+from tqdm.auto import tqdm
+
+from callbacks.cycle import METRICS
+from callbacks.progress import PROGRESS, Progress
+from datamodules.files import replacing, write_json
+from pipelines.grid import Grid, Run, run_settings, runs_of
+from pipelines.jobs import Job, run_jobs
+from pipelines.processes import share
+from pipelines.stacked import Member, Parts, run_stack, why_not_stacked
+
+__all__ = ["STUDY", "PlannedRun", "Planner", "gather", "plan", "run_part", "run_study"]
+
+STUDY = "study.csv"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run with its folder, its settings, and the stack it belongs to (runs that differ in seed and strategy only)."""
+
+    run: Run
+    run_dir: Path
+    settings: dict[str, Any]
+    stack: str
+
+    @property
+    def cycles(self) -> int:
+        """How many, the first included."""
+        return int(self.settings["cycles"])
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its last cycle has its scores."""
+        return (self.run_dir / "cycles" / f"{self.cycles - 1:02d}" / METRICS).is_file()
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What the command line knows about settings.
+
+    complete: settings as a dict to the same with every default, as YAML. parts: from those and a cycle's number to what
+    a fit of that cycle begins with.
+    """
+
+    complete: Callable[[dict[str, Any]], str]
+    parts: Callable[[dict[str, Any], int], Parts]
+    may_change: tuple[str, ...] = ()
+
+
+def plan(settings: dict[str, Any], grid: Grid, root: Path) -> list[PlannedRun]:
+    """All runs of a study."""
+    planned = []
+    for run in runs_of(grid):
+        own = run_settings(settings, grid, run, root)
+        common = {k: v for k, v in own.items() if k not in ("seed_everything", "run_dir", "strategy")}
+        planned.append(PlannedRun(run, root / run.folder, own, json.dumps(common, sort_keys=True, default=str)))
+    folders = [str(p.run_dir) for p in planned]
+    if len(set(folders)) < len(folders):
+        again = next(f for f in folders if folders.count(f) > 1)
+        raise ValueError(f"two runs of the study have one folder, {again}; give grid.vary values with other names")
+    return planned
+
+
+def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> pd.DataFrame:
+    """Do what is missing of a study and gather study.csv and jobs.csv; a run that fails costs the others nothing."""
+    planned = plan(settings, grid, root)
+    seeds = len(grid.seed_list)
+    rank_zero_info(
+        f"Study: {len(planned)} runs ({len(grid.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''})"
+        + ("; one seed gives no intervals, set grid.seeds to 4 or more for them" if seeds == 1 else "")
+    )
+    missing = [p for p in planned if not p.is_done]
+    stacked, single = _divided(missing, grid, planner)
+    failed: dict[Path, str] = {}
+    if stacked:
+        failed |= _run_stacked(stacked, grid, root, planner)
+    if single:
+        failed |= _run_one_by_one(single, grid, root, planner)
+    table = gather(planned, root)
+    rows = [_state(p, failed.get(p.run_dir, "")) for p in planned]
+    with replacing(root / "jobs.csv") as beside:
+        pd.DataFrame(rows).to_csv(beside, index=False)
+    for row in rows:
+        if row["state"] == "failed":
+            rank_zero_info(f"{row['name']} failed: {row['reason']}")
+    return table
+
+
+def run_part(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> None:
+    """Do one of several parts of a study's stacked runs; PART/done.json, written last, names those that failed."""
+    assert grid.part is not None
+    number, parts = map(int, grid.part.split("/"))
+    if number >= parts:
+        raise ValueError(f"grid.part counts from 0: expected 0/{parts} to {parts - 1}/{parts}, got {grid.part}")
+    folder = _part_folder(root, number, parts)
+    stacked, _ = _divided(plan(settings, grid, root), grid, planner)
+    failed = _run_here(stacked[number::parts], grid, planner, _progress_file(folder))
+    write_json(folder / "done.json", {str(run_dir): error for run_dir, error in failed.items()})
+
+
+def gather(planned: Sequence[PlannedRun], root: Path) -> pd.DataFrame:
+    """Write study.csv: a row per run and cycle, with the varied settings, strategy, seed and the cycle's scores."""
+    rows = []
+    for p in planned:
+        for path in sorted((p.run_dir / "cycles").glob(f"*/{METRICS}")):
+            who = {"variant": p.run.variant, **dict(p.run.values), "strategy": p.run.strategy, "seed": p.run.seed}
+            rows.append(who | json.loads(path.read_text()))
+    if not rows:
+        raise ValueError(f"no run below {root} has finished a cycle; its jobs.csv and jobs/*.log say why")
+    table = pd.DataFrame(rows)
+    with replacing(root / STUDY) as beside:
+        table.to_csv(beside, index=False)
+    return table
+
+
+def _divided(planned: Sequence[PlannedRun], grid: Grid, planner: Planner) -> tuple[list[PlannedRun], list[PlannedRun]]:
+    """Runs to be stacked, those of one stack together, and runs to be done one by one."""
+    if grid.stacked is False:
+        return [], list(planned)
+    stacked: list[PlannedRun] = []
+    single: list[PlannedRun] = []
+    for stack in dict.fromkeys(p.stack for p in planned):
+        runs = [p for p in planned if p.stack == stack]
+        complete = yaml.safe_load(planner.complete(runs[0].settings))
+        why_not = why_not_stacked(complete, planner.parts(runs[0].settings, 0))
+        if why_not and grid.stacked:
+            raise ValueError(f"{why_not}, or grid.stacked to false")
+        (single if why_not else stacked).extend(runs)
+        if why_not:
+            rank_zero_info(f"One fit after another: {why_not}.")
+    return stacked, single
+
+
+def _run_stacked(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner: Planner) -> dict[Path, str]:
+    parts, _ = share(len(planned), grid.at_once)
+    if parts == 1:
+        with tqdm(
+            total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
+        ) as bar:
+            return _run_here(planned, grid, planner, _bar_progress(bar))
+    folders = [_part_folder(root, i, parts) for i in range(parts)]
+    for folder in folders:
+        (folder / "done.json").unlink(missing_ok=True)
+    jobs = [
+        Job(f.name, ("study", "--config", str(root / "config.yaml"), "--grid.part", f"{i}/{parts}"), f, f / "done.json")
+        for i, f in enumerate(folders)
+    ]
+    failed: dict[Path, str] = {}
+    for number, outcome in enumerate(run_jobs(jobs, root / "jobs", parts, grid.retries)):
+        if outcome.state == "failed":
+            failed |= {p.run_dir: outcome.reason for p in planned[number::parts]}
+        else:
+            done = json.loads(outcome.job.finished.read_text())
+            failed |= {Path(run_dir): error for run_dir, error in done.items()}
+    return failed
+
+
+def _run_here(
+    planned: Sequence[PlannedRun], grid: Grid, planner: Planner, progress: Callable[[Progress], None]
+) -> dict[Path, str]:
+    failed: dict[Path, str] = {}
+    for stack in dict.fromkeys(p.stack for p in planned):
+        runs = [p for p in planned if p.stack == stack]
+        members = [_member(p, planner) for p in runs]
+        epochs = yaml.safe_load(members[0].config)["trainer"]["max_epochs"]
+        run_stack(members, runs[0].cycles, epochs, planner.may_change, grid.keep_scores, progress)
+        failed |= {m.run_dir: m.error for m in members if m.error}
+    return failed
+
+
+def _member(planned: PlannedRun, planner: Planner) -> Member:
+    return Member(
+        planned.run_dir,
+        planned.run.seed,
+        planner.complete(planned.settings),
+        lambda cycle: planner.parts(planned.settings, cycle),
+    )
+
+
+def _run_one_by_one(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner: Planner) -> dict[Path, str]:
+    jobs = []
+    for p in planned:
+        name = "_".join(p.run.folder.parts[1:])
+        config = root / "jobs" / f"{name}.yaml"
+        with replacing(config) as beside:
+            beside.write_text(planner.complete(p.settings))
+        last = p.run_dir / "cycles" / f"{p.cycles - 1:02d}" / METRICS
+        jobs.append(Job(name, ("fit", "--config", str(config)), p.run_dir, last))
+    outcomes = run_jobs(jobs, root / "jobs", grid.at_once, grid.retries)
+    return {o.job.run_dir: o.reason for o in outcomes if o.state == "failed"}
+
+
+def _state(planned: PlannedRun, reason: str) -> dict[str, Any]:
+    state = "failed" if reason else "finished" if planned.is_done else "stopped"
+    return {"name": "/".join(planned.run.folder.parts[1:]), "state": state, "reason": reason}
+
+
+def _part_folder(root: Path, number: int, parts: int) -> Path:
+    return root / "jobs" / f"part-{number}-of-{parts}"
+
+
+def _progress_file(folder: Path, every: float = 2.0) -> Callable[[Progress], None]:
+    """How far the part is, where `pipelines.jobs` looks for it."""
+    written = -every
+
+    def write(progress: Progress) -> None:
+        nonlocal written
+        if time.monotonic() - written >= every:
+            written = time.monotonic()
+            write_json(folder / PROGRESS, asdict(progress))
+
+    return write
+
+
+def _bar_progress(bar: tqdm) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        bar.update(round(progress.cycle + progress.step / (progress.steps or 1), 3) - bar.n)
+
+    return show

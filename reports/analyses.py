@@ -1,0 +1,207 @@
+"""The analyses of thesis 002 as figures, each with the numbers it shows as a CSV beside it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from datamodules.files import replacing
+from reports.comparison import find_baseline, run_areas, settings, without_gaps
+from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
+from reports.figures import draw_curves, draw_histograms, draw_sweep, save_figure
+from reports.statistics import break_even_point
+from reports.study import pick_score, read_study
+
+__all__ = ["analyse", "by_key", "read_scores", "sweep_table"]
+
+_MEASURES = ("alc", "final", "break_even")
+
+
+def analyse(
+    name: Literal["distributions", "bounds", "histograms", "strategies", "sweep"],
+    out: str = "analysis",
+    run_dir: str | None = None,
+    key: str | None = None,
+    only: list[str] | None = None,
+    score: str | None = None,
+    classes: int = 19,
+    count: int = 20000,
+    seed: int = 0,
+) -> None:
+    """Draw one of the thesis's analyses.
+
+    Args:
+        name: distributions: acquisition values of random softmax distributions against entropy (figure 2.12). bounds:
+            1 - max-softmax against entropy with its bounds (2.13). histograms: a fit's scores per cycle (3.19).
+            strategies: a study's learning curves (3.7, 3.8, 3.10, 3.12, 3.14). sweep: learning curves, area, final
+            score and break-even point against what a study varied (3.3 to 3.6).
+        out: Folder for the figures and their tables.
+        run_dir: Folder of a fit (histograms) or of a study (strategies, sweep).
+        key: sweep: a column of study.csv, such as width, or a name that stands before a number in the strategies'
+            names, such as T in "ODIN(T=0.1)".
+        only: Strategies to show, beside random; all unless given.
+        score: Column to show, such as val/accuracy; the usual one of the task unless given.
+        classes: Classes of the random distributions.
+        count: How many random distributions.
+        seed: Seed of the random distributions.
+
+    """
+    asked = _Asked(Path(out), Path(run_dir) if run_dir else None, key, only, score, classes, count, seed)
+    _ANALYSES[name](asked)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    out: Path
+    run_dir: Path | None
+    key: str | None
+    only: list[str] | None
+    score: str | None
+    classes: int
+    count: int
+    seed: int
+
+    def folder(self) -> Path:
+        if self.run_dir is None:
+            raise ValueError("this analysis reads a run directory, got none; give --run_dir")
+        return self.run_dir
+
+    def study(self) -> tuple[pd.DataFrame, str, str | None]:
+        """Whole runs of the strategies asked for, the score, and the baseline's name."""
+        table = read_study(self.folder())
+        score = pick_score(table, self.score)
+        table = without_gaps(table.dropna(subset=[score]))
+        names = sorted(table["strategy"].unique())
+        baseline = find_baseline(names)
+        if unknown := sorted(set(self.only or []) - set(names)):
+            raise ValueError(f"--only names {', '.join(unknown)}, but the study's strategies are {', '.join(names)}")
+        if self.only:
+            table = table[table["strategy"].isin([*self.only, baseline])]
+        return table, score, baseline
+
+    def write(self, name: str, table: pd.DataFrame, figure: Figure) -> None:
+        with replacing(self.out / f"{name}.csv") as beside:
+            table.to_csv(beside, index=False)
+        save_figure(figure, self.out / f"{name}.png")
+        print(f"{self.out / name}.png and .csv")
+
+
+def read_scores(run_dir: Path) -> dict[int, pd.Series]:
+    """The pool's scores of every cycle that queried, from cycles/NN/scores.parquet."""
+    paths = sorted((run_dir / "cycles").glob("*/scores.parquet"))
+    if not paths:
+        raise ValueError(f"expected cycles/NN/scores.parquet below {run_dir}, got none; run a fit of two cycles first")
+    return {int(p.parent.name): pd.read_parquet(p, columns=["score"])["score"] for p in paths}
+
+
+def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:
+    """The study's table with a column `key`: its own, or the number behind `key` in the strategies' names.
+
+    Rows without a value are dropped, but for the baseline's, which every value of its own column borrows.
+    """
+    if key in table:
+        values = table.dropna(subset=[key]).groupby("variant")[key]
+        if (values.nunique() > 1).any() or values.first().duplicated().any():
+            raise ValueError(
+                f"{key} does not tell the study's variants apart ({', '.join(sorted(table['variant'].unique()))}); a "
+                "sweep needs a study that varied one key, told apart by `variant`"
+            )
+        parts = [part.assign(**{key: values.first().get(v)}) for v, part in settings(table, baseline)]
+        return pd.concat(parts).dropna(subset=[key]).reset_index(drop=True)
+    pattern = rf"(?i)(?:^|[^a-z]){re.escape(key)}[=_ ]?(-?\d+\.?\d*(?:e[-+]?\d+)?)"
+    numbers = table["strategy"].str.extract(pattern)[0].astype(float)
+    if numbers.isna().all():
+        raise ValueError(
+            f"expected a column {key!r} in study.csv or strategies named like {key}=1, got columns "
+            f"{', '.join(map(str, table.columns))} and strategies {', '.join(sorted(table['strategy'].unique()))}"
+        )
+    return table.assign(**{key: numbers})
+
+
+def sweep_table(table: pd.DataFrame, score: str, key: str, baseline: str | None) -> pd.DataFrame:
+    """Per value of the key and strategy: ALC, final score (mean, sd over seeds) and break-even against the baseline.
+
+    table: from `by_key`; where the key is in strategies' names, so that the baseline has no value of it, the baseline
+    serves all and is the row without a value. break_even: of mean curves, NaN where the strategy does not end above.
+    """
+    mean = table.groupby([key, "strategy", "cycle"], dropna=False)[["labelled_units", score]].mean()
+    rows = []
+    for (value, strategy), runs in table.groupby([key, "strategy"], dropna=False):
+        areas = run_areas(runs, score)
+        row = {key: value, "strategy": strategy, "seeds": len(areas)}
+        for measure in ("alc", "final"):
+            row |= {measure: areas[measure].mean(), f"{measure}_sd": areas[measure].std()}
+        rows.append(row | {"break_even": _break_even(mean, score, value, strategy, baseline), "break_even_sd": np.nan})
+    return pd.DataFrame(rows)
+
+
+def _break_even(mean: pd.DataFrame, score: str, value: object, strategy: str, baseline: str | None) -> float:
+    curves = {s: c for (v, s), c in mean.groupby(level=[0, 1], dropna=False) if v == value or pd.isna(v)}
+    if strategy == baseline or baseline not in curves or strategy not in curves:
+        return float("nan")
+    units = curves[strategy]["labelled_units"].to_numpy()
+    other = np.interp(units, curves[baseline]["labelled_units"], curves[baseline][score])
+    return break_even_point(units, curves[strategy][score].to_numpy(), other)
+
+
+def _distributions(asked: _Asked) -> None:
+    table = cumulative_table(random_logits(asked.count, asked.classes, seed=asked.seed))
+    asked.write("distributions", table, draw_cumulative(table))
+
+
+def _bounds(asked: _Asked) -> None:
+    # a wide scale and no skew: distributions from certain to uniform
+    table = bounds_table(random_logits(asked.count, asked.classes, scale=12, power=1, seed=asked.seed))
+    asked.write("bounds", table, draw_bounds(table, asked.classes, {"log 2": log(2)}))
+
+
+def _histograms(asked: _Asked) -> None:
+    scores = read_scores(asked.folder())
+    table = pd.concat([s.to_frame().assign(cycle=c) for c, s in scores.items()], ignore_index=True)
+    asked.write("histograms", table, draw_histograms(scores, asked.folder().name))
+
+
+def _strategies(asked: _Asked) -> None:
+    table, score, baseline = asked.study()
+    asked.write("strategies", _mean_curves(table, score, "variant"), draw_curves(table, score, baseline=baseline))
+
+
+def _sweep(asked: _Asked) -> None:
+    table, score, baseline = asked.study()
+    if asked.key is None:
+        raise ValueError("a sweep needs the name of what was varied, got none; give --key, such as --key width")
+    panel = asked.key if asked.key in table else "variant"
+    table = by_key(table, asked.key, baseline)
+    found = sweep_table(table, score, asked.key, baseline)
+    # where the key is in names, random is one run for all values: a line instead of points
+    alone = found[found[asked.key].isna() & (found["strategy"] == baseline)]
+    references = {m: float(alone[m].iloc[0]) for m in ("alc", "final")} if len(alone) else {}
+    shown = found.dropna(subset=[asked.key])
+    if references:
+        shown = shown.assign(strategy=shown["strategy"].str.extract(r"^([A-Za-z]+)")[0])
+    asked.write("sweep", found, draw_sweep(shown, asked.key, _MEASURES, references, baseline))
+    curves = draw_curves(table, score, panel, baseline)
+    asked.write("sweep_curves", _mean_curves(table, score, panel), curves)
+
+
+def _mean_curves(table: pd.DataFrame, score: str, panel: str) -> pd.DataFrame:
+    grouped = table.groupby([panel, "strategy", "cycle"])
+    return grouped.agg(
+        labelled_units=("labelled_units", "mean"), mean=(score, "mean"), minimum=(score, "min"),
+        maximum=(score, "max"), seeds=("seed", "nunique"),
+    ).reset_index()  # fmt: skip
+
+
+_ANALYSES: dict[str, Callable[[_Asked], None]] = {
+    "distributions": _distributions,
+    "bounds": _bounds,
+    "histograms": _histograms,
+    "strategies": _strategies,
+    "sweep": _sweep,
+}

@@ -1,0 +1,151 @@
+"""The figures of studies: curves, matrices and what a varied setting does, each from tables alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from datamodules.files import replacing
+from reports.statistics import bootstrap_interval
+
+__all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep", "save_figure"]
+
+_FEW_SEEDS = 5
+"""Fewer are shown from minimum to maximum: a bootstrap of so few is narrower than the truth."""
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=130)
+
+
+def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baseline: str | None = None) -> Figure:
+    """Mean learning curves over seeds with bands, one panel per value of a column; the baseline is drawn black.
+
+    The band is the range of the seeds below 5 of them, else the 95% percentile bootstrap interval of the mean; a single
+    seed has none. The title says which.
+    """
+    panels = list(table.groupby(panel))
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(6.0, 4.4 * columns), 4.2 * rows), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    for spare in axes[len(panels) :]:
+        spare.set_visible(False)
+    names = sorted(table["strategy"].unique())
+    colours = {name: f"C{i % 10}" for i, name in enumerate(n for n in names if n != baseline)}
+    for here, (value, part) in zip(axes, panels, strict=False):
+        for name, runs in part.groupby("strategy"):
+            _curve(here, runs, score, str(name), colours.get(name, "black"))
+        here.set_title("" if value == "" else f"{panel} {value}" if panel != "variant" else str(value), fontsize=9)
+        here.set_xlabel("labelled units")
+        here.grid(alpha=0.3)
+        here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for here in axes[::columns]:
+        here.set_ylabel(score)
+    axes[0].legend(fontsize=7)
+    seeds = table.groupby([panel, "strategy"])["seed"].nunique()
+    figure.suptitle(_band_words(int(seeds.min()), int(seeds.max())), fontsize=9)
+    return figure
+
+
+def draw_matrix(matrix: pd.DataFrame, title: str) -> Figure:
+    """A heat map with its numbers; the row "mean" stands under a line."""
+    side = max(4.5, 0.75 * len(matrix.columns) + 2.5)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(matrix.to_numpy(), cmap="Blues", vmin=0)
+    dark = matrix.to_numpy().max() * 0.6
+    for (row, column), value in np.ndenumerate(matrix.to_numpy()):
+        axes.text(
+            column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color="k" if value <= dark else "w"
+        )
+    axes.set_xticks(range(len(matrix.columns)), matrix.columns, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(matrix.index)), matrix.index, fontsize=8)
+    if "mean" in matrix.index:
+        axes.axhline(len(matrix) - 1.5, color="black", linewidth=1)
+    axes.set_title(title, fontsize=9)
+    return figure
+
+
+def draw_sweep(
+    table: pd.DataFrame,
+    key: str,
+    measures: Sequence[str],
+    references: Mapping[str, float],
+    baseline: str | None = None,
+) -> Figure:
+    """Each measure against a varied key, a line per strategy with the standard deviation over seeds.
+
+    table: key, strategy, and for each measure M the columns M and M_sd; a missing value leaves a gap. references:
+    horizontal dotted lines by measure, the baseline's where it has no value of the key. Numbers over two decades or
+    more have a logarithmic axis.
+    """
+    figure = Figure(figsize=(4.6 * len(measures), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(measures), squeeze=False, sharex=True)[0]
+    numbers = pd.to_numeric(table[key], errors="coerce")
+    numeric = bool(numbers.notna().all())
+    places = numbers if numeric else table[key].astype(str)
+    for axes, measure in zip(panels, measures, strict=True):
+        for strategy, part in table.groupby("strategy"):
+            spread = part[f"{measure}_sd"].fillna(0)
+            style = {"color": "black"} if strategy == baseline else {}
+            axes.errorbar(
+                places[part.index], part[measure], spread, marker="o", capsize=2, label=str(strategy), **style
+            )
+        if measure in references:
+            axes.axhline(references[measure], color="black", linestyle=":", label=baseline)
+        if numeric and numbers.min() > 0 and numbers.max() / numbers.min() >= 100:
+            axes.set_xscale("log")
+        if not table[measure].notna().any():
+            axes.text(0.5, 0.5, "never", transform=axes.transAxes, ha="center")
+        axes.set_xlabel(key)
+        axes.set_ylabel(measure)
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize=7)
+    return figure
+
+
+def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int = 60) -> Figure:
+    """Distributions of the pool's scores, one outline per cycle over common bins (thesis, figure 3.19)."""
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    edges = np.histogram_bin_edges(np.concatenate([np.asarray(s, dtype=float) for s in scores.values()]), bins)
+    shown = sorted(scores)[:: -(-len(scores) // 10)]
+    for place, cycle in enumerate(shown):
+        colour = (0.15 + 0.8 * place / max(len(shown) - 1, 1), 0.25, 0.85 - 0.7 * place / max(len(shown) - 1, 1))
+        label = f"cycle {cycle}: {len(scores[cycle])} units"
+        axes.hist(scores[cycle], edges.tolist(), histtype="step", color=colour, label=label)
+    axes.set_xlabel(f"score ({name})")
+    axes.set_ylabel("units in the pool")
+    axes.legend(fontsize=7)
+    return figure
+
+
+def _curve(axes: Axes, runs: pd.DataFrame, score: str, name: str, colour: str) -> None:
+    values = runs.pivot(index="seed", columns="cycle", values=score)
+    units = runs.groupby("cycle")["labelled_units"].mean()
+    axes.plot(units, values.mean(), color=colour, label=name, linewidth=1.3, marker="." if len(units) < 30 else None)
+    if len(values) >= _FEW_SEEDS:
+        low, high = bootstrap_interval(values.to_numpy())
+    elif len(values) > 1:
+        low, high = values.min().to_numpy(), values.max().to_numpy()
+    else:
+        return
+    axes.fill_between(units, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _band_words(fewest: int, most: int) -> str:
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    if most == 1:
+        return "1 seed: no bands"
+    if most < _FEW_SEEDS:
+        return f"mean of {seeds}; band: minimum to maximum"
+    if fewest >= _FEW_SEEDS:
+        return f"mean of {seeds}; band: 95% percentile bootstrap interval of the mean"
+    return f"mean of {seeds}; band: 95% bootstrap interval from {_FEW_SEEDS} seeds on, minimum to maximum below"

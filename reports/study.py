@@ -1,0 +1,245 @@
+"""A study's report: what its strategies reached, and how sure that is, in tables, figures and words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from datamodules.files import replacing
+from reports.comparison import (
+    area_table,
+    find_baseline,
+    find_gaps,
+    labels_table,
+    paired_table,
+    penalty_matrix,
+    rank_table,
+    run_areas,
+    without_gaps,
+)
+from reports.figures import draw_curves, draw_matrix, save_figure
+from reports.learning_curve import read_curve, write_curve
+from reports.statistics import friedman, smallest_sign_flip_p
+
+__all__ = ["markdown", "pick_score", "read_study", "report", "write_study_report"]
+
+_NEEDED = ("strategy", "seed", "cycle", "labelled_units")
+
+
+def read_study(run_dir: Path) -> pd.DataFrame:
+    """study.csv, one row per run and cycle; `variant` is "" where nothing else was varied."""
+    path = run_dir / "study.csv"
+    if not path.is_file():
+        raise ValueError(f"expected a study's table at {path}, got none; run study first, or give another --run_dir")
+    table = pd.read_csv(path, dtype={"strategy": str, "variant": str})
+    if missing := [c for c in _NEEDED if c not in table]:
+        raise ValueError(f"{path} needs the columns {', '.join(_NEEDED)}, got none named {', '.join(missing)}")
+    if table.empty:
+        raise ValueError(f"{path} has no rows; run study until a cycle of it is finished")
+    table["variant"] = table["variant"].fillna("") if "variant" in table else ""
+    twice = table.duplicated(["variant", "strategy", "seed", "cycle"])
+    if twice.any():
+        row = table[twice].iloc[0]
+        raise ValueError(
+            f"{path} has two rows for strategy {row['strategy']}, seed {row['seed']}, cycle {row['cycle']}, variant "
+            f"{row['variant']!r}; expected one each: tell them apart by `variant`"
+        )
+    return table.sort_values(["variant", "strategy", "seed", "cycle"], ignore_index=True)
+
+
+def pick_score(table: pd.DataFrame, score: str | None = None) -> str:
+    """The score to report: the given one, else accuracy, else mIoU, else the first of validation."""
+    found = [c for c in table if c.startswith("val/") and "/loss" not in c]
+    if score is None:
+        score = next((c for c in ("val/accuracy", "val/miou", *found) if c in table), None)
+    if score is None or score not in table:
+        raise ValueError(f"expected a score among {', '.join(found) or 'columns that begin with val/'}, got {score}")
+    return score
+
+
+def write_study_report(
+    run_dir: Path, score: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
+) -> pd.DataFrame:
+    """Write report/ below a study's folder from its study.csv; prints and returns the table of areas.
+
+    score: the column to report, see `pick_score`. levels: for the labels that are needed. full_score: where the
+    normalised area is 1.
+    """
+    table = read_study(run_dir)
+    score = pick_score(table, score)
+    folder = run_dir / "report"
+    baseline = find_baseline(list(table["strategy"].unique()))
+    gaps = find_gaps(table, _failed_jobs(run_dir))
+    whole = without_gaps(table)
+    areas = run_areas(whole, score, full_score)
+    table_of_areas = area_table(areas)
+    labels = labels_table(whole, score, baseline, levels)
+    ranks, blocks, block = rank_table(areas)
+    matrix, used = penalty_matrix(whole, score)
+    paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
+
+    tables = {
+        "alc": table_of_areas, "runs": areas, "labels_needed": labels, "ranks": ranks, "gaps": gaps, "paired": paired,
+    }  # fmt: skip
+    for name, content in tables.items():
+        if len(content.columns):
+            _write_table(folder / f"{name}.csv", content)
+    with replacing(folder / "penalty_matrix.csv") as beside:
+        matrix.to_csv(beside, index_label="beats")
+    save_figure(draw_curves(whole, score, baseline=baseline), folder / "curves.png")
+    if used:
+        title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
+        save_figure(draw_matrix(matrix, title), folder / "penalty_matrix.png")
+
+    text = [
+        f"# {run_dir.name}: {score}",
+        _seed_words(whole),
+        _gap_words(gaps),
+        "![learning curves](curves.png)",
+        "## Area under the learning curve",
+        "ALC and normalised ALC: the score's trapezoid integral over labelled units. Normalised: 0 is a run's first "
+        + ("score, 1 the highest of any mean curve." if full_score is None else f"score, 1 is {full_score:g}.")
+        + " Cycle sum: the same with a step of 1 per cycle. Mean and standard deviation over seeds."
+        + _unit_words(whole),
+        markdown(table_of_areas),
+        "## Differences to random, paired by seed",
+        _paired_words(baseline, paired),
+        markdown(paired),
+        "## Pairwise penalties",
+        _penalty_words(used),
+        markdown(matrix.rename_axis("beats").reset_index()) if used else "",
+        "![penalties](penalty_matrix.png)" if used else "",
+        "## Labels needed",
+        "On mean curves, straight between cycles. labels: where a curve first reaches the level; saving: against "
+        "random; break_even: the labels from which the curve stays above random's. Empty: never.",
+        markdown(labels),
+        "## Ranks",
+        _rank_words(block, blocks),
+        markdown(ranks),
+    ]
+    with replacing(folder / "report.md") as beside:
+        beside.write_text("\n\n".join(t for t in text if t) + "\n")
+    print(table_of_areas.round(4).to_string(index=False))
+    for words in (_seed_words(whole), _gap_words(gaps)):
+        if words:
+            print(f"\n{words}")
+    print(f"\nreport: {folder / 'report.md'}")
+    return table_of_areas
+
+
+def report(run_dir: str, score: str | None = None, full_score: float | None = None) -> None:
+    """Draw a study's report, or a single run's learning curve, anew from its files.
+
+    Args:
+        run_dir: Folder of a study or of a fit.
+        score: Column to report, such as val/accuracy; the usual one of the task unless given.
+        full_score: The score at which the normalised area is 1, such as that of training on all labels.
+
+    """
+    folder = Path(run_dir)
+    if (folder / "study.csv").is_file():
+        write_study_report(folder, score, full_score=full_score)
+        return
+    curve = write_curve(folder, pick_score(read_curve(folder), score))
+    print(curve.round(4).to_string(index=False))
+    print(f"curve: {folder / 'learning_curve.png'}")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A data frame as a Markdown table; missing values are empty."""
+    if table.empty:
+        return ""
+    rows = [[_cell(v) for v in row] for row in table.itertuples(index=False)]
+    lines = [[str(c) for c in table.columns], ["---"] * len(table.columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"
+    return str(value).replace("|", "/")
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as beside:
+        table.to_csv(beside, index=False)
+
+
+def _failed_jobs(run_dir: Path) -> list[str]:
+    path = run_dir / "jobs.csv"
+    if not path.is_file():
+        return []
+    jobs = pd.read_csv(path, dtype=str)
+    return jobs.loc[jobs["state"].str.lower().str.startswith("fail", na=False), "name"].tolist()
+
+
+def _seed_words(table: pd.DataFrame) -> str:
+    seeds = table.groupby(["variant", "strategy"])["seed"].nunique()
+    if seeds.max() == 1:
+        return "One seed only: no intervals, no tests. Differences between strategies may be luck; run more seeds."
+    if seeds.min() == 1:
+        return "Some strategies have one seed only: for them there are no intervals and no tests."
+    return ""
+
+
+def _gap_words(gaps: pd.DataFrame) -> str:
+    if gaps.empty:
+        return ""
+    lines = [
+        f"- {g.strategy}, seed {g.seed}{f', {g.variant}' if g.variant else ''}: {g.cycles} of {g.expected} cycles"
+        if g.strategy else f"- failed job: {g.failed_job}"
+        for g in gaps.itertuples()
+    ]  # fmt: skip
+    return "Gaps, left out of all tables:\n\n" + "\n".join(lines)
+
+
+def _unit_words(table: pd.DataFrame) -> str:
+    sizes = table.groupby(["variant", "cycle"])["labelled_units"].nunique().max()
+    if sizes == 1:
+        return ""
+    return " Runs differ in labelled units at the same cycle, so their areas are over different ranges: compare curves."
+
+
+def _paired_words(baseline: str | None, paired: pd.DataFrame) -> str:
+    if baseline is None:
+        return "No strategy is named random, so there is nothing to compare with."
+    if paired.empty or paired["seeds"].max() < 2:
+        return f"The mean difference to {baseline}; no intervals or tests without at least two common seeds."
+    seeds = int(paired["seeds"].max())
+    smallest = smallest_sign_flip_p(seeds)
+    verdict = (
+        f"So with {seeds} seeds no difference can be significant at 5% here: {_seeds_for_five_percent()} are needed "
+        "before any correction. Look at intervals and signs instead."
+        if smallest > 0.05
+        else ""
+    )
+    return (
+        "Mean difference with its 95% percentile bootstrap interval (too narrow for few seeds), Wilcoxon's signed-rank "
+        "test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant and measure. "
+        f"The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
+        f"({smallest / 2:.4g} one-sided). {verdict}"
+    ).strip()
+
+
+def _seeds_for_five_percent() -> int:
+    return next(n for n in range(1, 20) if smallest_sign_flip_p(n) <= 0.05)
+
+
+def _penalty_words(used: int) -> str:
+    if not used:
+        return "No penalty matrix: it takes two strategies with at least two common seeds."
+    return (
+        "Ash et al. 2020 (BADGE), Ji et al. 2023: in every cycle after the first, a two-sided paired t-test at 5% for "
+        "each two strategies; row i, column j: the share of cycles in which i beats j, summed over "
+        f"{used} variant(s). mean: of the column over the other strategies, lower is better. No correction for the "
+        "number of tests."
+    )
+
+
+def _rank_words(block: str, blocks: pd.DataFrame) -> str:
+    words = f"Mean rank by ALC over {len(blocks)} {block}(s), 1 is best."
+    test = friedman(blocks)
+    if test is None:
+        return f"{words} Friedman's test needs at least 3 strategies and 3 blocks."
+    few = " (its chi-square approximation is coarse for few blocks)" if len(blocks) < 10 else ""
+    return f"{words} Friedman's test: chi-square {test.statistic:.3g}, p {test.p:.3g}{few}."

@@ -1,0 +1,65 @@
+"""What a study consists of."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.grid import Grid, run_settings, runs_of
+
+STUDY = {
+    "seed_everything": 7,
+    "run_dir": "somewhere",
+    "model": {"class_path": "M", "init_args": {"network": {"class_path": "N", "init_args": {"width": 16}}}},
+    "strategy": {"acquisition": {"class_path": "A", "init_args": {"temperature": 2}}, "budget": 5},
+    "grid": {"seeds": 2},
+}
+
+
+def test_runs_are_all_combinations_with_a_folder_each() -> None:
+    grid = Grid(
+        strategies={"a": {}, "b": {}}, seeds=[3, 5], vary={"model.network.width": [4, 8], "data.class_path": ["x.Y"]}
+    )
+    runs = list(runs_of(grid))
+    assert [(r.variant, r.strategy, r.seed) for r in runs[:3]] == [
+        ("width=4,class_path=Y", "a", 3),
+        ("width=4,class_path=Y", "a", 5),
+        ("width=4,class_path=Y", "b", 3),
+    ]
+    assert len({r.folder for r in runs}) == len(runs) == 8
+    assert next(runs_of(Grid(strategies={"a": {}}))).folder == Path("runs/base/a/seed-0")
+
+
+def test_settings_of_a_run_differ_in_seed_folder_strategy_and_what_is_varied() -> None:
+    grid = Grid(strategies={"b": {"acquisition": {"class_path": "B"}}}, seeds=[3], vary={"model.network.width": [4]})
+    settings = run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))
+    assert settings == {
+        "seed_everything": 3,
+        "run_dir": "root/runs/width=4/b/seed-3",
+        "model": {"class_path": "M", "init_args": {"network": {"class_path": "N", "init_args": {"width": 4}}}},
+        "strategy": {"acquisition": {"class_path": "B"}, "budget": 5},
+    }
+    assert STUDY["model"]["init_args"]["network"]["init_args"]["width"] == 16  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"seeds": 0}, "at least one seed"),
+        ({"seeds": []}, "at least one seed"),
+        ({"at_once": 0}, "at_once"),
+        ({"part": "2"}, "0/2"),
+        ({"vary": {"data.size": 3}}, "list of values"),
+        ({"strategies": {"a/b": {}}}, "names of strategies"),
+    ],
+)
+def test_mistakes_are_explained(wrong: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Grid(**wrong)
+
+
+def test_a_study_needs_strategies_and_settings_to_vary() -> None:
+    with pytest.raises(ValueError, match=r"grid\.strategies"):
+        list(runs_of(Grid()))
+    grid = Grid(strategies={"a": {}}, vary={"model.nothing.width": [1]})
+    with pytest.raises(ValueError, match="nothing at 'nothing'"):
+        run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))

@@ -1,0 +1,170 @@
+"""Studies: stacked runs against ordinary fits, pairing, resuming, failures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+import cli
+from datamodules.ledger import Ledger
+from pipelines import study
+from tests.conftest import one_after_another
+
+SETTINGS: dict[str, Any] = {
+    "cycles": 3,
+    "model": {
+        "class_path": "lightning_modules.classification.ClassificationModule",
+        "init_args": {
+            "network": {
+                "class_path": "lightning_modules.networks.TwoLayerNet",
+                "init_args": {"width": 8, "image_shape": [1, 8, 8], "dropout": 0.5},
+            },
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+        },
+    },
+    "data": {
+        "class_path": "datamodules.digits.Digits",
+        "init_args": {
+            "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 60}},
+            "batch_size": 16,
+        },
+    },
+    "strategy": {"acquisition": {"class_path": "acquisition.scorer.Margin"}, "budget": 20, "pictures": 1},
+    "trainer": {
+        "accelerator": "cpu",
+        "max_epochs": 2,
+        "check_val_every_n_epoch": 2,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,
+    },
+    "wandb": {"mode": "disabled"},
+    "grid": {
+        "seeds": 2,
+        "at_once": 1,
+        "strategies": {
+            "random": {"acquisition": {"class_path": "acquisition.scorer.Random"}},
+            "margin": {"acquisition": {"class_path": "acquisition.scorer.Margin"}},
+            "bald": {"acquisition": {"class_path": "acquisition.scorer.BALD"}, "num_samples": 3},
+        },
+    },
+}
+
+
+def run(tmp_path: Path, name: str, *arguments: str, **grid: Any) -> Path:
+    settings = SETTINGS | {"grid": SETTINGS["grid"] | grid}
+    config = tmp_path / f"{name}.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    cli.main(["study", "--config", str(config), "--run_dir", str(tmp_path / name), *arguments])
+    return tmp_path / name
+
+
+def events(run_dir: Path) -> list[tuple]:
+    columns = ("cycle", "kind", "unit_id", "strategy", "rank", "pixels")
+    return [tuple(getattr(e, c) for c in columns) for e in Ledger(run_dir / "ledger.sqlite").events()]
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("study"), "stacked", "--grid.keep_scores", "true")
+
+
+def test_stacked_runs_equal_ordinary_fits(stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    single = run(tmp_path, "single", stacked=False, seeds=[1])
+    for strategy in ("random", "margin", "bald"):
+        mine, its = (root / "runs/base" / strategy / "seed-1" for root in (stacked, single))
+        assert events(mine) == events(its)
+        table, other = (pd.read_csv(d / "learning_curve.csv") for d in (mine, its))
+        pd.testing.assert_frame_equal(table, other, check_like=True, rtol=1e-4, atol=1e-6)
+        for cycle in ("00", "01"):
+            scores, others = (
+                pd.read_parquet(d / "cycles" / cycle / "scores.parquet").set_index("unit_id").sort_index()
+                for d in (mine, its)
+            )
+            # rounding may exchange the ranks of scores that are nearly equal
+            columns = ["score", "selected"]
+            pd.testing.assert_frame_equal(scores[columns], others[columns], rtol=1e-4, atol=1e-6)
+
+
+def test_strategies_are_paired_by_seed(stacked: Path) -> None:
+    table = pd.read_csv(stacked / "study.csv")
+    assert len(table) == 3 * 2 * 3
+    first = table[table["cycle"] == 0]
+    assert (first.groupby("seed")["val/loss"].nunique() == 1).all()
+    assert first["val/loss"].nunique() == 2
+    later = table[table["cycle"] == 2]
+    assert later["val/loss"].nunique() == 6
+    assert (later["labelled_units"] == 100).all()
+    starts = [
+        [e[2] for e in events(stacked / "runs/base" / s / "seed-0") if e[1] == "initial"] for s in ("random", "bald")
+    ]
+    assert starts[0] == starts[1]
+    assert (stacked / "report" / "report.md").is_file()
+
+
+@pytest.mark.parametrize("moment", ["a label is written", "a fit is written"])
+def test_a_killed_study_goes_on_and_ends_the_same(
+    stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    owner, name = (Ledger, "query") if moment == "a label is written" else (study.run_stack.__globals__, "write_json")
+    original = getattr(owner, name) if owner is Ledger else owner[name]
+    calls = 0
+
+    def killed(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        if owner is Ledger:
+            patch.setattr(Ledger, "query", killed)
+        else:
+            patch.setitem(owner, name, killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, "killed")
+    root = run(tmp_path, "killed")
+    table, whole = (pd.read_csv(d / "study.csv") for d in (root, stacked))
+    pd.testing.assert_frame_equal(table, whole, rtol=1e-5)
+    for path in sorted(p.parent.relative_to(stacked) for p in stacked.glob("runs/*/*/*/ledger.sqlite")):
+        assert events(root / path) == events(stacked / path)
+
+
+def test_parts_do_what_the_whole_does(stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    root = run(tmp_path, "parts", at_once=2)
+    pd.testing.assert_frame_equal(pd.read_csv(root / "study.csv"), pd.read_csv(stacked / "study.csv"), rtol=1e-5)
+    assert {p.name for p in (root / "jobs").iterdir()} == {"part-0-of-2", "part-1-of-2"}
+
+
+def test_a_run_that_fails_is_reported_and_the_others_are_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = {"acquisition": {"class_path": "acquisition.scorer.BALD"}, "dropout_rate": 0.0, "num_samples": 3}
+    strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "wrong": wrong}
+    root = run(tmp_path, "gap", strategies=strategies, seeds=1)
+    jobs = pd.read_csv(root / "jobs.csv").set_index("name")["state"].to_dict()
+    assert jobs == {"base/random/seed-0": "finished", "base/wrong/seed-0": "failed"}
+    assert (pd.read_csv(root / "study.csv")["strategy"] == "random").sum() == 3
+    out = capsys.readouterr()
+    assert "wrong/seed-0" in out.out + out.err
+
+
+def test_what_cannot_be_stacked_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "no", "--trainer.check_val_every_n_epoch", "1", stacked=True)
+    assert "keep the last epoch" in capsys.readouterr().err
+
+
+def test_varied_settings_are_stacks_and_columns(tmp_path: Path) -> None:
+    root = run(tmp_path, "vary", "--cycles", "1", seeds=1, vary={"model.network.width": [4, 6]})
+    table = pd.read_csv(root / "study.csv")
+    assert sorted(table["variant"].unique()) == ["width=4", "width=6"]
+    assert sorted(table["model.network.width"].unique()) == [4, 6]
+    assert table.groupby("variant")["val/loss"].nunique().tolist() == [1, 1]
+    row = json.loads((root / "runs/width=4/random/seed-0/cycles/00/metrics.json").read_text())
+    assert row["labelled_units"] == 60
