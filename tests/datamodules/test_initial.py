@@ -57,7 +57,7 @@ def test_stratified_brings_the_rare_class_in_its_share(seed: int) -> None:
     assert len([u for u in chosen if int(u[1:]) >= 27]) == 1
 
     def shares(names: list[str]) -> np.ndarray:
-        counts = sum(np.bincount(Masks().read_mask(Unit(n)).ravel(), minlength=256)[:3] for n in names)
+        counts = sum(np.bincount(Masks().read_label(Unit(n)).ravel(), minlength=256)[:3] for n in names)
         return counts / counts.sum()
 
     assert np.abs(shares(chosen) - shares([u.unit_id for u in UNITS])).max() < 0.02
@@ -69,7 +69,7 @@ def test_stratified_reads_no_more_than_its_candidates() -> None:
     class Counting(Masks):
         def read_label(self, unit: Unit) -> np.ndarray:
             opened.append(unit.unit_id)
-            return super().read_mask(unit)
+            return super().read_label(unit)
 
     chosen = StratifiedSubset(4, candidates=6).choose(UNITS, Counting(), 3, 0)
     assert len(opened) == 6
