@@ -3,29 +3,36 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from acquisition.seeding import derive_seed
-from datamodules.datasets import UnitReader
 from datamodules.units import VOID, DataError, Unit
 
-__all__ = ["AllAnswered", "FromFile", "InitialSet", "PerClass", "RandomSubset", "StratifiedSubset"]
+__all__ = ["AllAnswered", "FromFile", "InitialSet", "LabelReader", "PerClass", "RandomSubset", "StratifiedSubset"]
+
+
+class LabelReader(Protocol):
+    """Where labels come from: a data module."""
+
+    def read_label(self, unit: Unit) -> np.ndarray:
+        """Class indices or `VOID`: of the mask, H x W, or of the image, of no dimension."""
 
 
 class InitialSet(ABC):
     """Chooses among the units that the oracle has answered already."""
 
     @abstractmethod
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         """The units of cycle 0."""
 
 
 class AllAnswered(InitialSet):
     """Everything that has a label: for a folder that people have begun to fill."""
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         return list(units)
 
 
@@ -35,7 +42,7 @@ class RandomSubset(InitialSet):
     def __init__(self, size: int) -> None:
         self.size = _positive(size)
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         _check_enough(self.size, units)
         return sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: self.size]
 
@@ -49,7 +56,7 @@ class PerClass(InitialSet):
     def __init__(self, size: int) -> None:
         self.size = _positive(size)
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         shuffled = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))
         if any(not isinstance(u.label, int) for u in shuffled):
             raise DataError("PerClass needs images with one class each; choose StratifiedSubset for masks")
@@ -77,10 +84,10 @@ class StratifiedSubset(InitialSet):
         self.size = _positive(size)
         self.candidates = candidates
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         _check_enough(self.size, units)
         pool = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: max(self.candidates, self.size)]
-        counts = np.stack([_class_counts(_labels(u, reader), num_classes) for u in tqdm(pool, desc="class content")])
+        counts = np.stack([_class_counts(reader.read_label(u), num_classes) for u in tqdm(pool, desc="class content")])
         target = np.sqrt(counts.sum(axis=0) / max(counts.sum(), 1))
         chosen: list[int] = []
         sums = np.zeros(num_classes)
@@ -102,7 +109,7 @@ class FromFile(InitialSet):
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         if not self.path.is_file():
             raise DataError(f"expected a list of unit ids at {self.path}, got no such file; write one id a line")
         wanted = [line.strip() for line in self.path.read_text().splitlines() if line.strip()]
@@ -114,11 +121,6 @@ class FromFile(InitialSet):
                 f"ids look like {next(iter(known), 'NAME')!r}"
             )
         return [known[w] for w in dict.fromkeys(wanted)]
-
-
-def _labels(unit: Unit, reader: UnitReader) -> np.ndarray:
-    """Class indices of the unit's pixels, or its one class."""
-    return reader.read_mask(unit) if unit.label is None else np.array([unit.label])
 
 
 def _class_counts(mask: np.ndarray, num_classes: int) -> np.ndarray:

@@ -96,8 +96,12 @@ class TensorPool(LabelPool):
         if training:
             sampler = EpochBatches(len(units), self.batch_size, self.seed, *self.place, *self.progress)
         return DataLoader(
-            dataset, batch_size=None, sampler=sampler, collate_fn=_as_it_is, pin_memory=self.pins_memory
-        )  # fmt: skip
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            collate_fn=_as_it_is,
+            pin_memory=self.pins_memory,
+        )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move the tensors; Lightning would look at every unit id too."""
@@ -268,5 +272,5 @@ def _chosen(unit_ids: Sequence[str], rows: Sequence[int], count: int, why: str) 
     return sorted(sorted(rows, key=lambda row: derive_seed(why, unit_ids[row]))[:count])
 
 
-def _as_it_is(batch: dict[str, Any]) -> dict[str, Any]:
+def _as_it_is(batch: Any) -> Any:
     return batch

@@ -66,13 +66,12 @@ def classification_scores(num_classes: int) -> MetricCollection:
     operating characteristic, one class against the rest, averaged over the classes. calibration_error: expected
     calibration error over 15 equal bins of the largest probability (Guo et al. 2017).
     """
-    checks = {"num_classes": num_classes, "validate_args": False}
     return MetricCollection(
         {
-            "accuracy": MulticlassAccuracy(average="micro", **checks),
+            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
             "per_class": ClassRecall(num_classes),
-            "auroc": MulticlassAUROC(average="macro", **checks),
-            "calibration_error": MulticlassCalibrationError(n_bins=15, norm="l1", **checks),
+            "auroc": MulticlassAUROC(num_classes, average="macro", validate_args=False),
+            "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
         },
         compute_groups=False,
     )
