@@ -22,14 +22,14 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from acquisition.seeding import derive_seed
 from callbacks.cycle import METRICS, CycleMetrics, StepSeed, WholeCheckpoints, cycle_checkpoint
-from callbacks.predictions import MaskWriter
+from callbacks.predictions import prediction_writer
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.cycles import Experiment, held, run_cycles, run_directory
 from pipelines.trainer import QueryTrainer
-from reports.learning_curve import area_under_learning_curve, normalised_area, write_curve
+from reports.learning_curve import area_under_learning_curve, main_score, normalised_area, write_curve
 
 __all__ = ["DropqueryCLI", "main"]
 
@@ -91,7 +91,7 @@ class DropqueryCLI(LightningCLI):
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
         if self.subcommand == "predict":
-            ours = [MaskWriter(run_dir / "predictions")]
+            ours = [prediction_writer(self.model, run_dir / "predictions")]
         if config.trainer.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stderr.isatty()
         callbacks = [*ours, *_listed(config.trainer.callbacks)]
@@ -260,12 +260,14 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _print_curve(curve: pd.DataFrame, run_dir: Path) -> None:
-    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", "val/miou", "val/pixel_accuracy"]
+    score = main_score(curve)
+    others = ["val/pixel_accuracy", "val/balanced_accuracy"]
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
     rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
-    units, scores = curve["labelled_units"], curve["val/miou"]
+    units, scores = curve["labelled_units"], curve[score]
     if len(curve) > 1:
         area, normalised = area_under_learning_curve(units, scores), normalised_area(units, scores)
-        rank_zero_info(f"\nALC {area:.3f}, normalised {normalised:.3f} (labelled units x mIoU)")
+        rank_zero_info(f"\nALC {area:.3f}, normalised {normalised:.3f} (labelled units x {score})")
     rank_zero_info(f"curve:    {run_dir / 'learning_curve.png'}\npictures: {run_dir / 'cycles'}/*/maps/*.png")
 
 

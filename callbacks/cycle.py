@@ -72,7 +72,7 @@ class StepSeed(Callback):
 
 
 class CycleMetrics(Callback):
-    """Writes metrics.json when a fit ends: the labels it had and the scores of its best validation.
+    """Writes metrics.json when a fit ends: the labels it had, the scores of its best validation, and by which.
 
     The file is written last, so where it exists the fit is done. Loggers get the same row, over labelled units
     (curve/NAME) and over labelled pixels (curve_by_pixels/NAME).
@@ -111,7 +111,7 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
-        row = {"cycle": self.cycle, **self.labelled, **self.best}
+        row = {"cycle": self.cycle, **self.labelled, **self.best, "monitor": self.monitor}
         log_row(trainer.loggers, row)
         if trainer.is_global_zero:
             write_json(self.path, row)

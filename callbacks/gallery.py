@@ -23,8 +23,8 @@ class Gallery:
         self._bottom: list[tuple[float, str, dict[str, Any]]] = []
 
     def offer(self, batch: dict[str, Any], scored: Scored) -> None:
-        """Keep what belongs to the ends; batches without maps (N x H x W) are passed over."""
-        if scored.values is None or scored.predictions is None or scored.values.ndim != 3 or not self.size:
+        """Keep what belongs to the ends; passed over without values, as maps (N x H x W) or one each (N)."""
+        if scored.values is None or scored.predictions is None or scored.values.ndim not in (1, 3) or not self.size:
             return
         for i, (unit_id, score) in enumerate(zip(batch["unit_id"], scored.scores.tolist(), strict=True)):
             for heap, key in ((self._top, score), (self._bottom, -score)):

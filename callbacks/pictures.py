@@ -1,18 +1,20 @@
 """Pictures of queried units: what the network saw, said, doubted, and what is true."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from datamodules.files import replacing
-from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD
+from datamodules.pool import PoolDataModule
 from datamodules.units import VOID
 
-__all__ = ["class_colours", "draw_panel", "to_display"]
+__all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
 
 
 def class_colours(num_classes: int) -> np.ndarray:
@@ -21,10 +23,52 @@ def class_colours(num_classes: int) -> np.ndarray:
     return np.array([*(table(i % table.N)[:3] for i in range(num_classes)), (0, 0, 0)])
 
 
-def to_display(image: np.ndarray) -> np.ndarray:
-    """A normalised 3 x H x W image to H x W x 3, uint8."""
-    pixels = image.transpose(1, 2, 0) * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
-    return (pixels * 255).round().clip(0, 255).astype(np.uint8)
+def draw_ends(
+    folder: Path,
+    table: pd.DataFrame,
+    saved: Mapping[str, Path],
+    count: int,
+    values_name: str,
+    datamodule: PoolDataModule,
+) -> None:
+    """Draw the units with the highest and the lowest scores among those saved: maps one by one, classes on a sheet.
+
+    table: the ranked list (unit_id, score, rank, selected). saved: files with image, prediction and values by unit id.
+    """
+    # of units with equal scores the gallery has kept those that came first, not those that rank first
+    kept = table[table["unit_id"].isin(list(saved))].sort_values(["score", "rank"], ascending=[False, True])
+    for place, rows in (("top", kept.head(count)), ("bottom", kept.tail(count)[::-1])):
+        found = [(row, _load(saved[row.unit_id])) for row in rows.itertuples()]
+        if found and found[0][1]["values"].ndim == 0:
+            draw_sheet(folder / f"{place}.png", [_tile(row, sample, datamodule) for row, sample in found])
+            continue
+        for number, (row, sample) in enumerate(found, start=1):
+            mark = "queried" if row.selected else "not queried"
+            draw_panel(
+                folder / f"{place}-{number}_{row.unit_id.replace('/', '_')}.png",
+                f"{row.unit_id}: score {row.score:.4g}, rank {row.rank} of {len(table)}, {mark}",
+                datamodule.to_display(sample["image"]),
+                sample["prediction"],
+                sample["values"],
+                values_name,
+                datamodule.class_names,
+                datamodule.read_truth(row.unit_id),
+            )
+
+
+def draw_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
+    """Draw images, H x W x 3 uint8, on one sheet, each under its caption."""
+    columns = min(len(tiles), 5)
+    rows = -(-len(tiles) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (image, caption) in zip(axes.flat, tiles, strict=False):
+        axis.imshow(image)
+        axis.set_title(caption, fontsize=7)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110)
 
 
 def draw_panel(
@@ -61,6 +105,20 @@ def draw_panel(
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=7, frameon=False)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as content:
+        return dict(content)
+
+
+def _tile(row: Any, sample: dict[str, np.ndarray], datamodule: PoolDataModule) -> tuple[np.ndarray, str]:
+    truth = datamodule.read_truth(row.unit_id)
+    true = "unknown" if truth is None else "none of them" if truth == VOID else datamodule.class_names[int(truth)]
+    predicted = datamodule.class_names[int(sample["prediction"])]
+    mark = "queried" if row.selected else "not queried"
+    caption = f"{row.unit_id}\n{row.score:.4g}, rank {row.rank}, {mark}\npredicted {predicted}\ntrue {true}"
+    return datamodule.to_display(sample["image"]), caption
 
 
 def _coloured(mask: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from acquisition.racing import Race, decide
 from acquisition.scorer import AcquisitionFunction, Random, Scored, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK
 from callbacks.gallery import Gallery, saved_samples
-from callbacks.pictures import draw_panel, to_display
+from callbacks.pictures import draw_ends
 from callbacks.shards import Shards, query_fingerprint
 from datamodules.doctor import examine_pool
 from datamodules.files import replacing, write_json
@@ -335,23 +335,7 @@ class QueryCallback(Callback):
 
     def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
         saved = dict(saved_samples(shards.folder))
-        # of units with equal scores the gallery has kept those that came first, not those that rank first
-        kept = table[table["unit_id"].isin(list(saved))]
-        by_score = kept.sort_values(["score", "rank"], ascending=[False, True])
-        for place, rows in (("top", by_score.head(self.pictures)), ("bottom", by_score.tail(self.pictures)[::-1])):
-            for number, row in enumerate(rows.itertuples(), start=1):
-                sample = np.load(saved[row.unit_id])
-                mark = "queried" if row.selected else "not queried"
-                draw_panel(
-                    maps / f"{place}-{number}_{row.unit_id.replace('/', '_')}.png",
-                    f"{row.unit_id}: score {row.score:.4g}, rank {row.rank} of {len(table)}, {mark}",
-                    to_display(sample["image"]),
-                    sample["prediction"],
-                    sample["values"],
-                    self.scorer.acquisition.name,
-                    datamodule.class_names,
-                    datamodule.read_truth(row.unit_id),
-                )
+        draw_ends(maps, table, saved, self.pictures, self.scorer.acquisition.name, datamodule)
 
 
 def _platform_table(selected: pd.DataFrame, units: dict[str, Unit]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.pool import PoolDataModule
+from datamodules.masks import MaskPool
 from datamodules.units import VOID, DataError, Unit, find_files
 
 __all__ = ["Cityscapes"]
@@ -21,7 +21,7 @@ _VEHICLE_SURFACES = (7, 9, 10)
 _NEVER_LABELLED = (0, 1, 2, 3, 4, 5, 6)
 
 
-class Cityscapes(PoolDataModule):
+class Cityscapes(MaskPool):
     """root/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png and root/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png.
 
     classes: "train_ids" for the 19 evaluated classes, or "road" for two classes, background and vehicle surfaces

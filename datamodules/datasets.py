@@ -1,36 +1,105 @@
 """Units as samples: reading, checking, transforming."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import albumentations as A  # noqa: N812 - the library's own convention
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from acquisition.seeding import derive_seed, generator_for
 from datamodules.units import VOID, DataError, Unit
 
-__all__ = ["EpochSampler", "UnitDataset", "UnitReader", "collate_units", "shard"]
+__all__ = [
+    "EpochSampler",
+    "ImageDataset",
+    "ImageReader",
+    "LabelDataset",
+    "PoolDataset",
+    "UnitDataset",
+    "UnitReader",
+    "check_mask",
+    "collate_units",
+    "shard",
+]
 
 
-class UnitReader(Protocol):
+_FIXED = {"Resize", "Normalize", "ToTensorV2"}
+
+
+class ImageReader(Protocol):
     """Where pixels come from: a data module."""
 
     def read_image(self, unit: Unit) -> np.ndarray:
         """H x W x 3, uint8."""
 
+
+class UnitReader(ImageReader, Protocol):
+    """Where pixels and masks come from."""
+
     def read_mask(self, unit: Unit) -> np.ndarray:
         """H x W, uint8, class indices or `VOID`."""
 
 
-class UnitDataset(Dataset[dict[str, Any]]):
-    """Samples {"unit_id", "image": 3 x H x W float32[, "mask": H x W int64]}.
+class PoolDataset(Dataset[dict[str, Any]], ABC):
+    """Units as samples, and what the doctor wants to know of them.
+
+    labels: whether labels are read; without them the truth is not even opened. augmentations: names of the random
+    changes to images.
+    """
+
+    units: Sequence[Unit]
+    labels: bool
+
+    @property
+    @abstractmethod
+    def augmentations(self) -> list[str]: ...
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+
+class ImageDataset(PoolDataset):
+    """Samples {"unit_id", "image": 3 x H x W float32[, and the label]}, read one by one.
 
     Indexed by a position, or by (epoch, position) for augmented training: the augmentation is drawn from (seed,
-    epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed. Without masks the
-    truth is not even opened.
+    epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed.
     """
+
+    def __init__(
+        self, units: Sequence[Unit], reader: ImageReader, transform: A.Compose, labels: bool, seed: int = 0
+    ) -> None:
+        self.units = units
+        self.reader = reader
+        self.transform = transform
+        self.labels = labels
+        self.seed = seed
+
+    @property
+    def augmentations(self) -> list[str]:
+        return [name for t in self.transform.transforms if (name := type(t).__name__) not in _FIXED]
+
+    @abstractmethod
+    def labelled(self, unit: Unit, image: np.ndarray) -> dict[str, Any]:
+        """The transformed image and its label."""
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, position = index if isinstance(index, tuple) else (0, index)
+        unit = self.units[position]
+        # albumentations wants 32 bits
+        self.transform.set_random_seed(derive_seed(self.seed, epoch, unit.unit_id) % 2**32)
+        image = self.reader.read_image(unit)
+        sample = self.labelled(unit, image) if self.labels else {"image": self.transform(image=image)["image"]}
+        return {"unit_id": unit.unit_id, **sample}
+
+
+class UnitDataset(ImageDataset):
+    """`ImageDataset` with "mask": H x W int64, transformed together with the image."""
+
+    reader: UnitReader
 
     def __init__(
         self,
@@ -41,28 +110,21 @@ class UnitDataset(Dataset[dict[str, Any]]):
         masks: bool,
         seed: int = 0,
     ) -> None:
-        self.units = units
-        self.reader = reader
-        self.transform = transform
+        super().__init__(units, reader, transform, masks, seed)
         self.num_classes = num_classes
-        self.masks = masks
-        self.seed = seed
 
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, position = index if isinstance(index, tuple) else (0, index)
-        unit = self.units[position]
-        # albumentations wants 32 bits
-        self.transform.set_random_seed(derive_seed(self.seed, epoch, unit.unit_id) % 2**32)
-        image = self.reader.read_image(unit)
-        if not self.masks:
-            return {"unit_id": unit.unit_id, "image": self.transform(image=image)["image"]}
+    def labelled(self, unit: Unit, image: np.ndarray) -> dict[str, Any]:
         mask = self.reader.read_mask(unit)
         check_mask(unit, image, mask, self.num_classes)
         sample = self.transform(image=image, mask=mask)
-        return {"unit_id": unit.unit_id, "image": sample["image"], "mask": sample["mask"].long()}
+        return {"image": sample["image"], "mask": sample["mask"].long()}
+
+
+class LabelDataset(ImageDataset):
+    """`ImageDataset` with "label": the unit's class."""
+
+    def labelled(self, unit: Unit, image: np.ndarray) -> dict[str, Any]:
+        return {"image": self.transform(image=image)["image"], "label": unit.label}
 
 
 def check_mask(unit: Unit, image: np.ndarray, mask: np.ndarray, num_classes: int) -> None:
@@ -116,10 +178,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.total // self.world_size
 
+    def positions(self) -> Tensor:
+        """This process's positions in this epoch, int64."""
+        order = torch.randperm(self.length, generator=generator_for(self.seed, "shuffle", self.epoch))
+        return order[torch.arange(self.rank, self.total, self.world_size) % self.length]
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = torch.randperm(self.length, generator=generator_for(self.seed, "shuffle", self.epoch)).tolist()
-        for i in range(self.rank, self.total, self.world_size):
-            yield self.epoch, order[i % self.length]
+        for position in self.positions().tolist():
+            yield self.epoch, position
 
 
 def shard(units: Sequence[Unit], rank: int, world_size: int) -> list[Unit]:

@@ -5,22 +5,21 @@ from typing import Any
 from torch.utils.data import DataLoader, SequentialSampler
 
 from acquisition.doctor import Check
-from datamodules.datasets import UnitDataset
+from datamodules.datasets import PoolDataset
 from datamodules.pool import PoolDataModule
+from datamodules.tensors import InOrder
 
 __all__ = ["examine_pool"]
 
-_FIXED = {"Resize", "Normalize", "ToTensorV2"}
-
 
 def examine_pool(datamodule: PoolDataModule, loader: DataLoader[dict[str, Any]]) -> list[Check]:
-    """Order, augmentation, labelled units and masks of a pool loader."""
+    """Order, augmentation, labelled units and labels of a pool loader."""
     dataset = loader.dataset
-    if not isinstance(dataset, UnitDataset):
+    if not isinstance(dataset, PoolDataset):
         found = type(dataset).__name__
-        return [Check("pool loader", found, False, "let pool_dataloader return a loader over a UnitDataset")]
-    ordered = isinstance(loader.sampler, SequentialSampler)
-    random = [type(t).__name__ for t in dataset.transform.transforms if type(t).__name__ not in _FIXED]
+        return [Check("pool loader", found, False, "let pool_dataloader return a loader over a PoolDataset")]
+    ordered = isinstance(loader.sampler, SequentialSampler | InOrder)
+    random = dataset.augmentations
     labelled = {u.unit_id for u in dataset.units} & set(datamodule.ledger.labelled())
     return [
         Check("pool order", "as it is" if ordered else "shuffled", ordered, "let pool_dataloader use no sampler"),
@@ -37,9 +36,9 @@ def examine_pool(datamodule: PoolDataModule, loader: DataLoader[dict[str, Any]])
             "take units from PoolDataModule.pool, which leaves labelled ones out",
         ),
         Check(
-            "masks of the pool",
-            "opened" if dataset.masks else "not opened, void neither",
-            not dataset.masks,
-            "make the pool's dataset with masks=False",
+            "labels of the pool",
+            "opened" if dataset.labels else "not opened, void neither",
+            not dataset.labels,
+            "make the pool's loader with labels=False",
         ),
     ]

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from acquisition.seeding import uniform_for
-from datamodules.pool import PoolDataModule
+from datamodules.masks import MaskPool
 from datamodules.units import DataError, Unit, find_files
 
 __all__ = ["Folder", "pair_files"]
 
 
-class Folder(PoolDataModule):
+class Folder(MaskPool):
     """`images/`, `masks/` and `classes.txt` below root.
 
     Either root/train/{images,masks} and root/val/{images,masks} (and test), or root/{images,masks} with a share of
@@ -22,7 +22,7 @@ class Folder(PoolDataModule):
     val_fraction: share held out where there is no val folder, chosen by a hash of the name alone, so that it stays the
     same when images or masks are added and for every seed: drawing a queried unit's mask never moves it out of the
     train split. An image that is held out and has no mask is in neither split until somebody draws one. The other
-    arguments are those of `PoolDataModule`.
+    arguments are those of `MaskPool`.
     """
 
     def __init__(self, root: str, val_fraction: float = 0.2, **kwargs: Any) -> None:

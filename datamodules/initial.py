@@ -3,29 +3,36 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from acquisition.seeding import derive_seed
-from datamodules.datasets import UnitReader
 from datamodules.units import VOID, DataError, Unit
 
-__all__ = ["AllAnswered", "FromFile", "InitialSet", "RandomSubset", "StratifiedSubset"]
+__all__ = ["AllAnswered", "FromFile", "InitialSet", "LabelReader", "PerClass", "RandomSubset", "StratifiedSubset"]
+
+
+class LabelReader(Protocol):
+    """Where labels come from: a data module."""
+
+    def read_label(self, unit: Unit) -> np.ndarray:
+        """Class indices or `VOID`: of the mask, H x W, or of the image, of no dimension."""
 
 
 class InitialSet(ABC):
     """Chooses among the units that the oracle has answered already."""
 
     @abstractmethod
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         """The units of cycle 0."""
 
 
 class AllAnswered(InitialSet):
-    """Everything that has a mask: for a folder that people have begun to fill."""
+    """Everything that has a label: for a folder that people have begun to fill."""
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         return list(units)
 
 
@@ -35,16 +42,41 @@ class RandomSubset(InitialSet):
     def __init__(self, size: int) -> None:
         self.size = _positive(size)
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         _check_enough(self.size, units)
         return sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: self.size]
+
+
+class PerClass(InitialSet):
+    """`size` images of every class, at random as in `RandomSubset`: 2 are the 20 of Gal et al. 2017 on MNIST.
+
+    For pools whose images have one class each. Takes no image of none of the classes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = _positive(size)
+
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
+        shuffled = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))
+        if any(not isinstance(u.label, int) for u in shuffled):
+            raise DataError("PerClass needs images with one class each; choose StratifiedSubset for masks")
+        chosen = []
+        for index in range(num_classes):
+            members = [u for u in shuffled if u.label == index][: self.size]
+            if len(members) < self.size:
+                raise DataError(
+                    f"the initial set wants {self.size} images of each class but there are only {len(members)} "
+                    f"labelled ones of class {index}; lower data.initial.size or label more of them"
+                )
+            chosen += members
+        return chosen
 
 
 class StratifiedSubset(InitialSet):
     """`size` units whose class shares together come closest to those of all: greedily, one unit at a time.
 
     The difference is the sum over classes of squared differences between square roots of the shares (Hellinger),
-    in which a rare class counts more than in plain shares. Reads every mask of at most `candidates` units, which
+    in which a rare class counts more than in plain shares. Reads every label of at most `candidates` units, which
     are drawn at random from the seed.
     """
 
@@ -52,10 +84,10 @@ class StratifiedSubset(InitialSet):
         self.size = _positive(size)
         self.candidates = candidates
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         _check_enough(self.size, units)
         pool = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: max(self.candidates, self.size)]
-        counts = np.stack([_class_counts(reader.read_mask(u), num_classes) for u in tqdm(pool, desc="class content")])
+        counts = np.stack([_class_counts(reader.read_label(u), num_classes) for u in tqdm(pool, desc="class content")])
         target = np.sqrt(counts.sum(axis=0) / max(counts.sum(), 1))
         chosen: list[int] = []
         sums = np.zeros(num_classes)
@@ -77,7 +109,7 @@ class FromFile(InitialSet):
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
-    def choose(self, units: Sequence[Unit], reader: UnitReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         if not self.path.is_file():
             raise DataError(f"expected a list of unit ids at {self.path}, got no such file; write one id a line")
         wanted = [line.strip() for line in self.path.read_text().splitlines() if line.strip()]
@@ -85,7 +117,7 @@ class FromFile(InitialSet):
         missing = [w for w in wanted if w not in known]
         if missing:
             raise DataError(
-                f"{self.path} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a mask; "
+                f"{self.path} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a label; "
                 f"ids look like {next(iter(known), 'NAME')!r}"
             )
         return [known[w] for w in dict.fromkeys(wanted)]
@@ -104,6 +136,6 @@ def _positive(size: int) -> int:
 def _check_enough(size: int, units: Sequence[Unit]) -> None:
     if size > len(units):
         raise DataError(
-            f"the initial set wants {size} units but only {len(units)} have a mask; lower data.initial.size "
-            "or add masks"
+            f"the initial set wants {size} units but only {len(units)} have a label; lower data.initial.size "
+            "or add labels"
         )

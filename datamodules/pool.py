@@ -3,21 +3,19 @@
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
-from datamodules.datasets import EpochSampler, UnitDataset, check_mask, collate_units, shard
+from datamodules.datasets import shard
 from datamodules.initial import AllAnswered, InitialSet
 from datamodules.ledger import AlreadyLabelledError, Ledger, Queried
 from datamodules.oracle import HiddenTruth, Oracle
-from datamodules.transforms import eval_transform, train_transform
-from datamodules.units import DataError, Unit, image_size, read_image, read_mask
+from datamodules.units import DataError, Unit
 
 __all__ = ["PoolDataModule"]
 
@@ -25,14 +23,16 @@ __all__ = ["PoolDataModule"]
 class PoolDataModule(pl.LightningDataModule):
     """A labelled split, a pool and a validation split, with the ledger that says which is which.
 
-    A subclass gives `class_names` and `find_units`, and reads its own masks where they need decoding.
+    What a label is, and how images are read, is for its subclasses: `MaskPool` (a mask per image), `TensorPool` (a
+    class per image, all in memory) and `ClassFolders`. A data set then gives `class_names` and `find_units`.
 
     run_dir: where `ledger.sqlite` stands. seed: of the initial set, shuffling and augmentation. initial: the
     labelled set of cycle 0, chosen among the units that the oracle has answered. oracle: who answers queries.
-    image_size: (height, width) to which every image and mask is resized first, or None. crop_size: (height,
-    width) of training crops after random scaling, or None for whole images. batch_size: per process.
-    eval_batch_size: for validation and queries, batch_size unless given.
+    batch_size: per process. eval_batch_size: for validation and queries, batch_size unless given.
     """
+
+    label_word: ClassVar[str] = "label"
+    """What a label is called in messages."""
 
     def __init__(
         self,
@@ -40,13 +40,8 @@ class PoolDataModule(pl.LightningDataModule):
         seed: int = 0,
         initial: InitialSet | None = None,
         oracle: Oracle | None = None,
-        image_size: Sequence[int] | None = None,
-        crop_size: Sequence[int] | None = None,
-        scale: Sequence[float] = (0.5, 2.0),
-        flip: float = 0.5,
         batch_size: int = 8,
         eval_batch_size: int | None = None,
-        num_workers: int = 0,
     ) -> None:
         super().__init__()
         # one ledger for all nodes
@@ -57,9 +52,6 @@ class PoolDataModule(pl.LightningDataModule):
         self.oracle = oracle or HiddenTruth()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size or batch_size
-        self.num_workers = num_workers
-        self._train_transform = train_transform(image_size, crop_size, scale, flip)
-        self._eval_transform = eval_transform(image_size)
         self._splits: dict[str, dict[str, Unit]] = {}
         self._ledger: Ledger | None = None
 
@@ -70,23 +62,44 @@ class PoolDataModule(pl.LightningDataModule):
 
     @abstractmethod
     def find_units(self, split: str) -> list[Unit]:
-        """Units of "train", "val" or "test" with every mask there is; empty where there is no such split."""
+        """Units of "train", "val" or "test" with every label there is; empty where there is no such split."""
 
-    def read_image(self, unit: Unit) -> np.ndarray:
-        """H x W x 3, uint8."""
-        assert unit.image is not None
-        return read_image(unit.image)
+    @abstractmethod
+    def loader(self, units: Sequence[Unit], training: bool, labels: bool) -> DataLoader[dict[str, Any]]:
+        """Batches {"unit_id": N names, "image": N x C x H x W float32[, and the labels]} of this process.
 
-    def read_mask(self, unit: Unit) -> np.ndarray:
-        """H x W, uint8: class indices, or 255 for void."""
-        if unit.mask is None:
-            raise DataError(f"unit {unit.unit_id!r} has no mask; draw it, or take the image out of the labelled split")
-        return read_mask(unit.mask)
+        training: shuffled, augmented, every batch full, this process's share; otherwise the units as they are.
+        labels: whether labels are read at all.
+        """
 
+    @abstractmethod
     def size(self, unit: Unit) -> tuple[int, int]:
         """Height and width as annotators see the unit, before any resizing."""
-        assert unit.image is not None
-        return image_size(unit.image)
+
+    @abstractmethod
+    def has_label(self, unit: Unit) -> bool:
+        """Whether the unit comes with its label."""
+
+    @abstractmethod
+    def read_label(self, unit: Unit) -> np.ndarray:
+        """Class indices, or 255 for void: the mask, H x W, or the image's class, of no dimension."""
+
+    @abstractmethod
+    def checked_pixels(self, unit: Unit) -> int:
+        """How many pixels the unit has, once its label is known to be what it should be."""
+
+    @abstractmethod
+    def to_display(self, image: np.ndarray) -> np.ndarray:
+        """A normalised C x H x W image, as loaders give it, to H x W x 3, uint8."""
+
+    def answer(self, unit: Unit) -> Unit | None:
+        """The unit as the oracle labels it, or None while it has not."""
+        return self.oracle.answer(unit)
+
+    def check_initial(self, chosen: Sequence[Unit]) -> None:
+        """Refuse an initial set that cannot be trained on."""
+        if not chosen:
+            raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
 
     @property
     def ledger(self) -> Ledger:
@@ -102,14 +115,19 @@ class PoolDataModule(pl.LightningDataModule):
 
     @property
     def labelled_units(self) -> list[Unit]:
-        """Units whose label may be used for training, with their masks, in the order of labelling."""
+        """Units whose label may be used for training, with their labels, in the order of labelling."""
         return [self._answered(unit_id) for unit_id in self.ledger.labelled()]
 
     @property
+    def training_units(self) -> list[Unit]:
+        """Labelled units that bring a training sample: all of them, unless a subclass knows better."""
+        return self.labelled_units
+
+    @property
     def pool(self) -> list[Unit]:
-        """Units not labelled yet, in order of their ids, without their masks."""
+        """Units not labelled yet, in order of their ids, without their labels."""
         labelled = set(self.ledger.labelled())
-        return [replace(u, mask=None) for i, u in sorted(self._units("train").items()) if i not in labelled]
+        return [Unit(u.unit_id, u.image) for i, u in sorted(self._units("train").items()) if i not in labelled]
 
     def prepare_data(self) -> None:
         """Before a fit: label the initial set if nothing is labelled yet."""
@@ -120,11 +138,10 @@ class PoolDataModule(pl.LightningDataModule):
         """Label the initial set if nothing is labelled yet."""
         if self.ledger.labelled():
             return
-        answered = [a for u in self._units("train").values() if (a := self.oracle.answer(u)) and self._has_mask(a)]
+        answered = [a for u in self._units("train").values() if (a := self.answer(u)) and self.has_label(a)]
         chosen = self.initial.choose(answered, self, self.num_classes, self.seed)
-        if not chosen:
-            raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
-        self.ledger.start([(u.unit_id, self._checked_pixels(u)) for u in chosen])
+        self.check_initial(chosen)
+        self.ledger.start([(u.unit_id, self.checked_pixels(u)) for u in chosen])
 
     def ask(self, chosen: Sequence[Queried], strategy: str) -> list[str]:
         """Record what the open cycle queries and label what the oracle answers at once, in one transaction.
@@ -170,15 +187,14 @@ class PoolDataModule(pl.LightningDataModule):
         answers = self._answers(unit_ids)
         missing = sorted(set(unit_ids) - {u for u, _ in answers})
         if missing:
-            raise DataError(f"unit {missing[0]!r} cannot be labelled: it has no mask yet; {self.oracle.instructions()}")
+            raise DataError(
+                f"unit {missing[0]!r} cannot be labelled: it has no {self.label_word} yet; {self.oracle.instructions()}"
+            )
         self.ledger.label(self.ledger.cycle, answers)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The labelled split, shuffled and augmented; every batch is full."""
-        units = self.labelled_units
-        dataset = self._dataset(units, self._train_transform, masks=True)
-        sampler = EpochSampler(len(units), self.batch_size, self.seed, *self._place())
-        return self._loader(dataset, self.batch_size, sampler)
+        return self.loader(self.training_units, training=True, labels=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The validation split, as it is."""
@@ -189,13 +205,12 @@ class PoolDataModule(pl.LightningDataModule):
         return self._evaluation("test" if self._units("test") else "val")
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The pool without masks."""
+        """The pool without labels."""
         return self.pool_dataloader(self.pool)
 
     def pool_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
-        """This process's share of some units of the pool: no masks, no augmentation, no shuffling."""
-        dataset = self._dataset(shard(units, *self._place()), self._eval_transform, masks=False)
-        return self._loader(dataset, self.eval_batch_size)
+        """This process's share of some units of the pool: no labels, no augmentation, no shuffling."""
+        return self.loader(shard(units, *self.place), training=False, labels=False)
 
     def truth_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
         """`pool_dataloader` with the masks that the data set has, for strategies declared as oracle strategies."""
@@ -214,12 +229,19 @@ class PoolDataModule(pl.LightningDataModule):
         return [self.size(units[u]) for u in unit_ids]
 
     def read_truth(self, unit_id: str) -> np.ndarray | None:
-        """The mask of a unit of the pool where the data set has one: for pictures, never for scores."""
+        """`read_label` of a unit of the pool where the data set has one: for pictures, never for scores."""
         unit = self._units("train")[unit_id]
-        return self.read_mask(unit) if self._has_mask(unit) else None
+        return self.read_label(unit) if self.has_label(unit) else None
 
-    def _has_mask(self, unit: Unit) -> bool:
-        return unit.mask is not None
+    @property
+    def place(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def pins_memory(self) -> bool:
+        """Whether batches go to a GPU."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _units(self, split: str) -> dict[str, Unit]:
         if split not in self._splits:
@@ -236,17 +258,18 @@ class PoolDataModule(pl.LightningDataModule):
                 f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer has; "
                 "put the image back, or start a new run directory"
             )
-        answer = self.oracle.answer(unit)
+        answer = self.answer(unit)
         if answer is None:
             raise DataError(
-                f"the mask of the labelled unit {unit_id!r} has gone; put it back: {self.oracle.instructions()}"
+                f"the {self.label_word} of the labelled unit {unit_id!r} has gone; put it back: "
+                f"{self.oracle.instructions()}"
             )
         return answer
 
     def _answers(self, unit_ids: Sequence[str]) -> list[tuple[str, int]]:
         self._check_known(unit_ids)
-        units = (self.oracle.answer(self._units("train")[u]) for u in unit_ids)
-        return [(u.unit_id, self._checked_pixels(u)) for u in units if u is not None]
+        units = (self.answer(self._units("train")[u]) for u in unit_ids)
+        return [(u.unit_id, self.checked_pixels(u)) for u in units if u is not None]
 
     def _check_known(self, unit_ids: Sequence[str]) -> None:
         unknown = [u for u in unit_ids if u not in self._units("train")]
@@ -256,37 +279,11 @@ class PoolDataModule(pl.LightningDataModule):
         if twice:
             raise DataError(f"a query may name a unit once, got {twice[0]!r} twice")
 
-    def _checked_pixels(self, unit: Unit) -> int:
-        image = self.read_image(unit)
-        check_mask(unit, image, self.read_mask(unit), self.num_classes)
-        return int(image.shape[0] * image.shape[1])
-
     def _evaluation(self, split: str) -> DataLoader[dict[str, Any]]:
         units = list(self._units(split).values())
-        rank, world_size = self._place()
+        rank, world_size = self.place
         if len(units) < world_size:
             raise DataError(
                 f"the {split} split has {len(units)} images for {world_size} processes; use fewer devices or add images"
             )
-        units = shard(units, rank, world_size)
-        return self._loader(self._dataset(units, self._eval_transform, masks=True), self.eval_batch_size)
-
-    def _dataset(self, units: Sequence[Unit], transform: Any, masks: bool) -> UnitDataset:
-        return UnitDataset(units, self, transform, self.num_classes, masks, self.seed)
-
-    def _loader(
-        self, dataset: UnitDataset, batch_size: int, sampler: EpochSampler | None = None
-    ) -> DataLoader[dict[str, Any]]:
-        pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        # by keyword, because Lightning makes the loader again with another sampler for predict
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate_units,
-            pin_memory=pin,
-        )
-
-    def _place(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return self.loader(shard(units, rank, world_size), training=False, labels=True)

@@ -7,7 +7,7 @@ import numpy as np
 from skimage.draw import disk, ellipse, polygon
 
 from acquisition.seeding import derive_seed
-from datamodules.pool import PoolDataModule
+from datamodules.masks import MaskPool
 from datamodules.units import VOID, Unit
 
 __all__ = ["SyntheticRoads", "draw_scene"]
@@ -45,7 +45,7 @@ def draw_scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarr
     return _paint(mask, rng, horizon), _with_void_rims(mask, rng)
 
 
-class SyntheticRoads(PoolDataModule):
+class SyntheticRoads(MaskPool):
     """Scenes by `draw_scene`; classes road, car, sky, vegetation, clutter.
 
     num_train, num_val, num_test: scenes per split. size: (height, width). scene_seed: which scenes; the run's own
@@ -88,7 +88,7 @@ class SyntheticRoads(PoolDataModule):
     def size(self, unit: Unit) -> tuple[int, int]:
         return self.scene_size[0], self.scene_size[1]
 
-    def _has_mask(self, unit: Unit) -> bool:
+    def has_label(self, unit: Unit) -> bool:
         return True
 
     def _scene(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ __all__ = ["IMAGE_SUFFIXES", "VOID", "DataError", "Unit", "find_files", "image_s
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 VOID = 255
-"""The mask value of pixels that neither train nor count (the losses' ignore index)."""
+"""The mask value of pixels, and the label of images, that neither train nor count (the losses' ignore index)."""
 
 
 class DataError(ValueError):
@@ -22,12 +22,14 @@ class DataError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Unit:
     """unit_id: stable name, never a position. image and mask: files, or None where the data set draws them itself
-    or where nobody has drawn a mask.
+    or where nobody has drawn a mask. label: where images have one class each, its index, `VOID` for an image of none
+    of the classes, the class's name as people write it, or None where nobody has said.
     """
 
     unit_id: str
     image: Path | None = None
     mask: Path | None = None
+    label: int | str | None = None
 
 
 def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Losses that know pixels without a label."""
+"""Losses that know pixels and images without a label."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-__all__ = ["IGNORE_INDEX", "PixelCrossEntropy"]
+__all__ = ["IGNORE_INDEX", "CrossEntropy", "PixelCrossEntropy"]
 
 IGNORE_INDEX = 255
-"""The mask value of pixels that neither train nor count."""
+"""The mask value of pixels, and the label of images, that neither train nor count."""
 
 
-class PixelCrossEntropy(nn.Module):
-    """Cross entropy averaged over the labelled pixels; binary where there is one logit.
+class CrossEntropy(nn.Module):
+    """Cross entropy averaged over what is labelled, pixels or images; binary where there is one logit.
 
-    logits: N x C x H x W; masks: N x H x W with classes 0 to C - 1 (0 and 1 where C is 1) or `IGNORE_INDEX`.
-    class_weights: one per class, or None. A batch without a labelled pixel has loss 0, not NaN.
+    logits: N x C x ...; targets: N x ... with classes 0 to C - 1 (0 and 1 where C is 1) or `IGNORE_INDEX`.
+    class_weights: one per class, or None. A batch without a label has loss 0, not NaN.
     """
 
     class_weights: Tensor | None
@@ -26,18 +26,22 @@ class PixelCrossEntropy(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
 
-    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         weights = self.class_weights
         logits = logits.float()
         if logits.shape[1] > 1:
-            total = F.cross_entropy(logits, masks, weights, ignore_index=IGNORE_INDEX, reduction="sum")
+            total = F.cross_entropy(logits, targets, weights, ignore_index=IGNORE_INDEX, reduction="sum")
         else:
-            labelled = masks != IGNORE_INDEX
-            target = masks.clamp_max(1)
+            labelled = targets != IGNORE_INDEX
+            target = targets.clamp_max(1)
             pixel_weights = labelled.float() if weights is None else weights[target] * labelled
             total = (
                 F.binary_cross_entropy_with_logits(logits[:, 0], target.float(), reduction="none") * pixel_weights
             ).sum()
-        labelled = masks != IGNORE_INDEX
-        count = labelled.sum() if weights is None else (weights[masks * labelled] * labelled).sum()
+        labelled = targets != IGNORE_INDEX
+        count = labelled.sum() if weights is None else (weights[targets * labelled] * labelled).sum()
         return total / count.clamp_min(1e-12)
+
+
+PixelCrossEntropy = CrossEntropy
+"""Its name in segmentation configs."""

@@ -1,11 +1,17 @@
-"""Segmentation scores, all from one confusion matrix over the whole split."""
+"""Scores of a whole split: of segmentation, all from one confusion matrix, and of classification."""
 
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
 
 from lightning_modules.losses import IGNORE_INDEX
 
-__all__ = ["SegmentationScores", "segmentation_scores"]
+__all__ = ["ClassRecall", "SegmentationScores", "classification_scores", "segmentation_scores"]
 
 
 def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
@@ -39,3 +45,33 @@ class SegmentationScores(MulticlassConfusionMatrix):
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         return segmentation_scores(self.confmat)
+
+
+class ClassRecall(MulticlassConfusionMatrix):
+    """`compute` gives recall, one per class, and balanced_accuracy, its mean over the classes of the truth."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, validate_args=False)
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        counts = self.confmat.double()
+        recall = counts.diag() / counts.sum(dim=1)
+        return {"balanced_accuracy": recall.nanmean().nan_to_num(), "recall": recall}
+
+
+def classification_scores(num_classes: int) -> MetricCollection:
+    """Metrics of probabilities, N x C, and classes, N, all summed over processes.
+
+    accuracy: share of right images. balanced_accuracy and recall: see `ClassRecall`. auroc: area under the receiver
+    operating characteristic, one class against the rest, averaged over the classes. calibration_error: expected
+    calibration error over 15 equal bins of the largest probability (Guo et al. 2017).
+    """
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            "per_class": ClassRecall(num_classes),
+            "auroc": MulticlassAUROC(num_classes, average="macro", validate_args=False),
+            "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
+        },
+        compute_groups=False,
+    )

@@ -1,137 +1,21 @@
 """Training, evaluation and prediction of one segmentation network."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from torch import Tensor
 
-import pytorch_lightning as pl
-import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-
-from lightning_modules.losses import PixelCrossEntropy
+from lightning_modules.base import NetworkModule, Scores, predicted_class
 from lightning_modules.metrics import SegmentationScores
 
 __all__ = ["SegmentationModule"]
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-SchedulerFactory = Callable[[Optimizer, int], LRScheduler]
 
-
-class SegmentationModule(pl.LightningModule):
-    """A network, a loss, an optimizer and a schedule.
-
-    network: images, N x 3 x H x W, to logits, N x C x H x W (C = 1: binary with a sigmoid); `num_classes` is
-    its C. loss: (logits, masks) to a scalar; `PixelCrossEntropy` unless given. optimizer: made from the
-    parameters; plain SGD with learning rate 0.007, momentum 0.9 and weight decay 1e-4 unless given. scheduler:
-    made from the optimizer and the number of optimizer steps of the fit, stepped after each; None keeps the
-    learning rate (the poly schedule is torch's PolynomialLR with power 0.9). channels_last: memory format of
-    network and images, faster for convolutions on most machines. compile: run training through torch.compile
-    (queries run the plain network).
-    """
+class SegmentationModule(NetworkModule):
+    """Images to logits, N x C x H x W; batches have "mask", N x H x W. The arguments are those of `NetworkModule`."""
 
     monitor = "val/miou"
-    """The score, larger is better, by which the best weights of a fit are kept."""
+    target = "mask"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        loss: nn.Module | None = None,
-        optimizer: OptimizerFactory | None = None,
-        scheduler: SchedulerFactory | None = None,
-        channels_last: bool = False,
-        compile: bool = False,
-    ) -> None:
-        super().__init__()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self.memory_format)
-        self.loss = loss or PixelCrossEntropy()
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.num_classes: int = max(2, int(getattr(network, "num_classes", 0)))
-        self.class_names = [str(c) for c in range(self.num_classes)]
-        self.val_scores = SegmentationScores(self.num_classes)
-        self.test_scores = SegmentationScores(self.num_classes)
-        if compile:
-            self.network.compile()
+    def make_scores(self) -> SegmentationScores:
+        return SegmentationScores(self.num_classes)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Images to logits."""
-        logits: Tensor = self.network(images.to(memory_format=self.memory_format))
-        return logits
-
-    def setup(self, stage: str) -> None:
-        """Refuse a network whose classes are not those of the data."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is None:
-            return
-        names = self.class_names = list(datamodule.class_names)
-        if len(names) != self.num_classes:
-            raise ValueError(
-                f"the network predicts {self.num_classes} classes but the data has {len(names)} ({', '.join(names)}); "
-                f"set model.network.num_classes to {len(names)}" + (" (or 1)" if len(names) == 2 else "")
-            )
-
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of one batch; stops the fit when it is not a finite number."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the training loss is {loss.item()} at step {self.global_step}; expected a finite number: lower the "
-                "learning rate, or use trainer.precision 32-true"
-            )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["unit_id"]))
-        return loss
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Add one batch to the confusion matrix."""
-        self._evaluate(batch, self.val_scores, "val")
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Add one batch to the confusion matrix."""
-        self._evaluate(batch, self.test_scores, "test")
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the scores of the whole split."""
-        self._log_scores(self.val_scores, "val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the scores of the whole split."""
-        self._log_scores(self.test_scores, "test")
-
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Unit ids and predicted classes, N x H x W."""
-        return {"unit_id": batch["unit_id"], "prediction": _classes(self(batch["image"]))}
-
-    def configure_optimizers(self) -> Any:
-        """Optimizer, and the schedule stepped after each optimizer step."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = (
-            self.optimizer(parameters)
-            if self.optimizer
-            else torch.optim.SGD(parameters, lr=0.007, momentum=0.9, weight_decay=1e-4)
-        )
-        if self.scheduler is None:
-            return optimizer
-        scheduler = self.scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _evaluate(self, batch: dict[str, Any], scores: SegmentationScores, split: str) -> None:
-        logits = self(batch["image"])
-        scores.update(_classes(logits), batch["mask"])
-        loss = self.loss(logits, batch["mask"])
-        self.log(f"{split}/loss", loss, batch_size=len(batch["unit_id"]), sync_dist=True)
-
-    def _log_scores(self, scores: SegmentationScores, split: str) -> None:
-        values = scores.compute()
-        scores.reset()
-        per_class = values.pop("iou")
-        for name, value in values.items():
-            self.log(f"{split}/{name}", value.float(), prog_bar=name == "miou")
-        for name, value in zip(self.class_names, per_class, strict=True):
-            # NaN too: Lightning would go on reporting the value of an earlier epoch
-            self.log(f"{split}/iou/{name}", value.float())
-
-
-def _classes(logits: Tensor) -> Tensor:
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+    def update_scores(self, scores: Scores, logits: Tensor, targets: Tensor) -> None:
+        scores.update(predicted_class(logits), targets)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from datamodules.files import replacing
 
-__all__ = ["area_under_learning_curve", "normalised_area", "read_curve", "write_curve"]
+__all__ = ["area_under_learning_curve", "main_score", "normalised_area", "read_curve", "write_curve"]
 
 
 def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[float]) -> float:
@@ -44,9 +44,15 @@ def read_curve(run_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("cycle", ignore_index=True)
 
 
-def write_curve(run_dir: Path, score: str = "val/miou") -> pd.DataFrame:
-    """Write learning_curve.csv and learning_curve.png anew; returns the table."""
+def main_score(curve: pd.DataFrame) -> str:
+    """The column by which the fits chose their best weights; of older run directories, mIoU."""
+    return str(curve["monitor"].iloc[-1]) if "monitor" in curve else "val/miou"
+
+
+def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
+    """Write learning_curve.csv and learning_curve.png anew; returns the table. score: `main_score` unless given."""
     curve = read_curve(run_dir)
+    score = score or main_score(curve)
     with replacing(run_dir / "learning_curve.csv") as beside:
         curve.to_csv(beside, index=False)
     figure = Figure(figsize=(5.5, 4), layout="constrained")

@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny experiment as a config, and the command line in this process or another."""
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,54 @@ TINY: dict[str, Any] = {
     "wandb": {"mode": "disabled"},
     "trainer": {"max_epochs": 3, "accelerator": "cpu", "enable_model_summary": False},
 }
+
+
+TINY_DIGITS: dict[str, Any] = {
+    **TINY,
+    "cycles": 2,
+    "model": {
+        "class_path": "lightning_modules.classification.ClassificationModule",
+        "init_args": {
+            "network": {
+                "class_path": "lightning_modules.networks.TwoLayerNet",
+                "init_args": {"num_classes": 10, "width": 32, "image_shape": [1, 8, 8], "dropout": 0.5},
+            },
+            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+        },
+    },
+    "data": {
+        "class_path": "datamodules.digits.Digits",
+        "init_args": {
+            "num_train": 200,
+            "initial": {"class_path": "datamodules.initial.PerClass", "init_args": {"size": 2}},
+            "batch_size": 10,
+            "eval_batch_size": 100,
+        },
+    },
+    "trainer": {"max_epochs": 20, "check_val_every_n_epoch": 10, "accelerator": "cpu", "enable_model_summary": False},
+}
+
+
+@pytest.fixture
+def tiny_digits(tmp_path: Path) -> Path:
+    """A YAML of two cycles of classification."""
+    path = tmp_path / "digits.yaml"
+    path.write_text(yaml.safe_dump(TINY_DIGITS))
+    return path
+
+
+def fake_cifar10(root: Path, per_batch: int = 20) -> np.ndarray:
+    """Noise in torchvision's layout, classes going round; returns the pixels of all six files, in order."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, size=(6 * per_batch, 3072), dtype=np.uint8)
+    for number, name in enumerate([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]):
+        rows = slice(per_batch * number, per_batch * (number + 1))
+        labels = [(number + i) % 10 for i in range(per_batch)]
+        (folder / name).write_bytes(pickle.dumps({"data": pixels[rows], "labels": labels}))
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}))
+    return pixels
 
 
 @pytest.fixture

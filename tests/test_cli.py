@@ -115,7 +115,7 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["--strategy.budgett", "3"], "budgett"),
         (["--model.network.num_classes", "4"], "set model.network.num_classes to 5"),
         (["--cycles", "0"], "--cycles must be at least 1"),
-        (["--data.initial.size", "99"], "only 24 have a mask"),
+        (["--data.initial.size", "99"], "only 24 have a label"),
         (["--data.num_train", "0"], "at least one image in the train split"),
         (["--model.optimizer.lr", "1e30"], "lower the learning rate"),
     ],

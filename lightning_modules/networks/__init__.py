@@ -1,6 +1,8 @@
-"""Networks as plain `nn.Module`s: images, N x 3 x H x W, to logits, N x C x H x W. No Lightning here."""
+"""Networks as plain `nn.Module`s: images to logits, N x C x H x W or N x C. No Lightning here."""
 
 from lightning_modules.networks.deeplabv3plus import DeepLabV3Plus
 from lightning_modules.networks.fcn8s import FCN8s
+from lightning_modules.networks.resnet18 import ResNet18
+from lightning_modules.networks.small import GalCNN, TwoLayerNet
 
-__all__ = ["DeepLabV3Plus", "FCN8s"]
+__all__ = ["DeepLabV3Plus", "FCN8s", "GalCNN", "ResNet18", "TwoLayerNet"]

@@ -17,6 +17,6 @@ def test_the_pool_is_well_and_training_data_is_not(tmp_path: Path) -> None:
     assert failed["pool order"] == "shuffled"
     assert "HorizontalFlip" in failed["pool augmentation"]
     assert failed["labelled units in the pool"].endswith("and 2 more")
-    assert failed["masks of the pool"].startswith("opened")
+    assert failed["labels of the pool"].startswith("opened")
     (check,) = examine_pool(data, DataLoader([1, 2, 3]))
     assert not check.passed

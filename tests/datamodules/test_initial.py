@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.initial import AllAnswered, FromFile, InitialSet, RandomSubset, StratifiedSubset
+from datamodules.initial import AllAnswered, FromFile, InitialSet, PerClass, RandomSubset, StratifiedSubset
 from datamodules.units import VOID, DataError, Unit
 
 UNITS = [Unit(f"u{i:02d}") for i in range(30)]
@@ -16,10 +16,7 @@ UNITS = [Unit(f"u{i:02d}") for i in range(30)]
 class Masks:
     """Units 0 to 26 are class 0 with a little of class 1; only 27 to 29 hold the rare class 2."""
 
-    def read_image(self, unit: Unit) -> np.ndarray:
-        raise AssertionError("the initial set is chosen from masks")
-
-    def read_mask(self, unit: Unit) -> np.ndarray:
+    def read_label(self, unit: Unit) -> np.ndarray:
         number = int(unit.unit_id[1:])
         mask = np.zeros((10, 10), dtype=np.uint8)
         mask[: 1 + number % 3] = 1
@@ -70,7 +67,7 @@ def test_stratified_reads_no_more_than_its_candidates() -> None:
     opened: list[str] = []
 
     class Counting(Masks):
-        def read_mask(self, unit: Unit) -> np.ndarray:
+        def read_label(self, unit: Unit) -> np.ndarray:
             opened.append(unit.unit_id)
             return super().read_mask(unit)
 
@@ -81,7 +78,7 @@ def test_stratified_reads_no_more_than_its_candidates() -> None:
 
 def test_stratified_with_nothing_but_void() -> None:
     class Void(Masks):
-        def read_mask(self, unit: Unit) -> np.ndarray:
+        def read_label(self, unit: Unit) -> np.ndarray:
             return np.full((2, 2), VOID, dtype=np.uint8)
 
     assert len(StratifiedSubset(4).choose(UNITS, Void(), 3, 0)) == 4
@@ -106,5 +103,19 @@ def test_all_answered_takes_all() -> None:
 def test_sizes_that_cannot_be(kind: Callable[[int], InitialSet]) -> None:
     with pytest.raises(ValueError, match="at least 1 unit, got size 0"):
         kind(0)
-    with pytest.raises(DataError, match=r"wants 31 units but only 30 have a mask; lower data\.initial\.size"):
+    with pytest.raises(DataError, match=r"wants 31 units but only 30 have a label; lower data\.initial\.size"):
         choose(kind(31))
+
+
+def test_per_class_takes_as_many_of_each_and_none_of_no_class() -> None:
+    units = [Unit(f"u{i:02d}", label=VOID if i % 5 == 4 else i % 3) for i in range(30)]
+    label = {u.unit_id: u.label for u in units}
+    chosen = choose(PerClass(4), units)
+    assert sorted(label[u] for u in chosen) == [0] * 4 + [1] * 4 + [2] * 4
+    assert choose(PerClass(4), units[::-1]) == chosen
+    assert choose(PerClass(4), units, seed=1) != chosen
+    assert set(choose(PerClass(3), units)) < set(chosen)
+    with pytest.raises(DataError, match="wants 9 images of each class but there are only 8"):
+        choose(PerClass(9), units)
+    with pytest.raises(DataError, match="one class each; choose StratifiedSubset"):
+        choose(PerClass(1))

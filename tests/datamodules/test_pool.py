@@ -263,7 +263,7 @@ def test_missing_masks_of_the_data_set(make: Callable[..., Folder], folder_root:
         data.label(["train4"])
     with pytest.raises(DataError, match="'val1' has no mask; draw it"):
         list(data.val_dataloader())
-    with pytest.raises(DataError, match="wants 8 units but only 7 have a mask"):
+    with pytest.raises(DataError, match="wants 8 units but only 7 have a label"):
         make(initial=RandomSubset(8), run_dir=str(tmp_path / "other")).start()
 
 

@@ -1,0 +1,42 @@
+"""ResNet-18 (He et al. 2016) from torchvision, with dropout before its last layer."""
+
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
+
+from lightning_modules.networks.weights import downloading, wanted_weights
+
+__all__ = ["ResNet18"]
+
+
+class ResNet18(nn.Module):
+    """Images, N x 3 x H x W, to logits, N x C; only the head is stochastic, so MC samples repeat one small layer.
+
+    weights: "imagenet" or None. dropout: the rate on the pooled features. small_images: a first convolution of 3 x 3
+    and stride 1 without pooling, as is usual for CIFAR's 32 x 32; needs weights None.
+    """
+
+    def __init__(
+        self, num_classes: int, weights: str | None = None, dropout: float = 0.5, small_images: bool = False
+    ) -> None:
+        super().__init__()
+        weights = wanted_weights(weights)
+        if weights not in (None, "imagenet"):
+            raise ValueError(f'expected weights "imagenet" or null, got {weights!r}')
+        if weights and small_images:
+            raise ValueError("weights: imagenet needs the first layer of ImageNet; set small_images to false")
+        self.num_classes = num_classes
+        if weights:
+            with downloading("ImageNet weights of ResNet-18", "network.weights: null"):
+                self.body = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1)
+        else:
+            self.body = resnet18()
+        if small_images:
+            self.body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            self.body.maxpool = nn.Identity()
+        self.body.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(512, num_classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to logits, N x C."""
+        if images.shape[1] != 3:
+            raise ValueError(f"ResNet18 expects images of 3 channels, got {images.shape[1]}; choose another network")
+        return self.body(images)

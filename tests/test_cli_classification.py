@@ -1,0 +1,61 @@
+"""Classification through the command line: cycles on digits, pictures, predictions, doctor."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import cli
+from datamodules.ledger import Ledger
+
+
+def test_cycles_predictions_and_doctor(
+    tiny_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tmp_path / "run"
+    common = ["--config", str(tiny_digits), "--run_dir", str(run)]
+    cli.main(["fit", *common])
+    assert "labelled units x val/accuracy" in caplog.text
+    curve = pd.read_csv(run / "learning_curve.csv")
+    assert curve["labelled_units"].tolist() == [20, 24]
+    assert curve["labelled_pixels"].tolist() == [20 * 64, 24 * 64]
+    assert (curve["val/accuracy"] > 0.4).all()
+    assert json.loads((run / "cycles" / "00" / "metrics.json").read_text())["monitor"] == "val/accuracy"
+    assert {p.name for p in (run / "cycles" / "00" / "maps").iterdir()} == {"top.png", "bottom.png"}
+    scores = pd.read_parquet(run / "cycles" / "00" / "scores.parquet")
+    assert len(scores) == 180
+    ckpt = ["--ckpt_path", str(run / "cycles" / "01" / "best.ckpt")]
+    cli.main(["predict", *common, *ckpt])
+    table = pd.read_csv(run / "predictions" / "classes.csv", dtype={"class": str})
+    assert sorted(table["unit_id"]) == sorted(
+        u for u in scores["unit_id"] if u not in Ledger(run / "ledger.sqlite").labelled()
+    )
+    columns = [f"p_{c}" for c in range(10)]
+    assert table[columns].sum(axis=1).round(4).eq(1).all()
+    assert table[columns].idxmax(axis=1).str.removeprefix("p_").equals(table["class"])
+    assert (table[columns].max(axis=1) - table["probability"]).abs().max() < 1e-6
+    capsys.readouterr()
+    cli.main(["query", *common, *ckpt, "--doctor", "true"])
+    report = capsys.readouterr()
+    assert "labels of the pool" in report.out + report.err
+    cli.main(["validate", *common, *ckpt])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.initial", "RandomSubset", "--data.initial.size", "3"], "so the network could not learn what it is"),
+        (["--model.network.image_shape", "[1,28,28]"], "expects images of 1 x 28 x 28, got 1 x 8 x 8"),
+        (["--model.network.num_classes", "7"], "the network predicts 7 classes but the data has 10"),
+        (["--data.num_train", "9999"], "expected to choose 1 to 1400 images"),
+    ],
+)
+def test_one_sentence_for_a_users_mistake(
+    arguments: list[str], message: str, tiny_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--config", str(tiny_digits), "--run_dir", str(tmp_path / "run"), *arguments])
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
