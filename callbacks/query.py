@@ -142,8 +142,8 @@ class QueryCallback(Callback):
             )
         checks += examine_pool(datamodule, loader)
         if self.scorer.is_oracle:
-            # the loader that leaves masks out is not the one that this strategy is given
-            checks = [c for c in checks if c.name != "masks of the pool"]
+            # the loader that leaves labels out is not the one that this strategy is given
+            checks = [c for c in checks if c.name != "labels of the pool"]
             checks.append(Check("truth of the pool", f"looked at: {self.strategy} is an oracle strategy", True))
         return checks
 

@@ -220,15 +220,14 @@ class PoolDataModule(pl.LightningDataModule):
         return self.loader(shard(units, *self.place), training=False, labels=False)
 
     def truth_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
-        """`pool_dataloader` with the masks that the data set has, for strategies declared as oracle strategies."""
+        """`pool_dataloader` with the labels that the data set has, for strategies declared as oracle strategies."""
         if not self.oracle.knows_truth:
             raise DataError(
                 "an oracle strategy looks at the truth of the pool, which only a simulation has: expected data.oracle "
                 f"HiddenTruth, got {type(self.oracle).__name__}; choose another strategy"
             )
         known = [self._units("train")[u.unit_id] for u in units]
-        dataset = self._dataset(shard(known, *self._place()), self._eval_transform, masks=True)
-        return self._loader(dataset, self.eval_batch_size)
+        return self.loader(shard(known, *self.place), training=False, labels=True)
 
     def sizes(self, unit_ids: Sequence[str]) -> list[tuple[int, int]]:
         """`size` of units of the train split."""

@@ -187,3 +187,25 @@ def test_features_are_written_when_they_grow_large(
     monkeypatch.setattr(Shards, "add", counted)
     fit(tiny_config, tmp_path / "run", *CORE_SET)
     assert written == [4, 4, 4, 4, 3, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("acquisition", "selection", "strategy"),
+    [
+        ("BALD", "acquisition.batch.BatchBALD", "BALD-Mean-BatchBALD"),
+        ("Entropy", "acquisition.batch.BADGE", "Entropy-Mean-BADGE"),
+        ("Random", "acquisition.batch.CoreSet", "Random-Mean-CoreSet"),
+        ("acquisition.hindsight.Incorrect", "TopK", "oracle:Incorrect-TopK"),
+        ("acquisition.hindsight.TrueClassLoss", "TopK", "oracle:TrueClassLoss-TopK"),
+    ],
+)
+def test_classified_images(acquisition: str, selection: str, strategy: str, tiny_digits: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit(tiny_digits, run, "--strategy.acquisition", acquisition, "--strategy.selection", selection)
+    assert strategies(run) == {strategy}
+    scores = table(run)
+    if acquisition.endswith("Incorrect"):
+        assert set(scores["score"]) == {0.0, 1.0}
+        assert scores["score"].is_monotonic_decreasing
+    if selection.endswith("BatchBALD"):
+        assert scores["unit_id"][0] == scores.loc[scores["score"].idxmax(), "unit_id"], "BALD's choice comes first"
