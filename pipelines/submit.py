@@ -18,7 +18,7 @@ from pipelines.jobs import Job, check_jobs
 from pipelines.processes import DROPQUERY, gpus, without_slurm
 from pipelines.task import Task
 
-__all__ = ["submit"]
+__all__ = ["slurm_answers", "submit"]
 
 _WARNING = 90  # seconds between the warning signal and the end
 _TIME_OUTS = 1000  # how often a job may run out of time and go on
@@ -70,7 +70,7 @@ def submit(
             f"--time must be at least {_LEAST_MINUTES} minutes, got {time}: submitit takes every interruption of a "
             "shorter job for a time-out"
         )
-    cluster = cluster or ("slurm" if _slurm_answers() else "local")
+    cluster = cluster or ("slurm" if slurm_answers() else "local")
     tasks = tasks_per_node or gpus_per_node or 1
     if cluster == "local" and (nodes > 1 or tasks > 1):
         raise ValueError(
@@ -131,10 +131,14 @@ class _Script(SlurmExecutor):
         return shown._make_submission_file_text(shown._submitit_command_str, "dry_run")
 
 
-def _slurm_answers() -> bool:
+def slurm_answers() -> bool:
+    """Whether jobs can be sent: Slurm's clients are installed, and its controller answers."""
     if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
         return False
-    return subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=60).returncode == 0
+    try:
+        return subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=30).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _python_path() -> str:

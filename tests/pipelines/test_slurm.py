@@ -1,7 +1,6 @@
 """On a real Slurm: an array as local processes, a fit that is interrupted, one trainer on two nodes."""
 
 import os
-import shutil
 import sqlite3
 import subprocess
 import time
@@ -12,19 +11,12 @@ import pytest
 import yaml
 
 from pipelines.jobs import Job, run_jobs
-from pipelines.submit import submit
+from pipelines.submit import slurm_answers, submit
 from tests.conftest import ROOT, TINY
-
-
-def answers() -> bool:
-    if shutil.which("sbatch") is None:
-        return False
-    return subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=30).returncode == 0
-
 
 pytestmark = [
     pytest.mark.slurm,
-    pytest.mark.skipif(not answers(), reason="no Slurm answers here"),
+    pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers here"),
 ]
 
 
