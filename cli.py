@@ -39,6 +39,7 @@ from pipelines.jobs import Job, report_text
 from pipelines.stacked import Parts
 from pipelines.stopping import StoppingCriterion
 from pipelines.study import Planner, run_part, run_study
+from pipelines.study import jobs_of as study_jobs
 from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
 from reports.analyses import analyse
@@ -65,8 +66,8 @@ _MAY_CHANGE = (
 """Settings that a continued experiment may change: where it runs, how it reports, how long it goes on, and what is
 done with its networks afterwards."""
 
-JOB_VERBS: dict[str, Callable[[Namespace], list[Job]]] = {}
-"""Verbs beside ensemble that consist of independent jobs: from their parsed settings to the jobs of an array."""
+_JOB_VERBS = ("ensemble", "study")
+"""Verbs that consist of independent jobs; VERB_jobs says which."""
 
 _HOW_A_STUDY_RUNS = ("stacked:", "at_once:", "retries:", "keep_scores:")
 """The same, of a study."""
@@ -250,18 +251,29 @@ class DropqueryCLI(LightningCLI):
 
     def study(self) -> None:
         """Do the runs of a study that are missing, gather them in study.csv and write the report."""
-        config = self.config["study"]
-        root, grid = Path(config.run_dir), Grid(**config.grid.as_dict())
-        dump = self._parser("study").dump(config, skip_unset=False)
-        settings = yaml.safe_load(dump)
-        self._configs: dict[str, Namespace] = {}
-        planner = Planner(self._complete, self._parts, _MAY_CHANGE)
+        whole = _, grid, root, _ = self._study()
         if grid.part is not None:
-            run_part(settings, grid, root, planner)
+            run_part(*whole)
             return
-        with run_directory(root, dump, (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
-            run_study(settings, grid, root, planner)
+        with run_directory(root, self._settings("study"), (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
+            run_study(*whole)
             write_study_report(root)
+
+    def study_jobs(self) -> list[Job]:
+        """What is missing of a study, with its settings kept as config.yaml in the run directory."""
+        whole = _, grid, root, _ = self._study()
+        if grid.part is not None:
+            return []
+        with run_directory(root, self._settings("study"), (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
+            return study_jobs(*whole)
+
+    def _study(self) -> tuple[dict[str, Any], Grid, Path, Planner]:
+        """Its settings, what it consists of, its folder, and what this command line knows."""
+        config = self.config["study"]
+        self._configs: dict[str, Namespace] = {}
+        settings = yaml.safe_load(self._settings("study"))
+        planner = Planner(self._complete, self._parts, _MAY_CHANGE)
+        return settings, Grid(**config.grid.as_dict()), Path(config.run_dir), planner
 
     def _complete(self, settings: dict[str, Any]) -> str:
         return self._parser("fit").dump(self._parsed(settings), skip_unset=False)
@@ -291,21 +303,13 @@ class DropqueryCLI(LightningCLI):
 class _JobsCLI(DropqueryCLI):
     """Reads a verb's settings and asks for its jobs instead of running it."""
 
-    def instantiate_classes(self) -> None:
-        # an ensemble asks its data for annotators and folds
-        if self.subcommand == "ensemble":
-            super().instantiate_classes()
-        else:
-            self.config_init = self.config
-
     def _run_subcommand(self, subcommand: str) -> None:
-        settings = self.config[subcommand]
-        self.jobs = self.ensemble_jobs() if subcommand == "ensemble" else JOB_VERBS[subcommand](settings)
+        self.jobs: list[Job] = getattr(self, f"{subcommand}_jobs")()
 
 
 def jobs_of(command: list[str]) -> list[Job]:
     """The jobs that a verb with these arguments consists of; none for a verb that is one job."""
-    if command[0] not in (*JOB_VERBS, "ensemble"):
+    if command[0] not in _JOB_VERBS:
         return []
     cli = _run(_JobsCLI, command)
     assert isinstance(cli, _JobsCLI)

@@ -20,6 +20,7 @@ __all__ = [
     "mean_variance",
     "odin",
     "odin_perturbation",
+    "predicted_class",
     "variation_ratio",
     "vote_entropy",
 ]
@@ -46,6 +47,11 @@ def class_log_probabilities(logits: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return torch.cat([nn.functional.logsigmoid(-logits), nn.functional.logsigmoid(logits)], dim=1)
     return logits.log_softmax(dim=1)
+
+
+def predicted_class(logits: Tensor) -> Tensor:
+    """Logits, N x C x ..., to class indices, N x ...; one logit is binary."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
 
 
 def entropy(probs: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Void (255) never counts. They serve simulations alone: where people label, there
 import torch
 from torch import Tensor
 
-from acquisition.functional import class_log_probabilities
+from acquisition.functional import class_log_probabilities, predicted_class
 from acquisition.scorer import TruthAcquisition
 
 __all__ = ["Incorrect", "LowestMIoU", "TrueClassLoss"]
@@ -21,7 +21,7 @@ class Incorrect(TruthAcquisition):
     """
 
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return ((_classes(logits) != truth) & (truth != _VOID)).to(logits.dtype)
+        return ((predicted_class(logits) != truth) & (truth != _VOID)).to(logits.dtype)
 
     def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
         return _mean_where_known(self.values(logits, truth), truth)
@@ -47,7 +47,7 @@ class LowestMIoU(TruthAcquisition):
     """
 
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return ((_classes(logits) != truth) & (truth != _VOID)).to(logits.dtype)
+        return ((predicted_class(logits) != truth) & (truth != _VOID)).to(logits.dtype)
 
     def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
         if truth.ndim != 3:
@@ -57,7 +57,7 @@ class LowestMIoU(TruthAcquisition):
             )
         classes = max(2, logits.shape[1])
         known = (truth != _VOID).flatten(start_dim=1)
-        predicted = _classes(logits).flatten(start_dim=1)
+        predicted = predicted_class(logits).flatten(start_dim=1)
         true = truth.flatten(start_dim=1)
         overlaps, unions = (
             torch.stack(
@@ -68,10 +68,6 @@ class LowestMIoU(TruthAcquisition):
         present = unions > 0
         miou = (overlaps / unions.clamp_min(1)).sum(dim=1) / present.sum(dim=1).clamp_min(1)
         return (1 - miou).where(present.any(dim=1), 0)
-
-
-def _classes(logits: Tensor) -> Tensor:
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
 
 
 def _mean_where_known(values: Tensor, truth: Tensor) -> Tensor:

@@ -425,7 +425,7 @@ class Scorer:
         else:
             epsilon = acquisition.epsilon if isinstance(acquisition, DeterministicAcquisition) else 0.0
             logits = _deterministic_logits(asked, images, acquisition if epsilon else None)
-            predictions = _predicted_class(logits)
+            predictions = functional.predicted_class(logits)
             if isinstance(acquisition, DeterministicAcquisition):
                 values = acquisition.values(logits)
                 scores = self.aggregation(values)
@@ -511,10 +511,6 @@ def _one_per_unit(logits: Tensor, what: str) -> Tensor:
             "choose CoreSet, or a selection by scores"
         )
     return logits
-
-
-def _predicted_class(logits: Tensor) -> Tensor:
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
 
 
 def _deterministic_logits(network: nn.Module, images: Tensor, stepping: AcquisitionFunction | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from acquisition.functional import predicted_class
 from datamodules.files import replacing
 from datamodules.masks import MaskPool
 from lightning_modules.classification import ClassificationModule
@@ -103,8 +104,7 @@ class StopSetPredictions(Callback):
     def _overhear(self, network: nn.Module, images: tuple[Any, ...], logits: torch.Tensor) -> None:
         if logits.ndim == 4:
             logits = logits[:, :, ::8, ::8]
-        classes = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
-        self.classes.append(classes.flatten().to("cpu", torch.int16).numpy())
+        self.classes.append(predicted_class(logits).flatten().to("cpu", torch.int16).numpy())
 
 
 def read_stop_set(cycle_dir: Path) -> np.ndarray | None:

@@ -119,7 +119,7 @@ class MultiAnnotatorPool(MaskPool):
             self._check_not_empty()
         super().start()
 
-    def _has_mask(self, unit: Unit) -> bool:
+    def has_label(self, unit: Unit) -> bool:
         return unit.mask is not None or bool(self._drawers(unit.unit_id))
 
     def _drawers(self, unit_id: str) -> list[str]:

@@ -221,13 +221,17 @@ class PoolDataModule(pl.LightningDataModule):
 
     def truth_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
         """`pool_dataloader` with the labels that the data set has, for strategies declared as oracle strategies."""
+        self.check_truth()
+        known = [self._units("train")[u.unit_id] for u in units]
+        return self.loader(shard(known, *self.place), training=False, labels=True)
+
+    def check_truth(self) -> None:
+        """Refuse an oracle strategy where people label."""
         if not self.oracle.knows_truth:
             raise DataError(
                 "an oracle strategy looks at the truth of the pool, which only a simulation has: expected data.oracle "
                 f"HiddenTruth, got {type(self.oracle).__name__}; choose another strategy"
             )
-        known = [self._units("train")[u.unit_id] for u in units]
-        return self.loader(shard(known, *self.place), training=False, labels=True)
 
     def sizes(self, unit_ids: Sequence[str]) -> list[tuple[int, int]]:
         """`size` of units of the train split."""

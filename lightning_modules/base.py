@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
+from acquisition.functional import predicted_class
 from lightning_modules.losses import CrossEntropy
 
-__all__ = ["NetworkModule", "Scores", "predicted_class"]
+__all__ = ["NetworkModule", "Scores"]
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int], LRScheduler]
@@ -152,8 +153,3 @@ class NetworkModule(pl.LightningModule):
             for class_name, of_class in zip(self.class_names, value, strict=True):
                 # NaN too: Lightning would go on reporting the value of an earlier epoch
                 self.log(f"{split}/{name}/{class_name}", of_class.float())
-
-
-def predicted_class(logits: Tensor) -> Tensor:
-    """N x C x ... to class indices, N x ...; one logit is binary."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from lightning_modules.base import NetworkModule, Scores, predicted_class
+from acquisition.functional import predicted_class
+from lightning_modules.base import NetworkModule, Scores
 from lightning_modules.losses import IGNORE_INDEX
 from lightning_modules.metrics import classification_scores
 

@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from lightning_modules.base import NetworkModule, Scores, predicted_class
+from acquisition.functional import predicted_class
+from lightning_modules.base import NetworkModule, Scores
 from lightning_modules.metrics import SegmentationScores
 
 __all__ = ["SegmentationModule"]

@@ -34,10 +34,14 @@ from pipelines.trainer import QueryTrainer
 __all__ = ["Member", "Parts", "run_stack", "why_not_stacked"]
 
 _SCORED_AT_ONCE = 4096
-_DEFAULTS = {
-    "max_steps": -1, "limit_train_batches": None, "limit_val_batches": None, "accumulate_grad_batches": 1,
-    "gradient_clip_val": None, "callbacks": None, "precision": None, "overfit_batches": 0.0, "max_time": None,
+_KNOWN = {
+    "max_steps": ("-1",), "limit_train_batches": ("1.0",), "limit_val_batches": ("1.0",),
+    "val_check_interval": ("1.0",), "accumulate_grad_batches": ("1",), "gradient_clip_val": (), "callbacks": ("[]",),
+    "precision": ("32-true", "32"), "overfit_batches": ("0.0", "0"), "max_time": (), "fast_dev_run": ("False",),
+    "devices": ("auto", "1"), "num_nodes": ("1",),
 }  # fmt: skip
+"""Settings of the trainer, and their values, beside null, with which stacked fits are ordinary fits; as text, because
+1 batch is not 1.0 of all."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,9 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
         return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
     if trainer["max_epochs"] is None or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
         return "stacked fits keep the last epoch: set trainer.check_val_every_n_epoch to trainer.max_epochs"
-    changed = [k for k, v in _DEFAULTS.items() if trainer.get(k) not in (v, None, 1.0, "32-true", [])]
-    if changed:
-        return f"stacked fits do not know trainer.{changed[0]}: leave it out"
+    unknown = [k for k, values in _KNOWN.items() if str(trainer.get(k)) not in (*values, "None")]
+    if unknown:
+        return f"stacked fits do not know trainer.{unknown[0]} {trainer[unknown[0]]}: leave it out"
     if trainer["accelerator"] not in ("cpu", "auto") or (trainer["accelerator"] == "auto" and _has_gpu()):
         return "stacked fits run on the CPU: set trainer.accelerator to cpu"
     try:
@@ -147,6 +151,7 @@ def _start(members: Sequence[Member]) -> None:
             if member.seed in initial and not ledger.labelled():
                 ledger.start(initial[member.seed])
             member.datamodule.start()
+            member.datamodule.collect()
             if member.seed not in initial:
                 initial[member.seed] = [
                     (e.unit_id, e.pixels or 0) for e in ledger.events() if e.kind == "initial" and e.unit_id
@@ -177,35 +182,41 @@ def _fit(
     progress: Callable[[int, int], None],
 ) -> None:
     """Train the modules and write their scores and weights down."""
-    if not fits:
+    orders, answers, able = [], [], []
+    for member, module in fits:
+        with _reported(member):
+            order, given = _samples(member.datamodule, epochs)
+            orders.append(order)
+            answers.append(given)
+            able.append((member, module))
+    if not able:
         return
-    images, truth, unit_ids = fits[0][0].datamodule.tensors("train")
-    rows = {unit_id: row for row, unit_id in enumerate(unit_ids)}
-    orders, answers, batches = [], [], []
-    for member, _ in fits:
-        data = member.datamodule
-        units = data.training_units
-        positions = torch.tensor([rows[u.unit_id] for u in units])
-        given = truth.clone()
-        given[positions] = torch.tensor([data.class_index(u) for u in units])
-        sampler = EpochSampler(len(units), data.batch_size, data.seed)
-        orders.append(torch.cat([positions[p] for p in _epochs(sampler, epochs)]).view(-1, data.batch_size))
-        answers.append(given)
-        batches.append(len(sampler) // data.batch_size)
-
     steps = max(len(order) for order in orders)
 
     def dropout_seed(number: int, step: int) -> int:
         # as callbacks.cycle.StepSeed draws it: (seed, cycle, epoch, batch, process)
-        return derive_seed(fits[number][0].seed, cycle, *divmod(step, batches[number]), 0)
+        return derive_seed(able[number][0].seed, cycle, *divmod(step, len(orders[number]) // epochs), 0)
 
+    first, module = able[0]
     fit_stacked(
-        [module.network for _, module in fits], images, torch.stack(answers), orders, fits[0][1].loss,
-        fits[0][1].optimizer, dropout_seed, lambda step: progress(step, steps),
+        [module.network for _, module in able], first.datamodule.tensors("train")[0], torch.stack(answers), orders,
+        module.loss, module.optimizer, dropout_seed, lambda step: progress(step, steps),
     )  # fmt: skip
-    for member, module in fits:
+    for member, module in able:
         with _reported(member):
             _write_fit(member, module, cycle, epochs)
+
+
+def _samples(data: TensorPool, epochs: int) -> tuple[Tensor, Tensor]:
+    """Positions in the train split, steps x batch, and the split's classes as the oracle gave them."""
+    _, classes, unit_ids = data.tensors("train")
+    rows = {unit_id: row for row, unit_id in enumerate(unit_ids)}
+    units = data.training_units
+    positions = torch.tensor([rows[u.unit_id] for u in units])
+    given = classes.clone()
+    given[positions] = torch.tensor([data.class_index(u) for u in units])
+    sampler = EpochSampler(len(units), data.batch_size, data.seed)
+    return torch.cat([positions[p] for p in _epochs(sampler, epochs)]).view(-1, data.batch_size), given
 
 
 def _epochs(sampler: EpochSampler, epochs: int) -> Iterator[Tensor]:
@@ -306,6 +317,8 @@ def _scores(member: Member, module: ClassificationModule, cycle: int) -> np.ndar
     def truth(start: int, end: int) -> Tensor | None:
         return labels[start:end] if scorer.reads_truth else None
 
+    if scorer.is_oracle:
+        data.check_truth()
     if cycle == 0:
         require(examine_network(scorer, *arguments(0, 2), truth=truth(0, 2)))
     ends = range(_SCORED_AT_ONCE, len(images) + _SCORED_AT_ONCE, _SCORED_AT_ONCE)

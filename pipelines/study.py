@@ -1,6 +1,7 @@
 """A study: many runs, paired by seed, stacked in few processes or one by one, and one table at the end."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
 from pipelines.stacked import Member, Parts, run_stack, why_not_stacked
 
-__all__ = ["STUDY", "PlannedRun", "Planner", "gather", "plan", "run_part", "run_study"]
+__all__ = ["STUDY", "PlannedRun", "Planner", "gather", "jobs_of", "plan", "run_part", "run_study"]
 
 STUDY = "study.csv"
 
@@ -40,9 +41,14 @@ class PlannedRun:
         return int(self.settings["cycles"])
 
     @property
+    def last(self) -> Path:
+        """The scores of its last cycle."""
+        return self.run_dir / "cycles" / f"{self.cycles - 1:02d}" / METRICS
+
+    @property
     def is_done(self) -> bool:
         """Whether its last cycle has its scores."""
-        return (self.run_dir / "cycles" / f"{self.cycles - 1:02d}" / METRICS).is_file()
+        return self.last.is_file()
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,13 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
         f"Study: {len(planned)} runs ({len(grid.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''})"
         + ("; one seed gives no intervals, set grid.seeds to 4 or more for them" if seeds == 1 else "")
     )
-    missing = [p for p in planned if not p.is_done]
-    stacked, single = _divided(missing, grid, planner)
+    stacked, single = _divided(planned, grid, planner)
     failed: dict[Path, str] = {}
-    if stacked:
+    if any(not p.is_done for p in stacked):
         failed |= _run_stacked(stacked, grid, root, planner)
-    if single:
-        failed |= _run_one_by_one(single, grid, root, planner)
+    if jobs := _single_jobs(single, root, planner):
+        outcomes = run_jobs(jobs, root / "jobs", grid.at_once, grid.retries)
+        failed |= {o.job.run_dir: o.reason for o in outcomes if o.state == "failed"}
     table = gather(planned, root)
     rows = [_state(p, failed.get(p.run_dir, "")) for p in planned]
     with replacing(root / "jobs.csv") as beside:
@@ -97,6 +103,17 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
     return table
 
 
+def jobs_of(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> list[Job]:
+    """What is missing of a study as independent jobs: parts of the stacked runs, and a fit for each of the others.
+
+    The parts read their settings from root/config.yaml; their number is grid.at_once, or what makes sense on a machine
+    like this.
+    """
+    stacked, single = _divided(plan(settings, grid, root), grid, planner)
+    parts, _ = share(len(stacked), grid.at_once)
+    return _part_jobs(stacked, parts, root) + _single_jobs(single, root, planner)
+
+
 def run_part(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> None:
     """Do one of several parts of a study's stacked runs; PART/done.json, written last, names those that failed."""
     assert grid.part is not None
@@ -105,7 +122,7 @@ def run_part(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner)
         raise ValueError(f"grid.part counts from 0: expected 0/{parts} to {parts - 1}/{parts}, got {grid.part}")
     folder = _part_folder(root, number, parts)
     stacked, _ = _divided(plan(settings, grid, root), grid, planner)
-    failed = _run_here(stacked[number::parts], grid, planner, _progress_file(folder))
+    failed = _run_here(_missing(stacked[number::parts]), grid, planner, _progress_file(folder))
     write_json(folder / "done.json", {str(run_dir): error for run_dir, error in failed.items()})
 
 
@@ -148,22 +165,28 @@ def _run_stacked(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner:
         with tqdm(
             total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
         ) as bar:
-            return _run_here(planned, grid, planner, _bar_progress(bar))
-    folders = [_part_folder(root, i, parts) for i in range(parts)]
-    for folder in folders:
-        (folder / "done.json").unlink(missing_ok=True)
-    jobs = [
-        Job(f.name, ("study", "--config", str(root / "config.yaml"), "--grid.part", f"{i}/{parts}"), f, f / "done.json")
-        for i, f in enumerate(folders)
-    ]
+            return _run_here(_missing(planned), grid, planner, _bar_progress(bar))
     failed: dict[Path, str] = {}
-    for number, outcome in enumerate(run_jobs(jobs, root / "jobs", parts, grid.retries)):
+    for outcome in run_jobs(_part_jobs(planned, parts, root), root / "jobs", parts, grid.retries):
         if outcome.state == "failed":
-            failed |= {p.run_dir: outcome.reason for p in planned[number::parts]}
+            number = int(outcome.job.arguments[-1].partition("/")[0])
+            failed |= {p.run_dir: outcome.reason for p in _missing(planned[number::parts])}
         else:
             done = json.loads(outcome.job.finished.read_text())
             failed |= {Path(run_dir): error for run_dir, error in done.items()}
     return failed
+
+
+def _part_jobs(planned: Sequence[PlannedRun], parts: int, root: Path) -> list[Job]:
+    """A job for each part of the stacked runs that has something to do; what it once said of itself is forgotten."""
+    jobs = []
+    for number in range(parts):
+        if _missing(planned[number::parts]):
+            folder = _part_folder(root, number, parts)
+            (folder / "done.json").unlink(missing_ok=True)
+            arguments = ("study", "--config", str(root / "config.yaml"), "--grid.part", f"{number}/{parts}")
+            jobs.append(Job(folder.name, arguments, folder, folder / "done.json"))
+    return jobs
 
 
 def _run_here(
@@ -188,17 +211,20 @@ def _member(planned: PlannedRun, planner: Planner) -> Member:
     )
 
 
-def _run_one_by_one(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner: Planner) -> dict[Path, str]:
+def _single_jobs(planned: Sequence[PlannedRun], root: Path, planner: Planner) -> list[Job]:
     jobs = []
-    for p in planned:
-        name = "_".join(p.run.folder.parts[1:])
+    for p in _missing(planned):
+        # commas and brackets may stand in folders' names, not in jobs'
+        name = re.sub(r"[^\w.=+-]", "_", "_".join(p.run.folder.parts[1:]))
         config = root / "jobs" / f"{name}.yaml"
         with replacing(config) as beside:
             beside.write_text(planner.complete(p.settings))
-        last = p.run_dir / "cycles" / f"{p.cycles - 1:02d}" / METRICS
-        jobs.append(Job(name, ("fit", "--config", str(config)), p.run_dir, last))
-    outcomes = run_jobs(jobs, root / "jobs", grid.at_once, grid.retries)
-    return {o.job.run_dir: o.reason for o in outcomes if o.state == "failed"}
+        jobs.append(Job(name, ("fit", "--config", str(config)), p.run_dir, p.last))
+    return jobs
+
+
+def _missing(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    return [p for p in planned if not p.is_done]
 
 
 def _state(planned: PlannedRun, reason: str) -> dict[str, Any]:

@@ -127,18 +127,21 @@ def write_study_report(
     return table_of_areas
 
 
-def report(run_dir: str, score: str | None = None, full_score: float | None = None) -> None:
+def report(
+    run_dir: str, score: str | None = None, levels: list[float] | None = None, full_score: float | None = None
+) -> None:
     """Draw a study's report, or a single run's learning curve, anew from its files.
 
     Args:
         run_dir: Folder of a study or of a fit.
         score: Column to report, such as val/accuracy; the usual one of the task unless given.
+        levels: Scores for which the labels needed are reported; shares of random's final score unless given.
         full_score: The score at which the normalised area is 1, such as that of training on all labels.
 
     """
     folder = Path(run_dir)
     if (folder / "study.csv").is_file():
-        write_study_report(folder, score, full_score=full_score)
+        write_study_report(folder, score, levels, full_score)
         return
     curve = write_curve(folder, pick_score(read_curve(folder), score))
     print(curve.round(4).to_string(index=False))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import cli
+from datamodules.digits import Digits
 from datamodules.ledger import Ledger
 from pipelines import study
 from tests.conftest import one_after_another
@@ -154,10 +155,79 @@ def test_a_run_that_fails_is_reported_and_the_others_are_done(
     assert "wrong/seed-0" in out.out + out.err
 
 
-def test_what_cannot_be_stacked_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("check_val_every_n_epoch", "1", "keep the last epoch"),
+        ("gradient_clip_val", "1.0", "do not know trainer.gradient_clip_val 1.0"),
+        ("limit_train_batches", "1", "do not know trainer.limit_train_batches 1"),
+        ("max_steps", "1", "do not know trainer.max_steps 1"),
+        ("devices", "2", "do not know trainer.devices 2"),
+    ],
+)
+def test_what_cannot_be_stacked_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, value: str, words: str
+) -> None:
     with pytest.raises(SystemExit):
-        run(tmp_path, "no", "--trainer.check_val_every_n_epoch", "1", stacked=True)
-    assert "keep the last epoch" in capsys.readouterr().err
+        run(tmp_path, "no", f"--trainer.{setting}", value, stacked=True)
+    assert words in capsys.readouterr().err
+
+
+def test_people_may_label_for_stacked_runs_but_their_truth_is_not_looked_at(tmp_path: Path) -> None:
+    classes = dict(zip(*(Digits().tensors("train")[i] for i in (2, 1)), strict=True))
+    table = tmp_path / "labels.csv"
+
+    def label(unit_ids: list[str]) -> None:
+        table.write_text("unit_id,label\n" + "".join(f"{u},{int(classes[u])}\n" for u in unit_ids))
+
+    def labelled() -> list[int]:
+        rows = pd.read_csv(tmp_path / "people" / "study.csv")
+        return rows[rows["strategy"] == "random"]["labelled_units"].tolist()
+
+    people = {"class_path": "datamodules.oracle.LabelTable", "init_args": {"path": str(table), "others": False}}
+    arguments = ["--cycles", "2", "--data.oracle", json.dumps(people), "--data.allow_missing_classes", "true"]
+    incorrect = {"acquisition": {"class_path": "acquisition.hindsight.Incorrect"}}
+    strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "incorrect": incorrect}
+    label(list(classes)[:60])
+    root = run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
+    assert labelled() == [60]
+    jobs = pd.read_csv(root / "jobs.csv").set_index("name")
+    assert jobs["state"].to_dict() == {"base/random/seed-0": "stopped", "base/incorrect/seed-0": "failed"}
+    assert "looks at the truth" in jobs["reason"]["base/incorrect/seed-0"]
+    label(list(classes))
+    run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
+    assert labelled() == [60, 80]
+
+
+def test_a_study_is_submitted_as_an_array_of_its_parts_and_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategies = {
+        f"ODIN(T={t})": {"acquisition": {"class_path": "acquisition.scorer.ODIN", "init_args": {"temperature": t}}}
+        for t in (0.1, 10)
+    }
+
+    def submitted(**grid: Any) -> str:
+        config = tmp_path / "submitted.yaml"
+        config.write_text(yaml.safe_dump(SETTINGS | {"grid": {**SETTINGS["grid"], "strategies": strategies, **grid}}))
+        where = ["--config", str(config), "--run_dir", str(tmp_path / "submitted"), "--cycles", "1"]
+        cli.main(["submit", "--cluster", "slurm", "--dry_run", "study", *where])
+        return capsys.readouterr().out
+
+    kept = tmp_path / "submitted" / "config.yaml"
+    printed = submitted(at_once=2)
+    assert "#SBATCH --array=0-1" in printed
+    assert [f"dropquery study --config {kept} --grid.part {i}/2" in printed for i in (0, 1)] == [True, True]
+    cli.main(["study", "--config", str(kept), "--grid.part", "0/2"])
+    capsys.readouterr()
+    printed = submitted(at_once=2)
+    assert "--array" not in printed
+    assert "--grid.part 0/2" not in printed
+    assert "--grid.part 1/2" in printed
+    # the rest as ordinary fits, whose folders have brackets in their names
+    printed = submitted(stacked=False)
+    assert printed.count("dropquery fit --config") == 2
+    assert "base_ODIN_T=10_" in printed
 
 
 def test_varied_settings_are_stacks_and_columns(tmp_path: Path) -> None:

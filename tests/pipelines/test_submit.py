@@ -72,22 +72,18 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(
     assert not run_dir.exists()
 
 
-def test_a_verb_of_jobs_becomes_an_array(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_config: Path
-) -> None:
-    def jobs(config: object) -> list[Job]:
+def test_a_verb_of_jobs_becomes_an_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def jobs(command: list[str]) -> list[Job]:
         dirs = [tmp_path / n for n in "abc"]
         return [Job(d.name, ("fit", "--run_dir", str(d)), d, d / "done") for d in dirs]
 
-    monkeypatch.setitem(cli.JOB_VERBS, "fit", jobs)
-    command = ["submit", "--cluster", "slurm", "--at_once", "2", "--dry_run", "fit", "--config", str(tiny_config)]
-    cli.main(command)
+    submit(["study"], cluster="slurm", at_once=2, dry_run=True, expand=jobs)
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-2%2" in printed
     assert printed.count("dropquery fit --run_dir") == 3
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "done").touch()
-    cli.main(command)
+    submit(["study"], cluster="slurm", at_once=2, dry_run=True, expand=jobs)
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-1%2" in printed
     assert str(tmp_path / "b") not in printed
