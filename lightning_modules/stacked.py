@@ -107,6 +107,8 @@ def fit_stacked(
 class _GivenDropout(nn.Module):
     """A dropout layer whose factors come from outside."""
 
+    factors: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("factors", torch.ones(()))

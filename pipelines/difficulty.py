@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from annotators.disagreement import difficulty, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
-from callbacks.pictures import to_display
 from datamodules.files import replacing
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
 from datamodules.units import Unit
@@ -63,7 +62,7 @@ def predict_images(
             arrays = {name: values.cpu().numpy() for name, values in maps.items()}
             for i, unit_id in enumerate(batch["unit_id"]):
                 content = _content(arrays, i, datamodule.annotations(unit_id, resized=True), datamodule.num_classes)
-                content |= {"image": to_display(batch["image"][i].numpy()), "members": np.array(people)}
+                content |= {"image": datamodule.to_display(batch["image"][i].numpy()), "members": np.array(people)}
                 content["made_by"] = np.array(made_by)
                 with replacing(_file(run_dir, unit_id)) as beside:
                     np.savez_compressed(beside, allow_pickle=False, **content)

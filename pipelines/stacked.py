@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,15 @@ def run_stack(
             todo = [m for m in members if not m.error and not m.over and not m.is_done(cycle, last)]
             modules = _modules(todo, cycle)
             fits = [pair for pair in zip(todo, modules, strict=True) if not (pair[0].folder(cycle) / METRICS).is_file()]
-            _fit(fits, cycle, epochs, lambda step, steps, c=cycle: progress(Progress(c, cycles, step, steps)))
+            _fit(fits, cycle, epochs, partial(_tell, progress, cycle, cycles))
             for member, module in zip(todo, modules, strict=True):
                 with _reported(member):
                     if not member.error:
                         _query_and_keep(member, module, cycle, last, keep_scores)
+
+
+def _tell(progress: Callable[[Progress], None], cycle: int, cycles: int, step: int, steps: int) -> None:
+    progress(Progress(cycle, cycles, step, steps))
 
 
 def _start(members: Sequence[Member]) -> None:
@@ -198,6 +203,7 @@ def _fit(
         return derive_seed(able[number][0].seed, cycle, *divmod(step, len(orders[number]) // epochs), 0)
 
     first, module = able[0]
+    assert module.optimizer is not None
     fit_stacked(
         [module.network for _, module in able], first.datamodule.tensors("train")[0], torch.stack(answers), orders,
         module.loss, module.optimizer, dropout_seed, lambda step: progress(step, steps),
@@ -311,19 +317,21 @@ def _scores(member: Member, module: ClassificationModule, cycle: int) -> np.ndar
     images, labels, unit_ids = data.tensors("train")
     network = module.network.eval()
 
-    def arguments(start: int, end: int) -> tuple[Any, ...]:
-        return network, images[start:end], unit_ids[start:end], data.seed, cycle
-
-    def truth(start: int, end: int) -> Tensor | None:
-        return labels[start:end] if scorer.reads_truth else None
-
     if scorer.is_oracle:
         data.check_truth()
+    truth = labels if scorer.reads_truth else None
     if cycle == 0:
-        require(examine_network(scorer, *arguments(0, 2), truth=truth(0, 2)))
-    ends = range(_SCORED_AT_ONCE, len(images) + _SCORED_AT_ONCE, _SCORED_AT_ONCE)
-    parts = [scorer(*arguments(e - _SCORED_AT_ONCE, e), truth=truth(e - _SCORED_AT_ONCE, e)).scores for e in ends]
+        require(examine_network(scorer, network, images[:2], unit_ids[:2], data.seed, truth=_part(truth, slice(2))))
+    parts = []
+    for start in range(0, len(images), _SCORED_AT_ONCE):
+        rows = slice(start, start + _SCORED_AT_ONCE)
+        scored = scorer(network, images[rows], unit_ids[rows], data.seed, cycle, truth=_part(truth, rows))
+        parts.append(scored.scores)
     return torch.cat(parts).numpy()
+
+
+def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
+    return None if truth is None else truth[rows]
 
 
 def _write_curve(run_dir: Path) -> None:

@@ -114,7 +114,9 @@ def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:
             )
         parts = [part.assign(**{key: values.first().get(v)}) for v, part in settings(table, baseline)]
         return pd.concat(parts).dropna(subset=[key]).reset_index(drop=True)
-    pattern = rf"(?i)(?:^|[^a-z]){re.escape(key)}[=_ ]?(-?\d+\.?\d*(?:e[-+]?\d+)?)"
+    number = r"\d+\.?\d*(?:e[-+]?\d+)?"
+    # the dash of stride-4 is no sign
+    pattern = rf"(?i)(?:^|[^a-z]){re.escape(key)}[-=_ ]?((?<==)-{number}|{number})"
     numbers = table["strategy"].str.extract(pattern)[0].astype(float)
     if numbers.isna().all():
         raise ValueError(

@@ -106,6 +106,19 @@ def test_a_sweep_over_numbers_in_names(rows: Rows, make_study: MakeStudy, tmp_pa
         check_picture(tmp_path / f"{name}.png")
 
 
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("stride", {"stride-1": 1, "stride-256": 256, "Stride 4": 4}),
+        ("odin", {"odin-0.0001": 1e-4, "odin_10": 10, "odin1e3": 1000}),
+        ("x", {"f(x=-2)": -2, "f(x=3)": 3, "max-2": np.nan}),
+    ],
+)
+def test_numbers_in_names(key: str, names: dict[str, float]) -> None:
+    table = pd.DataFrame({"strategy": list(names), "variant": ""})
+    assert by_key(table, key, None)[key].tolist() == pytest.approx(list(names.values()), nan_ok=True)
+
+
 def test_mistakes(rows: Rows, make_study: MakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_study(
         [*rows({"random": RANDOM}, variant="a", width=4), *rows({"random": RANDOM}, variant="b", width=4)]
