@@ -160,7 +160,7 @@ def test_a_run_that_fails_is_reported_and_the_others_are_done(
     [
         ("check_val_every_n_epoch", "1", "keep the last epoch"),
         ("gradient_clip_val", "1.0", "do not know trainer.gradient_clip_val 1.0"),
-        ("limit_train_batches", "1", "do not know trainer.limit_train_batches 1"),
+        ("limit_train_batches", "2", "do not know trainer.limit_train_batches 2"),
         ("max_steps", "1", "do not know trainer.max_steps 1"),
         ("devices", "2", "do not know trainer.devices 2"),
     ],
