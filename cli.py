@@ -222,6 +222,10 @@ class DropqueryCLI(LightningCLI):
         config, run_dir = self.config_init["ensemble"], Path(self.config_init["ensemble"].run_dir)
         if config.cycles != 1:
             raise ValueError(f"the members of an ensemble are plain fits: expected --cycles 1, got {config.cycles}")
+        if config.initial_models is not None:
+            raise ValueError(
+                f"the members share no initial model, got --initial_models {config.initial_models}; leave it out"
+            )
         jobs = member_jobs(run_dir, config.members, multi_annotator(self.datamodule), config.wandb.group)
         with run_directory(run_dir, self._settings("ensemble"), _MAY_CHANGE):
             return jobs

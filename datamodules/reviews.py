@@ -169,5 +169,5 @@ def _numbered(number: int, event: Review, path: Path) -> Iterator[None]:
     except ReviewError as error:
         raise ReviewError(
             f"event {number} ({event.state} by {event.by!r}) cannot happen to the drawing of {event.unit_id!r} by "
-            f"{event.annotator!r}: {error}; nothing was recorded in {path}"
+            f"{event.annotator!r}: {error}; none of these events was recorded in {path}"
         ) from error

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from callbacks.query import QueryCallback
 from datamodules.files import RunDirectoryError, replacing, write_json
 from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
+from datamodules.reviews import Reviews
 from pipelines.stopping import STOPPED, StoppingCriterion, history_of, why_stop
 from pipelines.trainer import QueryTrainer
 
@@ -67,8 +68,8 @@ def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> 
     """Hold the run directory: one process at a time, and one experiment for ever.
 
     config: the experiment's settings as YAML, kept as config.yaml. A directory that was started with other
-    settings is refused, unless they differ only in keys that begin with one in `ignored`, or no cycle and no member has
-    left anything yet: a first try with a mistake in its settings must not stand in the way of the second.
+    settings is refused, unless they differ only in keys that begin with one in `ignored`, or no cycle, no member and no
+    review has left anything yet: a first try with a mistake in its settings must not stand in the way of the second.
     """
     with held(run_dir):
         if is_first_process():
@@ -96,7 +97,13 @@ def _begun(run_dir: Path) -> bool:
     ledger = run_dir / "ledger.sqlite"
     if any((run_dir / "cycles").glob("*/*")) or any((run_dir / "members").glob("*/*")):
         return True
-    return ledger.is_file() and any(e.kind != "initial" for e in Ledger(ledger).events())
+    # what people drew and reviewed stands in the same file
+    return ledger.is_file() and (any(e.kind != "initial" for e in Ledger(ledger).events()) or _reviewed(ledger))
+
+
+def _reviewed(ledger: Path) -> bool:
+    with closing(Reviews(ledger)) as reviews:
+        return bool(reviews.counts())
 
 
 def experiment_key(settings: dict[str, Any], unit_ids: list[str]) -> str:

@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ from skimage.segmentation import find_boundaries
 from torch import nn
 from tqdm.auto import tqdm
 
-from annotators.disagreement import difficulty, pairwise, variance_map
+from annotators.agreement import krippendorff_alpha, vote_table
+from annotators.disagreement import against_others, difficulty, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
 from datamodules.files import replacing
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
-from datamodules.units import Unit
+from datamodules.units import DataError
 from pipelines.ensemble import Members, check_held_out, member_weights
 
-__all__ = ["image_row", "predict_images", "write_images_table"]
+__all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"]
 
 
 def predict_images(
@@ -32,11 +34,11 @@ def predict_images(
     """Write predictions/NAME.npz for every image that two people drew, from the networks that never saw it.
 
     An image is predicted by the members of its own fold, whose ledgers must not name it. What is there from the same
-    checkpoints and settings is kept. module: for its network, whose weights are replaced.
+    checkpoints, settings and masks is kept. module: for its network, whose weights are replaced.
     """
     people = members.people(datamodule.annotators)
     for fold in range(datamodule.folds):
-        units = _shared_units(datamodule, fold)
+        units = datamodule.evaluation_units(fold)
         if not units:
             continue
         names = list(dict.fromkeys([*people, members.single]))
@@ -44,7 +46,9 @@ def predict_images(
         for name in names:
             check_held_out(run_dir, name, fold, [u.unit_id for u in units])
         made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
-        missing = [u for u in units if _made_by(_file(run_dir, u.unit_id)) != made_by]
+        # a mask that was corrected since makes another disagreement
+        wanted = {u.unit_id: made_by + _digest(datamodule.annotations(u.unit_id, resized=True)) for u in units}
+        missing = [u for u in units if _made_by(_file(run_dir, u.unit_id)) != wanted[u.unit_id]]
         if not missing:
             continue
         rank_zero_info(f"Fold {fold}: predicting {len(missing)} images with {len(names)} networks")
@@ -63,40 +67,72 @@ def predict_images(
             for i, unit_id in enumerate(batch["unit_id"]):
                 content = _content(arrays, i, datamodule.annotations(unit_id, resized=True), datamodule.num_classes)
                 content |= {"image": datamodule.to_display(batch["image"][i].numpy()), "members": np.array(people)}
-                content["made_by"] = np.array(made_by)
+                content["made_by"] = np.array(wanted[unit_id])
                 with replacing(_file(run_dir, unit_id)) as beside:
                     np.savez_compressed(beside, allow_pickle=False, **content)
 
 
 def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.DataFrame:
-    """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors."""
-    rows = []
+    """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors.
+
+    Beside it annotators.csv: one row per person, the means over the images of `annotator_rows`.
+    """
+    rows, people = [], []
     truth = getattr(datamodule, "true_difficulty", None)
     for fold in range(datamodule.folds):
-        for unit in _shared_units(datamodule, fold):
+        for unit in datamodule.evaluation_units(fold):
             with np.load(_file(run_dir, unit.unit_id)) as stored:
-                repeats = list(datamodule.repeats_of(unit.unit_id, resized=True).values())
+                repeats = datamodule.repeats_of(unit.unit_id, resized=True)
                 row = image_row(stored, repeats, datamodule.num_classes)
+                people += annotator_rows(stored, repeats, datamodule.num_classes)
             if truth is not None:
                 row["true_difficulty"] = float(truth(unit.unit_id))
             rows.append({"image": unit.unit_id, "fold": fold, **row})
+    if not rows:
+        raise DataError("no image is drawn by two people, so there is no disagreement to compare with; draw some again")
     table = pd.DataFrame(rows)
     with replacing(run_dir / "images.csv") as beside:
         table.to_csv(beside, index=False)
+    grouped = pd.DataFrame(people).groupby("annotator")
+    habits = grouped.mean()
+    habits.insert(0, "images", grouped.size())
+    with replacing(run_dir / "annotators.csv") as beside:
+        habits.to_csv(beside)
+    rank_zero_info(f"\n{habits.round(2).to_string()}\n")
     return table
 
 
-def image_row(stored: Mapping[str, Any], repeats: Sequence[np.ndarray], num_classes: int) -> dict[str, float]:
+def annotator_rows(
+    stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_classes: int
+) -> list[dict[str, Any]]:
+    """Each person who drew an image against the majority of the others (`annotators.disagreement.AgainstOthers`).
+
+    within_iou: IoU of the same person's two drawings, NaN where there is one only.
+    """
+    rows, masks = [], stored["masks"]
+    for name, mask, others in zip(
+        stored["annotators"].tolist(), masks, against_others(masks, num_classes), strict=True
+    ):
+        within = pairwise([mask, repeats[name]], "iou", num_classes)[0, 1] if name in repeats else float("nan")
+        rows.append({"annotator": name, **asdict(others), "within_iou": within})
+    return rows
+
+
+def image_row(stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_classes: int) -> dict[str, float]:
     """One image's columns of images.csv, but for its name and fold.
 
     Measured from the masks: annotators (how many), difficulty (equation 2.2 of seed 000), difficulty per pixel of
-    object and of boundary, mean IoU of two annotators, repeat_difficulty (the same of the second drawings; NaN where
-    fewer than two repeated theirs). Predicted: the sums over the pixels of the maps. Trivial: area and boundary length
+    object and of boundary, mean IoU of two annotators, Krippendorff's alpha, repeat_difficulty (the difficulty of the
+    second drawings; NaN where fewer than two people repeated theirs) and repeated_difficulty (that of the same people's
+    first drawings). Predicted: the sums over the pixels of the maps. Trivial: area and boundary length
     of the single network's prediction, and a constant.
     """
     masks = stored["masks"]
     measured = difficulty(masks, num_classes)
     overlaps = pairwise(masks, "iou", num_classes)[np.triu_indices(len(masks), k=1)]
+    names = stored["annotators"].tolist()
+    twice = [i for i, name in enumerate(names) if name in repeats]
+    again = [repeats[names[i]] for i in twice]
     mean = stored["mean"]
     predicted = mean > 0.5 if num_classes == 2 else mean.argmax(axis=0)
     return {
@@ -105,7 +141,9 @@ def image_row(stored: Mapping[str, Any], repeats: Sequence[np.ndarray], num_clas
         "difficulty_per_object_pixel": measured.per_object,
         "difficulty_per_boundary_pixel": measured.per_boundary,
         "mean_pairwise_iou": float("nan") if np.isnan(overlaps).all() else float(np.nanmean(overlaps)),
-        "repeat_difficulty": difficulty(repeats, num_classes).total if len(repeats) > 1 else float("nan"),
+        "krippendorff_alpha": krippendorff_alpha(vote_table([masks], num_classes)),
+        "repeat_difficulty": difficulty(again, num_classes).total if len(twice) > 1 else float("nan"),
+        "repeated_difficulty": difficulty(masks[twice], num_classes).total if len(twice) > 1 else float("nan"),
         **{name: float(stored[name].sum(dtype=np.float64)) for name in MAPS},
         "predicted_area": int((predicted > 0).sum()),
         "predicted_boundary_length": int(find_boundaries(predicted.astype(int), connectivity=1, mode="inner").sum()),
@@ -130,11 +168,6 @@ def _content(
     }
 
 
-def _shared_units(datamodule: MultiAnnotatorPool, fold: int) -> list[Unit]:
-    images = (u for u in datamodule.images() if datamodule.fold_of(u.unit_id) == fold)
-    return [u for u in images if len(datamodule.annotators_of(u.unit_id)) > 1]
-
-
 def _file(run_dir: Path, unit_id: str) -> Path:
     return run_dir / "predictions" / f"{unit_id}.npz"
 
@@ -152,6 +185,13 @@ def _fingerprint(paths: Mapping[str, Path], *settings: object) -> str:
     for name, path in paths.items():
         with path.open("rb") as file:
             digest.update(name.encode() + hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def _digest(masks: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, mask in masks.items():
+        digest.update(repr((name, mask.shape)).encode() + np.ascontiguousarray(mask).tobytes())
     return digest.hexdigest()
 
 

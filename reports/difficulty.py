@@ -27,6 +27,9 @@ MAPS = ("ensemble_variance", "epistemic", "aleatoric", "total", "entropy", "bald
 PREDICTORS = MAPS
 TRIVIAL = ("predicted_area", "predicted_boundary_length", "constant")
 CEILING = "repeat_difficulty"
+REPEATED = "repeated_difficulty"
+"""First drawings of those who drew again: what the ceiling is held against, so that the same people are compared."""
+
 SIZE = ["predicted_area", "predicted_boundary_length"]
 """What a predictor must know more than: disagreement grows with the object and its outline."""
 
@@ -71,8 +74,10 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
     for path in files:
         with _opened(path) as stored:
             maps = {name: _stored(stored, name, path) for name in MAPS}
-            mean, variance = _stored(stored, "mean", path), _stored(stored, "annotator_variance", path)
-        sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(mean)}, variance)
+            mean = _stored(stored, "mean", path)
+            # not a number where fewer than two people voted
+            variance = _stored(stored, "annotator_variance", path, finite=False)
+        sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(variance)}, variance)
     pixels, calibration = sums.table(weights), sums.calibration(weights, _VARIANCES)
     precision = precision_at_k(images, weights)
     folder = run_dir / "difficulty"
@@ -105,7 +110,7 @@ def compare_images(images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
         best = {s: str(rows[-1][f"{s}_best_trivial"]) for s in ("pearson", "spearman")}
         for ceiling in _ceilings(images, target):
             if (known & images[ceiling].notna().to_numpy()).sum() >= _FEWEST:
-                rows += _compare(images, weights, target, [ceiling], best)
+                rows += _compare(_by_the_same_people(images, target, ceiling), weights, target, [ceiling], best)
     return pd.DataFrame(rows)
 
 
@@ -116,10 +121,11 @@ def precision_at_k(images: pd.DataFrame, weights: np.ndarray, shares: Sequence[f
     rows = []
     for target in _targets(images):
         for name in (*PREDICTORS, *TRIVIAL, *_ceilings(images, target)):
-            there = images[[target, name]].notna().all(axis=1).to_numpy()
+            shown = _by_the_same_people(images, target, name)
+            there = shown[[target, name]].notna().all(axis=1).to_numpy()
             if there.sum() < _FEWEST:
                 continue
-            measured, predicted = (images.loc[there, c].to_numpy(float) for c in (target, name))
+            measured, predicted = (shown.loc[there, c].to_numpy(float) for c in (target, name))
             drawn = weights[:, there]
             # a resample may have drawn none of the few images that are known
             drawn = drawn[drawn.sum(axis=1) > 0]
@@ -177,6 +183,12 @@ def _ceilings(images: pd.DataFrame, target: str) -> list[str]:
     return [n for n in names if n in images]
 
 
+def _by_the_same_people(images: pd.DataFrame, target: str, predictor: str) -> pd.DataFrame:
+    if (target, predictor) != ("difficulty", CEILING) or REPEATED not in images:
+        return images
+    return images.assign(difficulty=images[REPEATED])
+
+
 def _kind(name: str) -> str:
     return "predictor" if name in PREDICTORS else "trivial" if name in TRIVIAL else "ceiling"
 
@@ -226,10 +238,10 @@ def _opened(path: Path) -> np.lib.npyio.NpzFile:
         raise RunDirectoryError(f"{path} is no readable prediction ({error}); delete it and predict again") from error
 
 
-def _stored(stored: np.lib.npyio.NpzFile, name: str, path: Path) -> np.ndarray:
+def _stored(stored: np.lib.npyio.NpzFile, name: str, path: Path, finite: bool = True) -> np.ndarray:
     if name not in stored:
         raise RunDirectoryError(f"{path} lacks the map {name}; delete it and predict again")
     values = stored[name]
-    if not np.isfinite(values).all():
+    if finite and not np.isfinite(values).all():
         raise RunDirectoryError(f"the map {name} in {path} has values that are not numbers; predict this image again")
     return np.asarray(values)

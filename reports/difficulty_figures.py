@@ -1,6 +1,6 @@
 """Figures of a comparison of predicted and measured difficulty: scatter plots, calibration, maps side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from datamodules.files import replacing
 
-__all__ = ["choose_images", "draw_calibration", "draw_panels", "draw_scatter"]
+__all__ = ["choose_images", "draw_calibration", "draw_panel", "draw_panels", "draw_scatter"]
 
 _VARIANCE_MAPS = {
     "ensemble_variance": "variance of the networks",
@@ -88,24 +88,25 @@ def draw_panels(images: pd.DataFrame, files: dict[str, Path], folder: Path, numb
         row = table.loc[name]
         title = f"{name}: difficulty {row['difficulty']:.4g}, {judge} uncertainty {row[judge]:.4g}"
         with np.load(files[name]) as stored:
-            figure = _panel(stored, title)
+            figure = draw_panel(stored, title)
         _save(figure, folder / f"{why}_{name.replace('/', '_')}.png")
 
 
-def _panel(stored: np.lib.npyio.NpzFile, title: str) -> Figure:
-    members = stored["member_probabilities"].astype(np.float32)
-    names = [str(n) for n in stored["annotators"]]
-    labels = names if len(names) == len(members) else [str(k + 1) for k in range(len(members))]
+def draw_panel(stored: Mapping[str, np.ndarray], title: str) -> Figure:
+    """One image's figure, from predictions/NAME.npz."""
+    outputs, top = stored["member_probabilities"].astype(np.float32), 1.0
+    if outputs.ndim > 3:  # of more than two classes, the chosen one
+        outputs, top = outputs.argmax(axis=1), outputs.shape[1] - 1.0
     tiles: list[tuple[str, np.ndarray, str, float | None]] = [("image", stored["image"], "grey", None)]
-    tiles += [(f"network {n}", m, "grey", 1.0) for n, m in zip(labels, members, strict=True)]
+    tiles += [(f"network {n}", m, "grey", top) for n, m in zip(stored["members"], outputs, strict=True)]
     tiles += [(label, stored[key], "magma", None) for key, label in _VARIANCE_MAPS.items()]
     columns = min(6, len(tiles))
     rows = -(-len(tiles) // columns)
     figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (label, values, colours, top) in zip(grid, tiles, strict=False):
+    for axes, (label, values, colours, scale) in zip(grid, tiles, strict=False):
         # an all-zero map still needs a scale
-        highest = top or float(values.max()) or 1.0
+        highest = scale or float(np.nanmax(values, initial=0)) or 1.0
         picture = axes.imshow(values, cmap=colours, **({} if label == "image" else {"vmin": 0, "vmax": highest}))
         axes.set_title(label, fontsize=9)
         if label != "image":

@@ -20,15 +20,17 @@ _WIDTH, _STEPS = 0.025, 20
 
 
 def boundary_nearness(mean: np.ndarray) -> np.ndarray:
-    """1 / (distance in pixels to the other side of mean = 0.5), H x W; 0 everywhere where there is no boundary.
+    """1 / (distance in pixels to the next pixel of another predicted class), H x W; 0 where there is one class only.
 
-    The trivial map: people disagree where objects end, so whatever follows the predicted outline looks informed.
+    mean: probabilities of the foreground, H x W, or of every class, C x H x W. The trivial map: people disagree where
+    objects end, so whatever follows the predicted outline looks informed.
     """
-    inside = mean > 0.5
-    if inside.all() or not inside.any():
-        return np.zeros(mean.shape, dtype=np.float32)
-    to_outside, to_inside = (ndimage.distance_transform_edt(x) for x in (inside, ~inside))
-    return np.asarray(1 / np.maximum(to_outside, to_inside), dtype=np.float32)
+    predicted = mean > 0.5 if mean.ndim == 2 else mean.argmax(axis=0)
+    classes = np.unique(predicted)
+    if len(classes) < 2:
+        return np.zeros(predicted.shape, dtype=np.float32)
+    distance = np.max([ndimage.distance_transform_edt(predicted == c) for c in classes], axis=0)
+    return np.asarray(1 / distance, dtype=np.float32)
 
 
 @dataclass
@@ -48,10 +50,11 @@ class PixelSums:
     """Per image maps x 20 x 3: pixels, sum of x and sum of V by predicted value."""
 
     def add(self, maps: dict[str, np.ndarray], variance: np.ndarray) -> None:
-        """One image. maps: H x W, not negative. variance: the annotators' V, H x W."""
-        v = variance.ravel().astype(np.float64)
+        """One image. maps: H x W, not negative. variance: the annotators' V, H x W; its NaN pixels are left out."""
+        known = np.isfinite(variance)
+        v = variance[known].astype(np.float64)
         disagree = v > 0
-        values = [maps[name].ravel() for name in self.maps]
+        values = [maps[name][known] for name in self.maps]
         self.moments.append(np.array([_moments(x.astype(np.float64), v) for x in values]))
         self.histograms.append(
             np.array([[np.bincount(b[d], minlength=_BINS) for d in (~disagree, disagree)] for b in map(_bin, values)])
@@ -129,6 +132,7 @@ def _levels(x: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _pearson(moments: np.ndarray) -> np.ndarray:
     n, x, v, xx, vv, xv = moments.T
+    n = np.maximum(n, 1)  # nobody knows a pixel of the image
     var_x, var_v = xx / n - (x / n) ** 2, vv / n - (v / n) ** 2
     # a constant map leaves rounding of its square
     defined = (var_x > 1e-10 * xx / n) & (var_v > 1e-10 * vv / n)

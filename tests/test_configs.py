@@ -58,7 +58,7 @@ def fake_data(kind: str, root: Path) -> list[str]:
                 **{k: 255 * v.astype(np.uint8) for k, v in drawings.items()},
             }.items():
                 (root / folder).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(values).save(root / folder / f"scene{i}.png")
+                Image.fromarray(values).save(root / folder / f"cell{i}.png")
         (root / "classes.txt").write_text("background\nthing\n")
         return ["--data.root", str(root)]
     if kind == "CIFAR10":

@@ -19,6 +19,10 @@ from filelock import FileLock
 
 import cli
 from callbacks.cycle import StepSeed
+from datamodules.files import RunDirectoryError
+from datamodules.ledger import Ledger
+from datamodules.reviews import Reviews
+from pipelines.cycles import run_directory
 from tests.conftest import ROOT
 
 Dropquery = Callable[..., subprocess.CompletedProcess[str]]
@@ -102,6 +106,18 @@ def test_strategies_share_the_initial_model(tiny_config: Path, tmp_path: Path) -
     other = ["fit", "--config", str(tiny_config), "--cycles", "1", "--initial_models", str(shared)]
     cli.main([*other, "--run_dir", str(tmp_path / "other"), "--model.optimizer.lr", "0.02"])
     assert len(list(shared.iterdir())) == 2, "other settings have another initial model"
+
+
+def test_reviews_are_not_thrown_away_with_a_first_try(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with run_directory(run_dir, "budget: 4"):
+        Ledger(run_dir / "ledger.sqlite").start([("u", 10)])
+    with run_directory(run_dir, "budget: 5"):
+        assert not (run_dir / "ledger.sqlite").exists(), "an initial set by other settings is chosen again"
+    Reviews(run_dir / "ledger.sqlite").assign([("u", "ann")], by="eve")
+    with pytest.raises(RunDirectoryError, match="other settings"), run_directory(run_dir, "budget: 6"):
+        pass
+    assert Reviews(run_dir / "ledger.sqlite").state("u", "ann") == "assigned"
 
 
 def test_warm_start_goes_on_from_the_cycle_before(tiny_config: Path, tmp_path: Path) -> None:

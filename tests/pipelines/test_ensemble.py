@@ -1,15 +1,11 @@
 """One network per annotator and fold: trained, killed, failed, and asked about images that they never saw."""
 
 import io
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,14 +18,16 @@ from annotators.prediction import MAPS
 from datamodules.ledger import Ledger
 from datamodules.synthetic_annotators import SyntheticAnnotators
 from datamodules.units import DataError
-from pipelines.difficulty import image_row
+from pipelines.difficulty import annotator_rows, image_row
 from pipelines.ensemble import Members, jobs_of, member_dir
-from tests.conftest import ROOT, TINY
+from tests.conftest import TINY
+from tests.pipelines.test_cycles import Crash
 
 PEOPLE = ["careful", "dilates_much"]
 COLUMNS = [
     "image", "fold", "annotators", "difficulty", "difficulty_per_object_pixel", "difficulty_per_boundary_pixel",
-    "mean_pairwise_iou", "repeat_difficulty", *MAPS, "predicted_area", "predicted_boundary_length", "constant",
+    "mean_pairwise_iou", "krippendorff_alpha", "repeat_difficulty", "repeated_difficulty",
+    *MAPS, "predicted_area", "predicted_boundary_length", "constant",
     "true_difficulty",
 ]  # fmt: skip
 
@@ -121,7 +119,14 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
         again = np.stack(list(whole.repeats_of(unit.unit_id).values()))
         assert row["repeat_difficulty"] == pytest.approx(variance_map(again).sum())
         assert row["true_difficulty"] == pytest.approx(whole.true_difficulty(unit.unit_id))
+        assert row["repeated_difficulty"] == row["difficulty"]
         assert row["fold"] == whole.fold_of(unit.unit_id)
+    people = pd.read_csv(run_dir / "annotators.csv").set_index("annotator")
+    assert people.index.tolist() == PEOPLE
+    assert people["images"].tolist() == [12, 12]
+    # beside one other person: who dilates draws larger than who does not
+    assert people.loc["dilates_much", "area_ratio"] > 0 > people.loc["careful", "area_ratio"]
+    assert people["within_iou"].between(0.5, 1).all()
 
 
 def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +165,28 @@ def test_other_weights_or_samples_are_predicted_again(
     assert str(np.load(file)["made_by"]) == before
 
 
+def test_a_mask_that_was_corrected_is_measured_again(
+    trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run_dir = trained
+    monkeypatch.setattr(cli, "compare", lambda run_dir: None)
+    corrected = next(iter(SyntheticAnnotators(num_images=12, size=(32, 32)).images())).unit_id
+    before = pd.read_csv(run_dir / "images.csv").set_index("image")["difficulty"]
+    drawn = SyntheticAnnotators.read_annotation
+
+    def read(self: SyntheticAnnotators, unit_id: str, annotator: str) -> np.ndarray:
+        mask = drawn(self, unit_id, annotator)
+        return 1 - mask if (unit_id, annotator) == (corrected, PEOPLE[0]) else mask
+
+    command = ["difficulty", "--config", str(config), "--run_dir", str(run_dir)]
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticAnnotators, "read_annotation", read)
+        cli.main(command)
+    after = pd.read_csv(run_dir / "images.csv").set_index("image")["difficulty"]
+    assert after.index[after != before].tolist() == [corrected]
+    cli.main(command)
+
+
 def test_a_network_that_trained_on_an_image_may_not_predict_it(
     trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,7 +214,7 @@ def test_a_member_that_is_not_trained_is_named(
 
 
 def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, finished = trained
     run_dir = tmp_path / "run"
@@ -199,18 +226,16 @@ def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
     shutil.rmtree(broken)
     broken.write_text("a file where a folder must be")
     command = ["ensemble", "--config", str(config), "--run_dir", str(run_dir)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(
-        [sys.executable, "cli.py", *command], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 200
-    while not (killed / "cycles" / "00" / "last.ckpt").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    datamodule = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
+    (job,) = (j for j in jobs_of(run_dir, Members(), datamodule) if j.run_dir == killed)
+    monkeypatch.setattr(cli, "StepSeed", Crash)
+    monkeypatch.setattr(Crash, "step", 3)
+    with pytest.raises(RuntimeError, match="crashed"):
+        cli.main(list(job.arguments))
+    monkeypatch.undo()
+    assert torch.load(killed / "cycles" / "00" / "last.ckpt", weights_only=True)["global_step"] == 2
+    # as many threads as this process has: sums in another order round to other weights
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
     untouched = member_dir(run_dir, "dilates_much", 0) / "cycles" / "00" / "metrics.json"
     before = untouched.stat().st_mtime_ns
@@ -229,11 +254,36 @@ def test_row_of_an_image_of_three_classes() -> None:
     rng = np.random.default_rng(0)
     masks = rng.integers(0, 3, size=(3, 8, 9))
     mean = rng.dirichlet(np.ones(3), size=(8, 9)).transpose(2, 0, 1)
-    stored = {"masks": masks, "mean": mean, **{name: rng.random((8, 9)) for name in MAPS}}
-    row = image_row(stored, [], 3)
+    stored = {
+        "masks": masks,
+        "annotators": np.array(list("abc")),
+        "mean": mean,
+        **{name: rng.random((8, 9)) for name in MAPS},
+    }
+    row = image_row(stored, {}, 3)
     assert row["predicted_area"] == (mean.argmax(axis=0) > 0).sum()
     assert row["difficulty"] == pytest.approx(variance_map(masks, 3).sum())
     assert np.isnan(row["repeat_difficulty"])
+    assert row["krippendorff_alpha"] == pytest.approx(
+        krippendorff.alpha(reliability_data=masks.reshape(3, -1), level_of_measurement="nominal")
+    )
+
+
+def test_second_drawings_are_held_against_the_same_peoples_first() -> None:
+    rng = np.random.default_rng(0)
+    masks, again = rng.integers(0, 2, size=(2, 3, 8, 9))
+    stored = {"masks": masks, "annotators": np.array(list("abc")), "mean": rng.random((8, 9))}
+    stored |= {name: rng.random((8, 9)) for name in MAPS}
+    repeats = {"a": again[0], "c": again[2]}
+    row = image_row(stored, repeats, 2)
+    assert row["repeat_difficulty"] == pytest.approx(again[[0, 2]].var(axis=0, ddof=1).sum())
+    assert row["repeated_difficulty"] == pytest.approx(masks[[0, 2]].var(axis=0, ddof=1).sum())
+    people = annotator_rows(stored, repeats, 2)
+    assert [p["annotator"] for p in people] == ["a", "b", "c"]
+    assert people[0]["within_iou"] == pytest.approx((masks[0] & again[0]).sum() / (masks[0] | again[0]).sum())
+    assert np.isnan(people[1]["within_iou"])
+    others = masks[0] & masks[2]
+    assert people[1]["area_ratio"] == pytest.approx(masks[1].sum() / others.sum() - 1)
 
 
 def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +291,11 @@ def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.Cap
         Members(names=["a", "majority"]).people(["a", "b"])
     with pytest.raises(DataError, match="'c'"):
         Members(single="c").all(["a", "b"])
-    for changes, words in (([], "expected --cycles 1"), (["--cycles", "1"], "expected data with several annotators")):
+    for changes, words in (
+        ([], "expected --cycles 1"),
+        (["--cycles", "1"], "expected data with several annotators"),
+        (["--cycles", "1", "--initial_models", str(tmp_path)], "members share no initial model"),
+    ):
         with pytest.raises(SystemExit):
             cli.main(["ensemble", "--config", str(tiny_config), "--run_dir", str(tmp_path / "run"), *changes])
         assert words in capsys.readouterr().err

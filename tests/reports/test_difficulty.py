@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from datamodules.files import RunDirectoryError
 from reports.difficulty import MAPS, compare, write_difficulty_report
-from reports.difficulty_figures import choose_images
+from reports.difficulty_figures import choose_images, draw_panel
 from reports.difficulty_words import comparison_text
 
 SIZE = 24
@@ -34,6 +34,7 @@ def discs(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, fl
         "image": rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8),
         "masks": masks,
         "annotators": np.array([f"person{k}" for k in range(PEOPLE)]),
+        "members": np.array([f"person{k}" for k in range(PEOPLE)]),
         "annotator_variance": variance,
         "mean": mean,
         "member_probabilities": np.stack([mean] * PEOPLE).astype(np.float16),
@@ -143,6 +144,35 @@ def test_figures_are_pictures_and_old_ones_go(made_up_run: Callable[..., Path]) 
     assert not list((run_dir / "difficulty").rglob(".*"))
 
 
+def test_networks_are_named_after_their_own_people() -> None:
+    stored, _ = discs(np.random.default_rng(0))
+    # of four networks' people, another drew this image
+    stored["members"] = np.array(["person3", "person1", "person0", "anna"])
+    shown = [axes.get_title() for axes in draw_panel(stored, "").axes]
+    assert [t for t in shown if t.startswith("network")] == [
+        "network person3", "network person1", "network person0", "network anna",
+    ]  # fmt: skip
+
+
+def test_three_classes_and_void(made_up_run: Callable[..., Path]) -> None:
+    run_dir = made_up_run(4)
+    for path in (run_dir / "predictions").rglob("*.npz"):
+        with np.load(path) as stored:
+            content = dict(stored)
+        mean = content["mean"]
+        content["mean"] = np.stack([1 - mean, mean * 0.9, mean * 0.1])
+        content["member_probabilities"] = np.stack([content["mean"]] * PEOPLE).astype(np.float16)
+        content["annotator_variance"][:2] = np.nan
+        np.savez(path, **content)
+    write_difficulty_report(run_dir, draws=20, pictures=1)
+    pixels = pd.read_csv(run_dir / "difficulty" / "pixels.csv").set_index("map")
+    assert pixels.loc["total", "auroc_pooled"] > 0.9
+    assert pixels.loc["boundary_nearness", "auroc_pooled"] > 0.5
+    for path in (run_dir / "difficulty" / "panels").iterdir():
+        with Image.open(path) as picture:
+            assert min(picture.size) > 300
+
+
 def test_choice_of_pictures_by_hand() -> None:
     images = pd.DataFrame({"image": list("abcd"), "difficulty": [4.0, 3, 2, 1], "total": [40.0, 10, 30, 20]})
     assert choose_images(images, 1) == [("hardest_1", "a"), ("easiest_1", "d"), ("misjudged_1", "b")]
@@ -174,6 +204,11 @@ def test_second_drawings_of_some_images_and_a_known_truth(made_up_run: Callable[
     assert table.loc[("difficulty", "total"), "images"] == 12
     assert table.loc[("true_difficulty", "difficulty"), "spearman"] == pytest.approx(1)
     assert "second drawings agree with the first" in (run_dir / "difficulty" / "report.md").read_text()
+    # where fewer drew again, the ceiling is theirs and the predictors' target stays everybody's
+    rewrite(run_dir, lambda t: t.assign(repeated_difficulty=t["repeat_difficulty"] + 1))
+    returned = write_difficulty_report(run_dir, draws=50, pictures=0).set_index("predictor")
+    assert returned.loc["repeat_difficulty", "pearson"] == pytest.approx(1)
+    assert returned.loc["total", "pearson"] == pytest.approx(table.loc[("difficulty", "total"), "pearson"])
     rewrite(run_dir, lambda t: t.assign(repeat_difficulty=np.nan))
     assert "repeat_difficulty" not in write_difficulty_report(run_dir, draws=50, pictures=0)["predictor"].tolist()
     assert "how well difficulty could be predicted is not known" in (run_dir / "difficulty" / "report.md").read_text()

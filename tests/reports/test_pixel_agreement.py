@@ -83,6 +83,23 @@ def test_a_perfect_prediction_is_calibrated(pixels: list[tuple[np.ndarray, np.nd
     assert table["ece"].to_numpy() == pytest.approx(0, abs=1e-9)
 
 
+def test_pixels_that_fewer_than_two_people_judged_are_left_out() -> None:
+    values, variance = np.array([[0.0, 0.2, 0.25, 0.1]], np.float32), np.array([[0, 0.3, np.nan, 0.1]], np.float32)
+    nobody = np.full((1, 4), np.nan, np.float32)
+    sums, known = (summed([p, p]) for p in ((values, variance), (values[:, [0, 1, 3]], variance[:, [0, 1, 3]])))
+    sums.add({"total": values, "constant": np.ones_like(values)}, nobody)
+    got, expected = (s.table(np.ones((1, n), int)).set_index("map") for s, n in ((sums, 3), (known, 2)))
+    for measure in ("pearson_pooled", "pearson_mean", "auroc_pooled", "auroc_mean", "images_with_auroc"):
+        assert got.loc["total", measure] == pytest.approx(expected.loc["total", measure])
+    assert sums.calibration(np.ones((1, 3), int), ["total"])["pixels"].sum() == 6
+
+
+def test_nearness_to_any_other_class() -> None:
+    chosen = np.array([[0, 0, 0, 1, 1, 1, 2, 2, 2]])
+    probabilities = np.eye(3)[chosen].transpose(2, 0, 1)
+    assert boundary_nearness(probabilities)[0] == pytest.approx(1 / np.array([3, 2, 1, 1, 2, 1, 1, 2, 3]))
+
+
 def test_nearness_falls_with_the_distance_to_the_outline() -> None:
     mean = np.zeros((5, 9), np.float32)
     mean[:, 5:] = 0.9
