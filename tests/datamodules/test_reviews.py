@@ -87,7 +87,8 @@ def test_what_cannot_happen_is_refused_and_changes_nothing(
     reviews.assign([("other", "ann")], by="assign")
     events = [*done("annotated ann", unit_id="other"), *done(*steps)]
     with pytest.raises(
-        ReviewError, match=rf"event {len(events)} .*the drawing of 'u' by 'ann': {words}.*none of these events was recorded"
+        ReviewError,
+        match=rf"event {len(events)} .*the drawing of 'u' by 'ann': {words}.*none of these events was recorded",
     ):
         reviews.record(events)
     assert reviews.state("u", "ann") is None
