@@ -51,8 +51,8 @@ def test_killed_and_started_again_ends_as_if_never_interrupted(
     cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(whole)])
 
     command = [sys.executable, "cli.py", "fit", "--config", str(tiny_config), "--run_dir", str(killed)]
-    # as many threads as conftest gives this process: sums in another order round to other scores
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    # as many threads as this process has: sums in another order round to other scores
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not (killed / moment).exists():
