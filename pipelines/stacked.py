@@ -94,7 +94,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
         return "stacked fits go on to the last cycle: leave out stop"
     if settings.get("warm_start") or settings.get("initial_models"):
         return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
-    if trainer["max_epochs"] is None or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
+    if (trainer["max_epochs"] or 0) < 1 or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
         return "stacked fits keep the last epoch: set trainer.check_val_every_n_epoch to trainer.max_epochs"
     unknown = [k for k, values in _KNOWN.items() if str(trainer.get(k)) not in (*values, "None")]
     if unknown:
@@ -102,7 +102,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
     if trainer["accelerator"] not in ("cpu", "auto") or (trainer["accelerator"] == "auto" and _has_gpu()):
         return "stacked fits run on the CPU: set trainer.accelerator to cpu"
     try:
-        check_stackable(module.network)
+        check_stackable(module.network, module.optimizer)
     except ValueError as error:
         return str(error)
     return ""
@@ -171,6 +171,7 @@ def _modules(members: Sequence[Member], cycle: int) -> list[ClassificationModule
         if member.seed not in fresh:
             module = member.make(cycle).module
             assert isinstance(module, ClassificationModule)
+            module.match_classes(member.datamodule.class_names)
             fresh[member.seed] = module
         module = copy.deepcopy(fresh[member.seed])
         if (member.folder(cycle) / METRICS).is_file():

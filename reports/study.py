@@ -69,7 +69,9 @@ def write_study_report(
     score = pick_score(table, score)
     folder = run_dir / "report"
     baseline = find_baseline(list(table["strategy"].unique()))
-    gaps = find_gaps(table, _failed_jobs(run_dir))
+    jobs = _jobs(run_dir)
+    gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
+    stopped = _stopped_words(jobs)
     whole = without_gaps(table)
     areas = run_areas(whole, score, full_score)
     table_of_areas = area_table(areas)
@@ -95,6 +97,7 @@ def write_study_report(
         f"# {run_dir.name}: {score}",
         _seed_words(whole),
         _gap_words(gaps),
+        stopped,
         "![learning curves](curves.png)",
         "## Area under the learning curve",
         "ALC and normalised ALC: the score's trapezoid integral over labelled units. Normalised: 0 is a run's first "
@@ -120,7 +123,7 @@ def write_study_report(
     with replacing(folder / "report.md") as beside:
         beside.write_text("\n\n".join(t for t in text if t) + "\n")
     print(table_of_areas.round(4).to_string(index=False))
-    for words in (_seed_words(whole), _gap_words(gaps)):
+    for words in (_seed_words(whole), _gap_words(gaps), stopped):
         if words:
             print(f"\n{words}")
     print(f"\nreport: {folder / 'report.md'}")
@@ -168,12 +171,11 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(beside, index=False)
 
 
-def _failed_jobs(run_dir: Path) -> list[str]:
+def _jobs(run_dir: Path) -> pd.DataFrame:
+    """jobs.csv; without rows where there is none."""
     path = run_dir / "jobs.csv"
-    if not path.is_file():
-        return []
-    jobs = pd.read_csv(path, dtype=str)
-    return jobs.loc[jobs["state"].str.lower().str.startswith("fail", na=False), "name"].tolist()
+    table = pd.read_csv(path, dtype=str) if path.is_file() else pd.DataFrame()
+    return table.reindex(columns=["name", "state", "reason"]).fillna("").astype(str)
 
 
 def _seed_words(table: pd.DataFrame) -> str:
@@ -194,6 +196,18 @@ def _gap_words(gaps: pd.DataFrame) -> str:
         for g in gaps.itertuples()
     ]  # fmt: skip
     return "Gaps, left out of all tables:\n\n" + "\n".join(lines)
+
+
+def _stopped_words(jobs: pd.DataFrame) -> str:
+    stopped = jobs[(jobs["state"] == "stopped") & (jobs["reason"] != "")]
+    if stopped.empty:
+        return ""
+    reasons = "\n".join(f"- {name}: {reason}" for name, reason in zip(stopped["name"], stopped["reason"], strict=True))
+    return (
+        f"A stopping criterion ended {len(stopped)} of {len(jobs)} runs. Runs shorter than the longest count as gaps, "
+        "so the tables may hold only those that the criterion let go on, and say nothing fair about strategies: "
+        f"study without stop to compare them.\n\n{reasons}"
+    )
 
 
 def _unit_words(table: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +114,13 @@ def test_buffers_are_refused() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.BatchNorm1d(3))
     with pytest.raises(ValueError, match="one by one"):
         fit_stacked([network], images, labels[None], [order(0, 1)], nn.CrossEntropyLoss(), torch.optim.Adam)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adafactor, torch.optim.Muon, torch.optim.LBFGS])
+def test_optimizers_that_would_mix_the_networks_are_refused(optimizer: Any) -> None:
+    images, labels = data()
+    with pytest.raises(ValueError, match=f"got {optimizer.__name__}; fit them one by one"):
+        fit_stacked([dense(0)], images, labels[None], [order(0, 1)], nn.CrossEntropyLoss(), optimizer)
 
 
 def test_dropout_needs_seeds() -> None:
