@@ -173,7 +173,7 @@ def labels_table(
 ) -> pd.DataFrame:
     """Labels that each strategy's mean curve needs for a level, the saving against the baseline, and the break-even.
 
-    levels: scores; 95 and 98% of the baseline's final mean score (the best strategy's, without a baseline) unless
+    levels: scores; 95, 98 and 100% of the baseline's final mean score (the best strategy's, without a baseline) unless
     given. saving: 1 - labels / the baseline's labels. seeds_reached: how many single curves reach the level.
     break_even: where the mean curve begins to stay above the baseline's.
     """
@@ -182,7 +182,7 @@ def labels_table(
         mean = part.groupby(["strategy", "cycle"])[["labelled_units", score]].mean()
         curves = {str(s): (c["labelled_units"].to_numpy(), c[score].to_numpy()) for s, c in mean.groupby("strategy")}
         final = curves[baseline][1][-1] if baseline in curves else max(y[-1] for _, y in curves.values())
-        for level in levels or (0.95 * final, 0.98 * final):
+        for level in levels or (0.95 * final, 0.98 * final, final):
             needed = {s: labels_to_reach(*curve, level) for s, curve in curves.items()}
             for strategy, (units, values) in curves.items():
                 single = part[part["strategy"] == strategy].groupby("seed")[score].max()
