@@ -192,7 +192,15 @@ def _traced(
         found = grad(total)(weights, others, factors, images, labels)
         return [found[name].contiguous() for name in trained]
 
-    return _without_idle(make_fx(gradients)(*inputs))
+    try:
+        return _without_idle(make_fx(gradients)(*inputs))
+    except RuntimeError as error:
+        if "random" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(template).__name__} draws random numbers elsewhere than in dropout layers and cannot be stacked; "
+            "use nn.Dropout, or fit the networks one by one (grid.stacked false)"
+        ) from error
 
 
 def _is_plain(loss: Loss, logits: Tensor, labels: Tensor) -> bool:

@@ -166,6 +166,7 @@ def test_a_run_that_fails_is_reported_and_the_others_are_done(
         ("max_steps", "1", "do not know trainer.max_steps 1"),
         ("devices", "2", "do not know trainer.devices 2"),
         ("max_epochs", "0", "keep the last epoch"),
+        ("logger", "{class_path: CSVLogger, init_args: {save_dir: logs}}", "do not know trainer.logger"),
     ],
 )
 def test_what_cannot_be_stacked_says_why(
@@ -174,6 +175,12 @@ def test_what_cannot_be_stacked_says_why(
     with pytest.raises(SystemExit):
         run(tmp_path, "no", f"--trainer.{setting}", value, stacked=True)
     assert words in capsys.readouterr().err
+
+
+def test_a_study_that_reports_online_is_not_stacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "online", "--wandb.mode", "online", stacked=True)
+    assert "send nothing to Weights & Biases" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("classes", [5, 12])
