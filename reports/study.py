@@ -24,6 +24,7 @@ from reports.statistics import friedman, smallest_sign_flip_p
 __all__ = ["markdown", "pick_score", "read_study", "report", "write_study_report"]
 
 _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
+_BETTER_SMALLER = ("/loss", "/calibration_error")
 
 
 def read_study(run_dir: Path) -> pd.DataFrame:
@@ -49,7 +50,7 @@ def read_study(run_dir: Path) -> pd.DataFrame:
 
 def pick_score(table: pd.DataFrame, score: str | None = None) -> str:
     """The score to report: the given one, else accuracy, else mIoU, else the first of validation."""
-    found = [c for c in table if c.startswith("val/") and "/loss" not in c]
+    found = [c for c in table if c.startswith("val/") and not c.endswith(_BETTER_SMALLER)]
     if score is None:
         score = next((c for c in ("val/accuracy", "val/miou", *found) if c in table), None)
     if score is None or score not in table:
@@ -67,6 +68,11 @@ def write_study_report(
     """
     table = read_study(run_dir)
     score = pick_score(table, score)
+    if score.endswith(_BETTER_SMALLER):
+        raise ValueError(
+            f"a study's tables take the larger score for the better one, but of {score} the smaller is; report another "
+            f"score, or draw its curves alone with analyse strategies --score {score}"
+        )
     folder = run_dir / "report"
     baseline = find_baseline(list(table["strategy"].unique()))
     jobs = _jobs(run_dir)

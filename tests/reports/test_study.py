@@ -118,6 +118,14 @@ def test_runs_that_a_criterion_ended_are_named(
     assert "study without stop" in (folder / "report" / "report.md").read_text()
 
 
+@pytest.mark.parametrize("score", ["val/loss", "val/calibration_error"])
+def test_scores_of_which_less_is_better_are_not_ranked(rows: Rows, make_study: MakeStudy, score: str) -> None:
+    folder = make_study([row | {score: 1 - row["val/accuracy"]} for row in rows({"random": RANDOM})])
+    with pytest.raises(ValueError, match=f"but of {score} the smaller is"):
+        write_study_report(folder, score)
+    assert not (folder / "report").exists()
+
+
 def test_variants_are_ranked_and_borrow_random(rows: Rows, make_study: MakeStudy) -> None:
     folder = make_study(
         [
