@@ -190,8 +190,7 @@ class DropqueryCLI(LightningCLI):
     def fit(self) -> None:
         """Run the cycles, redraw the learning curve after each, and print it at the end."""
         config = self.config["fit"]
-        if config.cycles < 1:
-            raise ValueError(f"--cycles must be at least 1, got {config.cycles}")
+        _check_cycles(config.cycles)
         if config.ckpt_path is not None:
             raise ValueError(
                 f"fit takes no --ckpt_path, got {config.ckpt_path}; leave it out: fit goes on from --run_dir"
@@ -274,6 +273,7 @@ class DropqueryCLI(LightningCLI):
     def _study(self) -> tuple[dict[str, Any], Grid, Path, Planner]:
         """Its settings, what it consists of, its folder, and what this command line knows."""
         config = self.config["study"]
+        _check_cycles(config.cycles)
         self._configs: dict[str, Namespace] = {}
         settings = yaml.safe_load(self._settings("study"))
         planner = Planner(self._complete, self._parts, _MAY_CHANGE)
@@ -366,6 +366,11 @@ def _listed(setting: Any) -> list[Any]:
     if setting is None:
         return []
     return list(setting) if isinstance(setting, (list, tuple)) else [setting]
+
+
+def _check_cycles(cycles: int) -> None:
+    if cycles < 1:
+        raise ValueError(f"--cycles must be at least 1, got {cycles}")
 
 
 def _check_checkpoint(path: str, module: pl.LightningModule) -> None:

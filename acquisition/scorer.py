@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -209,13 +209,16 @@ class Expert(AcquisitionFunction):
     """Another acquisition function, asked of a network that was trained on all the data (thesis 3.2.2).
 
     An oracle strategy: the expert has seen labels of the pool. acquisition: what is asked. checkpoint: of the expert,
-    such as the best.ckpt of a fit whose initial set is everything. network: the expert's architecture where it differs
-    from the network that learns; it may have other layers, not other inputs.
+    such as the best.ckpt of a fit whose initial set is everything. network: makes the expert's architecture where it
+    differs from the network that learns; it may have other layers, not other inputs. It is made when it is first asked,
+    and leaves torch's random numbers as they were: strategies are paired by the initial weights of the learner.
     """
 
     uses_truth = True
 
-    def __init__(self, checkpoint: str, acquisition: AcquisitionFunction, network: nn.Module | None = None) -> None:
+    def __init__(
+        self, checkpoint: str, acquisition: AcquisitionFunction, network: Callable[[], nn.Module] | None = None
+    ) -> None:
         self.checkpoint = Path(checkpoint)
         self.acquisition = acquisition
         self.network = network
@@ -226,8 +229,8 @@ class Expert(AcquisitionFunction):
 
     def trained(self, learner: nn.Module) -> nn.Module:
         """The expert with its weights, on the device of the network that learns."""
-        with torch.inference_mode(False):
-            expert = copy.deepcopy(learner if self.network is None else self.network)
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            expert = copy.deepcopy(learner) if self.network is None else self.network()
             expert.to(next(learner.parameters(), torch.empty(0)).device)
             load_network(expert, self.checkpoint)
         return expert

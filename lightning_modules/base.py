@@ -1,7 +1,7 @@
 """What training one network is, whatever it predicts."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -79,7 +79,11 @@ class NetworkModule(pl.LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
-        names = self.class_names = list(datamodule.class_names)
+        self.match_classes(datamodule.class_names)
+
+    def match_classes(self, names: Sequence[str]) -> None:
+        """Take over the data's names of the classes; ValueError where they are not as many as the network's."""
+        names = self.class_names = list(names)
         if len(names) != self.num_classes:
             raise ValueError(
                 f"the network predicts {self.num_classes} classes but the data has {len(names)} ({', '.join(names)}); "

@@ -1,5 +1,8 @@
 """Scores of a whole split: of segmentation, all from one confusion matrix, and of classification."""
 
+import warnings
+
+import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -8,10 +11,11 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
 )
+from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_modules.losses import IGNORE_INDEX
 
-__all__ = ["ClassRecall", "SegmentationScores", "classification_scores", "segmentation_scores"]
+__all__ = ["ClassRecall", "PresentAUROC", "SegmentationScores", "classification_scores", "segmentation_scores"]
 
 
 def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
@@ -47,6 +51,27 @@ class SegmentationScores(MulticlassConfusionMatrix):
         return segmentation_scores(self.confmat)
 
 
+class PresentAUROC(MulticlassAUROC):
+    """Area under the receiver operating characteristic, one class against the rest, averaged over the classes for which
+    it is defined: those that some images have and others have not.
+
+    torchmetrics' own average counts 0 for a class without images. 0 where no class has an area.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes=num_classes, average="none", validate_args=False)
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        classes = dim_zero_cat(self.target)
+        counts = torch.bincount(classes, minlength=self.num_classes)
+        defined = (counts > 0) & (counts < len(classes))
+        with warnings.catch_warnings():
+            # of classes without images, which do not count here
+            warnings.filterwarnings("ignore", message="No (positive|negative) samples in targets")
+            areas = super().compute()
+        return areas[defined].mean().nan_to_num()
+
+
 class ClassRecall(MulticlassConfusionMatrix):
     """`compute` gives recall, one per class, and balanced_accuracy, its mean over the classes of the truth."""
 
@@ -62,15 +87,14 @@ class ClassRecall(MulticlassConfusionMatrix):
 def classification_scores(num_classes: int) -> MetricCollection:
     """Metrics of probabilities, N x C, and classes, N, all summed over processes.
 
-    accuracy: share of right images. balanced_accuracy and recall: see `ClassRecall`. auroc: area under the receiver
-    operating characteristic, one class against the rest, averaged over the classes. calibration_error: expected
-    calibration error over 15 equal bins of the largest probability (Guo et al. 2017).
+    accuracy: share of right images. balanced_accuracy and recall: see `ClassRecall`. auroc: see `PresentAUROC`.
+    calibration_error: expected calibration error over 15 equal bins of the largest probability (Guo et al. 2017).
     """
     return MetricCollection(
         {
             "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
             "per_class": ClassRecall(num_classes),
-            "auroc": MulticlassAUROC(num_classes, average="macro", validate_args=False),
+            "auroc": PresentAUROC(num_classes),
             "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
         },
         compute_groups=False,

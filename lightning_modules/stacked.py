@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.func import functional_call, grad, vmap
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -26,15 +26,28 @@ Stack = dict[str, Tensor]
 
 _SHAPING = ("aten.expand.default", "aten.view.default", "aten._unsafe_view.default")
 _ELEMENTWISE = (nn.Dropout,)
+_BY_NUMBER = (
+    optim.SGD, optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.Adagrad, optim.Adadelta,
+    optim.RMSprop, optim.ASGD, optim.Rprop,
+)  # fmt: skip
 _BY_CHANNEL = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-def check_stackable(network: nn.Module) -> None:
-    """Raise ValueError for a network that cannot be stacked: one that keeps buffers, such as batch norm's."""
+def check_stackable(network: nn.Module, optimizer: OptimizerFactory) -> None:
+    """Raise ValueError for what cannot be stacked: a network that keeps buffers, such as batch norm's, or an optimizer
+    that looks at a parameter as a whole, such as Adafactor, for which a stack would be one large parameter.
+    """
     name = next((name for name, _ in network.named_buffers()), None)
     if name is not None:
         raise ValueError(
             f"networks with buffers cannot be stacked, got {type(network).__name__} with {name!r}; fit them one by one"
+        )
+    made = optimizer([nn.Parameter(torch.zeros(1, 1))])
+    if type(made) not in _BY_NUMBER:
+        known = ", ".join(kind.__name__ for kind in _BY_NUMBER)
+        raise ValueError(
+            f"networks are stacked under an optimizer that treats every number by itself ({known}), got "
+            f"{type(made).__name__}; fit them one by one"
         )
 
 
@@ -53,11 +66,11 @@ def fit_stacked(
     images: N x ..., shared by all n networks. labels: n x N, for every network its own, because oracles may err.
     orders: for every network its batches, S x B positions among the images; S may differ from network to network, B
     may not. loss: (logits, labels) of a batch to a scalar.
-    optimizer: made from the stacked parameters; it must treat every number by itself (SGD, Adam and their like).
+    optimizer: made from the stacked parameters; it must treat every number by itself, see `check_stackable`.
     dropout_seed: (network, step) to the seed from which that step's dropout is drawn, as if by torch.manual_seed;
     needed where a layer drops anything. on_step: told the number of each step before it is taken.
     """
-    check_stackable(networks[0])
+    check_stackable(networks[0], optimizer)
     # the longest fits first: those that still run are always the first rows of the stack
     by_length = sorted(range(len(networks)), key=lambda i: -len(orders[i]))
     own = [dict(networks[i].named_parameters()) for i in by_length]
@@ -179,7 +192,15 @@ def _traced(
         found = grad(total)(weights, others, factors, images, labels)
         return [found[name].contiguous() for name in trained]
 
-    return _without_idle(make_fx(gradients)(*inputs))
+    try:
+        return _without_idle(make_fx(gradients)(*inputs))
+    except RuntimeError as error:
+        if "random" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(template).__name__} draws random numbers elsewhere than in dropout layers and cannot be stacked; "
+            "use nn.Dropout, or fit the networks one by one (grid.stacked false)"
+        ) from error
 
 
 def _is_plain(loss: Loss, logits: Tensor, labels: Tensor) -> bool:

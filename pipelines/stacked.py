@@ -39,7 +39,7 @@ _KNOWN = {
     "max_steps": ("-1",), "limit_train_batches": ("1.0",), "limit_val_batches": ("1.0",),
     "val_check_interval": ("1.0",), "accumulate_grad_batches": ("1",), "gradient_clip_val": (), "callbacks": ("[]",),
     "precision": ("32-true", "32"), "overfit_batches": ("0.0", "0"), "max_time": (), "fast_dev_run": ("False",),
-    "devices": ("auto", "1"), "num_nodes": ("1",),
+    "devices": ("auto", "1"), "num_nodes": ("1",), "logger": ("True", "False"),
 }  # fmt: skip
 """Settings of the trainer, and their values, beside null, with which stacked fits are ordinary fits; as text, because
 1 batch is not 1.0 of all."""
@@ -90,11 +90,13 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
         return "stacked fits do not augment images: set data.flip and data.shift to 0"
     if module.scheduler is not None or module.optimizer is None or module.decay_per_label:
         return "stacked fits need model.optimizer, with no model.scheduler and no model.decay_per_label"
+    if settings.get("wandb", {}).get("mode") == "online":
+        return "stacked fits send nothing to Weights & Biases: set wandb.mode to disabled"
     if settings.get("stop"):
         return "stacked fits go on to the last cycle: leave out stop"
     if settings.get("warm_start") or settings.get("initial_models"):
         return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
-    if trainer["max_epochs"] is None or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
+    if (trainer["max_epochs"] or 0) < 1 or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
         return "stacked fits keep the last epoch: set trainer.check_val_every_n_epoch to trainer.max_epochs"
     unknown = [k for k, values in _KNOWN.items() if str(trainer.get(k)) not in (*values, "None")]
     if unknown:
@@ -102,7 +104,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
     if trainer["accelerator"] not in ("cpu", "auto") or (trainer["accelerator"] == "auto" and _has_gpu()):
         return "stacked fits run on the CPU: set trainer.accelerator to cpu"
     try:
-        check_stackable(module.network)
+        check_stackable(module.network, module.optimizer)
     except ValueError as error:
         return str(error)
     return ""
@@ -171,6 +173,7 @@ def _modules(members: Sequence[Member], cycle: int) -> list[ClassificationModule
         if member.seed not in fresh:
             module = member.make(cycle).module
             assert isinstance(module, ClassificationModule)
+            module.match_classes(member.datamodule.class_names)
             fresh[member.seed] = module
         module = copy.deepcopy(fresh[member.seed])
         if (member.folder(cycle) / METRICS).is_file():

@@ -20,6 +20,7 @@ from pipelines.grid import Grid, Run, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
 from pipelines.stacked import Member, Parts, run_stack, why_not_stacked
+from pipelines.stopping import STOPPED
 
 __all__ = ["STUDY", "PlannedRun", "Planner", "gather", "jobs_of", "plan", "run_part", "run_study"]
 
@@ -93,14 +94,14 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
     if jobs := _single_jobs(single, root, planner):
         outcomes = run_jobs(jobs, root / "jobs", grid.at_once, grid.retries)
         failed |= {o.job.run_dir: o.reason for o in outcomes if o.state == "failed"}
-    table = gather(planned, root)
     rows = [_state(p, failed.get(p.run_dir, "")) for p in planned]
     with replacing(root / "jobs.csv") as beside:
         pd.DataFrame(rows).to_csv(beside, index=False)
     for row in rows:
         if row["state"] == "failed":
             rank_zero_info(f"{row['name']} failed: {row['reason']}")
-    return table
+    # last, because it refuses a study of which nothing is done
+    return gather(planned, root)
 
 
 def jobs_of(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> list[Job]:
@@ -229,6 +230,10 @@ def _missing(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 def _state(planned: PlannedRun, reason: str) -> dict[str, Any]:
     state = "failed" if reason else "finished" if planned.is_done else "stopped"
+    stopped = planned.run_dir / STOPPED
+    if state == "stopped" and stopped.is_file():
+        said = json.loads(stopped.read_text())
+        reason = f"{said['criterion']}: {said['reason']}"
     return {"name": "/".join(planned.run.folder.parts[1:]), "state": state, "reason": reason}
 
 

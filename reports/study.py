@@ -24,6 +24,7 @@ from reports.statistics import friedman, smallest_sign_flip_p
 __all__ = ["markdown", "pick_score", "read_study", "report", "write_study_report"]
 
 _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
+_BETTER_SMALLER = ("/loss", "/calibration_error")
 
 
 def read_study(run_dir: Path) -> pd.DataFrame:
@@ -49,7 +50,7 @@ def read_study(run_dir: Path) -> pd.DataFrame:
 
 def pick_score(table: pd.DataFrame, score: str | None = None) -> str:
     """The score to report: the given one, else accuracy, else mIoU, else the first of validation."""
-    found = [c for c in table if c.startswith("val/") and "/loss" not in c]
+    found = [c for c in table if c.startswith("val/") and not c.endswith(_BETTER_SMALLER)]
     if score is None:
         score = next((c for c in ("val/accuracy", "val/miou", *found) if c in table), None)
     if score is None or score not in table:
@@ -67,9 +68,16 @@ def write_study_report(
     """
     table = read_study(run_dir)
     score = pick_score(table, score)
+    if score.endswith(_BETTER_SMALLER):
+        raise ValueError(
+            f"a study's tables take the larger score for the better one, but of {score} the smaller is; report another "
+            f"score, or draw its curves alone with analyse strategies --score {score}"
+        )
     folder = run_dir / "report"
     baseline = find_baseline(list(table["strategy"].unique()))
-    gaps = find_gaps(table, _failed_jobs(run_dir))
+    jobs = _jobs(run_dir)
+    gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
+    stopped = _stopped_words(jobs)
     whole = without_gaps(table)
     areas = run_areas(whole, score, full_score)
     table_of_areas = area_table(areas)
@@ -95,6 +103,7 @@ def write_study_report(
         f"# {run_dir.name}: {score}",
         _seed_words(whole),
         _gap_words(gaps),
+        stopped,
         "![learning curves](curves.png)",
         "## Area under the learning curve",
         "ALC and normalised ALC: the score's trapezoid integral over labelled units. Normalised: 0 is a run's first "
@@ -120,7 +129,7 @@ def write_study_report(
     with replacing(folder / "report.md") as beside:
         beside.write_text("\n\n".join(t for t in text if t) + "\n")
     print(table_of_areas.round(4).to_string(index=False))
-    for words in (_seed_words(whole), _gap_words(gaps)):
+    for words in (_seed_words(whole), _gap_words(gaps), stopped):
         if words:
             print(f"\n{words}")
     print(f"\nreport: {folder / 'report.md'}")
@@ -168,12 +177,11 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(beside, index=False)
 
 
-def _failed_jobs(run_dir: Path) -> list[str]:
+def _jobs(run_dir: Path) -> pd.DataFrame:
+    """jobs.csv; without rows where there is none."""
     path = run_dir / "jobs.csv"
-    if not path.is_file():
-        return []
-    jobs = pd.read_csv(path, dtype=str)
-    return jobs.loc[jobs["state"].str.lower().str.startswith("fail", na=False), "name"].tolist()
+    table = pd.read_csv(path, dtype=str) if path.is_file() else pd.DataFrame()
+    return table.reindex(columns=["name", "state", "reason"]).fillna("").astype(str)
 
 
 def _seed_words(table: pd.DataFrame) -> str:
@@ -194,6 +202,18 @@ def _gap_words(gaps: pd.DataFrame) -> str:
         for g in gaps.itertuples()
     ]  # fmt: skip
     return "Gaps, left out of all tables:\n\n" + "\n".join(lines)
+
+
+def _stopped_words(jobs: pd.DataFrame) -> str:
+    stopped = jobs[(jobs["state"] == "stopped") & (jobs["reason"] != "")]
+    if stopped.empty:
+        return ""
+    reasons = "\n".join(f"- {name}: {reason}" for name, reason in zip(stopped["name"], stopped["reason"], strict=True))
+    return (
+        f"A stopping criterion ended {len(stopped)} of {len(jobs)} runs. Runs shorter than the longest count as gaps, "
+        "so the tables may hold only those that the criterion let go on, and say nothing fair about strategies: "
+        f"study without stop to compare them.\n\n{reasons}"
+    )
 
 
 def _unit_words(table: pd.DataFrame) -> str:

@@ -104,9 +104,8 @@ def test_what_is_no_ensemble(tmp_path: Path, tiny_network: Network) -> None:
 
 @pytest.mark.parametrize("injected", [False, True])
 def test_an_expert_is_asked_in_the_learners_place(injected: bool, tmp_path: Path, tiny_network: Network) -> None:
-    other = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5)) if injected else None
-    trained = save(other or tiny_network(), tmp_path / "expert.ckpt", 7)
-    fresh = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5)) if injected else None
+    fresh = (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.Dropout(0.5))) if injected else None
+    trained = save(fresh() if fresh else tiny_network(), tmp_path / "expert.ckpt", 7)
     expert = Expert(str(tmp_path / "expert.ckpt"), Entropy(), fresh)
     learner = tiny_network()
     with torch.inference_mode():

@@ -65,6 +65,18 @@ def test_a_class_absent_from_the_truth_does_not_count_as_never_found() -> None:
     assert scores.compute()["balanced_accuracy"].item() == pytest.approx((1 + 2 / 3) / 2)
 
 
+def test_a_class_absent_from_the_truth_has_no_area_under_the_curve() -> None:
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), size=40)
+    truth = np.arange(40) % 2
+    metric = classification_scores(3)["auroc"]
+    metric.update(torch.from_numpy(probs).float(), torch.from_numpy(truth))
+    areas = [roc_auc_score(truth == c, probs[:, c]) for c in (0, 1)]
+    assert metric.compute().item() == pytest.approx(np.mean(areas), abs=1e-5)
+    metric.reset()
+    metric.update(torch.from_numpy(probs).float(), torch.zeros(40, dtype=torch.int64))
+    assert metric.compute() == 0
+
+
 def test_a_fit_learns_digits(tmp_path: Path) -> None:
     module = ClassificationModule(network(), optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
     fit = trainer(max_epochs=30, check_val_every_n_epoch=30)

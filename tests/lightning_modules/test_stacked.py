@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -113,6 +114,31 @@ def test_buffers_are_refused() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.BatchNorm1d(3))
     with pytest.raises(ValueError, match="one by one"):
         fit_stacked([network], images, labels[None], [order(0, 1)], nn.CrossEntropyLoss(), torch.optim.Adam)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adafactor, torch.optim.Muon, torch.optim.LBFGS])
+def test_optimizers_that_would_mix_the_networks_are_refused(optimizer: Any) -> None:
+    images, labels = data()
+    with pytest.raises(ValueError, match=f"got {optimizer.__name__}; fit them one by one"):
+        fit_stacked([dense(0)], images, labels[None], [order(0, 1)], nn.CrossEntropyLoss(), optimizer)
+
+
+class Careless(nn.Module):
+    """Dropout without a layer, which nobody can give seeds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(36, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(nn.functional.dropout(images.flatten(start_dim=1), training=self.training))
+        return logits
+
+
+def test_random_numbers_elsewhere_than_in_dropout_layers_are_refused() -> None:
+    images, labels = data()
+    with pytest.raises(ValueError, match="Careless draws random numbers elsewhere"):
+        fit_stacked([Careless()], images, labels[None], [order(0, 1)], nn.CrossEntropyLoss(), torch.optim.Adam)
 
 
 def test_dropout_needs_seeds() -> None:

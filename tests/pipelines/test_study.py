@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import cli
 from datamodules.digits import Digits
 from datamodules.ledger import Ledger
+from lightning_modules.networks import TwoLayerNet
 from pipelines import study
 from tests.conftest import one_after_another
 
@@ -163,6 +165,8 @@ def test_a_run_that_fails_is_reported_and_the_others_are_done(
         ("limit_train_batches", "2", "do not know trainer.limit_train_batches 2"),
         ("max_steps", "1", "do not know trainer.max_steps 1"),
         ("devices", "2", "do not know trainer.devices 2"),
+        ("max_epochs", "0", "keep the last epoch"),
+        ("logger", "{class_path: CSVLogger, init_args: {save_dir: logs}}", "do not know trainer.logger"),
     ],
 )
 def test_what_cannot_be_stacked_says_why(
@@ -171,6 +175,65 @@ def test_what_cannot_be_stacked_says_why(
     with pytest.raises(SystemExit):
         run(tmp_path, "no", f"--trainer.{setting}", value, stacked=True)
     assert words in capsys.readouterr().err
+
+
+def test_a_study_that_reports_online_is_not_stacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "online", "--wandb.mode", "online", stacked=True)
+    assert "send nothing to Weights & Biases" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("classes", [5, 12])
+def test_stacked_networks_have_the_classes_of_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: int
+) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "classes", "--model.network.num_classes", str(classes), seeds=1)
+    assert f"the network predicts {classes} classes but the data has 10" in capsys.readouterr().err
+
+
+def test_a_study_of_no_cycle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "none", "--cycles", "0")
+    assert "--cycles must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_where_every_run_fails_jobs_csv_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "failed", "--data.initial.size", "3", seeds=1)
+    assert "its jobs.csv and jobs/*.log say why" in capsys.readouterr().err
+    jobs = pd.read_csv(tmp_path / "failed" / "jobs.csv")
+    assert (jobs["state"] == "failed").all()
+    assert jobs["reason"].str.contains("the initial set of 3 has no image of").all()
+
+
+def test_ordinary_fits_are_paired_by_initial_weights_whatever_networks_a_strategy_brings(
+    stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    network = {"class_path": "lightning_modules.networks.TwoLayerNet", "init_args": {"image_shape": [1, 8, 8]}}
+    # one that the wrong network could not read
+    checkpoint = {f"network.{k}": v for k, v in TwoLayerNet(image_shape=(1, 8, 8)).state_dict().items()}
+    torch.save({"state_dict": checkpoint}, tmp_path / "expert.ckpt")
+    arguments = {"checkpoint": str(tmp_path / "expert.ckpt"), "acquisition": "Entropy", "network": network}
+    expert = {"acquisition": {"class_path": "acquisition.scorer.Expert", "init_args": arguments}}
+    root = run(tmp_path, "expert", "--cycles", "2", stacked=False, seeds=1, strategies={"expert": expert})
+    losses = [
+        json.loads((r / "runs/base" / s / "seed-0/cycles/00/metrics.json").read_text())["val/loss"]
+        for r, s in ((stacked, "random"), (root, "expert"))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert {e[3] for e in events(root / "runs/base/expert/seed-0") if e[3]} == {"oracle:Expert(Entropy)-Mean-TopK"}
+
+
+def test_a_run_that_a_criterion_ends_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    stop = json.dumps([{"class_path": "pipelines.stopping.Budget", "init_args": {"units": 60}}])
+    strategies = {"random": SETTINGS["grid"]["strategies"]["random"]}
+    root = run(tmp_path, "stop", "--stop", stop, seeds=1, strategies=strategies)
+    (job,) = pd.read_csv(root / "jobs.csv").to_dict("records")
+    assert job["state"] == "stopped"
+    assert job["reason"] == "Budget: 60 units are labelled and the budget is 60"
 
 
 def test_people_may_label_for_stacked_runs_but_their_truth_is_not_looked_at(tmp_path: Path) -> None:

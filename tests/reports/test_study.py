@@ -105,6 +105,27 @@ def test_gaps_are_shown_and_left_out(rows: Rows, make_study: MakeStudy, capsys: 
     assert len(pd.read_csv(folder / "report" / "gaps.csv")) == 3
 
 
+def test_runs_that_a_criterion_ended_are_named(
+    rows: Rows, make_study: MakeStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_study(rows({"random": RANDOM, "margin": [MARGIN[0], MARGIN[1][:2]]}))
+    lines = ["random-0,finished,", "random-1,stopped,", 'margin-1,stopped,"LevelReached: val/accuracy is 0.9"']
+    (folder / "jobs.csv").write_text("\n".join(["name,state,reason", *lines]) + "\n")
+    write_study_report(folder)
+    said = capsys.readouterr().out
+    assert "A stopping criterion ended 1 of 3 runs." in said
+    assert "- margin-1: LevelReached: val/accuracy is 0.9" in said
+    assert "study without stop" in (folder / "report" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("score", ["val/loss", "val/calibration_error"])
+def test_scores_of_which_less_is_better_are_not_ranked(rows: Rows, make_study: MakeStudy, score: str) -> None:
+    folder = make_study([row | {score: 1 - row["val/accuracy"]} for row in rows({"random": RANDOM})])
+    with pytest.raises(ValueError, match=f"but of {score} the smaller is"):
+        write_study_report(folder, score)
+    assert not (folder / "report").exists()
+
+
 def test_variants_are_ranked_and_borrow_random(rows: Rows, make_study: MakeStudy) -> None:
     folder = make_study(
         [
