@@ -253,14 +253,16 @@ class DropqueryCLI(LightningCLI):
         return dumped
 
     def study(self) -> None:
-        """Do the runs of a study that are missing, gather them in study.csv and write the report."""
+        """Do the runs of a study that are missing, gather study.csv and write the report; exit 1 if one failed."""
         whole = _, grid, root, _ = self._study()
         if grid.part is not None:
             run_part(*whole)
             return
         with run_directory(root, self._settings("study"), (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
-            run_study(*whole)
+            failed = run_study(*whole)
             write_study_report(root)
+        if failed:
+            sys.exit(1)
 
     def study_jobs(self) -> list[Job]:
         """What is missing of a study, with its settings kept as config.yaml in the run directory."""

@@ -126,8 +126,9 @@ class StabilisingPredictions(StoppingCriterion):
     """Successive cycles' networks agree on a fixed stop set (Bloodgood and Vijay-Shanker 2009).
 
     Cohen's kappa between a cycle's predictions on the validation images and those of the cycle before is above
-    `threshold` (0.99 in the paper) `cycles` times in a row (3). No label of the stop set is used. Cycles whose
-    predictions were not kept, such as a shared initial model's, agree with nothing.
+    `threshold` (0.99 in the paper) `cycles` times in a row (3); that is stricter than an
+    average over as many. No label of the stop set is used. Cycles whose predictions were not kept, such as a shared
+    initial model's, agree with nothing.
     """
 
     needs_predictions = True

@@ -79,8 +79,11 @@ def plan(settings: dict[str, Any], grid: Grid, root: Path) -> list[PlannedRun]:
     return planned
 
 
-def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> pd.DataFrame:
-    """Do what is missing of a study and gather study.csv and jobs.csv; a run that fails costs the others nothing."""
+def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> list[str]:
+    """Do what is missing of a study and gather study.csv and jobs.csv; a run that fails costs the others nothing.
+
+    Returns the names of those that failed.
+    """
     planned = plan(settings, grid, root)
     seeds = len(grid.seed_list)
     rank_zero_info(
@@ -97,11 +100,12 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
     rows = [_state(p, failed.get(p.run_dir, "")) for p in planned]
     with replacing(root / "jobs.csv") as beside:
         pd.DataFrame(rows).to_csv(beside, index=False)
-    for row in rows:
-        if row["state"] == "failed":
-            rank_zero_info(f"{row['name']} failed: {row['reason']}")
+    lost = {row["name"]: row["reason"] for row in rows if row["state"] == "failed"}
+    for name, reason in lost.items():
+        rank_zero_info(f"{name} failed: {reason}")
     # last, because it refuses a study of which nothing is done
-    return gather(planned, root)
+    gather(planned, root)
+    return list(lost)
 
 
 def jobs_of(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> list[Job]:

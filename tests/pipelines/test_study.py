@@ -149,7 +149,10 @@ def test_a_run_that_fails_is_reported_and_the_others_are_done(
 ) -> None:
     wrong = {"acquisition": {"class_path": "acquisition.scorer.BALD"}, "dropout_rate": 0.0, "num_samples": 3}
     strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "wrong": wrong}
-    root = run(tmp_path, "gap", strategies=strategies, seeds=1)
+    root = tmp_path / "gap"
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, "gap", strategies=strategies, seeds=1)
+    assert stop.value.code == 1
     jobs = pd.read_csv(root / "jobs.csv").set_index("name")["state"].to_dict()
     assert jobs == {"base/random/seed-0": "finished", "base/wrong/seed-0": "failed"}
     assert (pd.read_csv(root / "study.csv")["strategy"] == "random").sum() == 3
@@ -252,13 +255,16 @@ def test_people_may_label_for_stacked_runs_but_their_truth_is_not_looked_at(tmp_
     incorrect = {"acquisition": {"class_path": "acquisition.hindsight.Incorrect"}}
     strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "incorrect": incorrect}
     label(list(classes)[:60])
-    root = run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
+    root = tmp_path / "people"
+    with pytest.raises(SystemExit):
+        run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
     assert labelled() == [60]
     jobs = pd.read_csv(root / "jobs.csv").set_index("name")
     assert jobs["state"].to_dict() == {"base/random/seed-0": "stopped", "base/incorrect/seed-0": "failed"}
     assert "looks at the truth" in jobs["reason"]["base/incorrect/seed-0"]
     label(list(classes))
-    run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
+    with pytest.raises(SystemExit):
+        run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
     assert labelled() == [60, 80]
 
 
