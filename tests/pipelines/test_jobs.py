@@ -143,6 +143,8 @@ def test_no_job_outlives_its_parent(
     jobs = [make_job(n, "sleep") for n in "ab"]
     code = "\n".join(
         [
+            # a suite in the background of a script runs with Ctrl-C ignored, and its children would inherit that
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)",
             "from pathlib import Path, PosixPath",
             "from pipelines.jobs import Job, run_jobs",
             f"run_jobs({jobs!r}, {tmp_path / 'logs'!r}, at_once=2, program={program!r})",
