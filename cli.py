@@ -69,9 +69,6 @@ done with its networks afterwards."""
 _JOB_VERBS = ("ensemble", "study")
 """Verbs that consist of independent jobs; VERB_jobs says which."""
 
-_HOW_A_STUDY_RUNS = ("stacked:", "at_once:", "retries:", "keep_scores:")
-"""The same, of a study."""
-
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
     ("--cycles", int, 1, "fit: active-learning cycles in all; 1 is plain training on the labelled split."),
@@ -258,7 +255,7 @@ class DropqueryCLI(LightningCLI):
         if grid.part is not None:
             run_part(*whole)
             return
-        with run_directory(root, self._settings("study"), (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
+        with run_directory(root, self._settings("study"), _MAY_CHANGE):
             failed = run_study(*whole)
             write_study_report(root)
         if failed:
@@ -269,7 +266,7 @@ class DropqueryCLI(LightningCLI):
         whole = _, grid, root, _ = self._study()
         if grid.part is not None:
             return []
-        with run_directory(root, self._settings("study"), (*_MAY_CHANGE, *_HOW_A_STUDY_RUNS)):
+        with run_directory(root, self._settings("study"), _MAY_CHANGE):
             return study_jobs(*whole)
 
     def _study(self) -> tuple[dict[str, Any], Grid, Path, Planner]:

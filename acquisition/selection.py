@@ -19,6 +19,7 @@ __all__ = [
     "Selection",
     "SoftRankSampling",
     "SoftmaxSampling",
+    "StochasticSelection",
     "Stride",
     "TopK",
     "rank_units",
@@ -102,12 +103,8 @@ class RandomSelection(Selection):
         return sorted(range(len(unit_ids)), key=draws.__getitem__)
 
 
-class PowerSampling(Selection):
-    """Without replacement, with probability proportional to score**exponent.
-
-    Kirsch et al. 2023, "Stochastic batch acquisition" (PowerBALD): top-k of log score + Gumbel noise of scale
-    1 / exponent. Exponent 0 is uniform, a large one tends to top-k. Scores below 0 count as 0 and come last.
-    """
+class StochasticSelection(Selection, ABC):
+    """Draws without replacement, the more willingly the higher the score; exponent 0 is uniform, a large one top-k."""
 
     def __init__(self, exponent: float = 1.0) -> None:
         if exponent < 0:
@@ -116,7 +113,15 @@ class PowerSampling(Selection):
 
     @property
     def name(self) -> str:
-        return f"PowerSampling({self.exponent:g})"
+        return f"{type(self).__name__}({self.exponent:g})"
+
+
+class PowerSampling(StochasticSelection):
+    """Without replacement, with probability proportional to score**exponent.
+
+    Kirsch et al. 2023, "Stochastic batch acquisition" (PowerBALD): top-k of log score + Gumbel noise of scale
+    1 / exponent. Exponent 0 is uniform, a large one tends to top-k. Scores below 0 count as 0 and come last.
+    """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         gumbel = _gumbel(unit_ids, seed, cycle, "power")
@@ -128,40 +133,22 @@ class PowerSampling(Selection):
         return rank_units(unit_ids, list(keys), seed)
 
 
-class SoftmaxSampling(Selection):
+class SoftmaxSampling(StochasticSelection):
     """Without replacement, with probability proportional to exp(exponent x score) (Kirsch et al. 2023).
 
     Scores of any sign. Exponent 0 is uniform, a large one tends to top-k; what is large depends on the scores' scale.
     """
-
-    def __init__(self, exponent: float = 1.0) -> None:
-        if exponent < 0:
-            raise ValueError(f"exponent must be at least 0, got {exponent}")
-        self.exponent = exponent
-
-    @property
-    def name(self) -> str:
-        return f"SoftmaxSampling({self.exponent:g})"
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         keys = self.exponent * np.asarray(scores, dtype=np.float64) + _gumbel(unit_ids, seed, cycle, "softmax")
         return rank_units(unit_ids, list(keys), seed)
 
 
-class SoftRankSampling(Selection):
+class SoftRankSampling(StochasticSelection):
     """Without replacement, with probability proportional to rank**-exponent, the highest score having rank 1.
 
     Kirsch et al. 2023: only the order of the scores counts, not their scale.
     """
-
-    def __init__(self, exponent: float = 1.0) -> None:
-        if exponent < 0:
-            raise ValueError(f"exponent must be at least 0, got {exponent}")
-        self.exponent = exponent
-
-    @property
-    def name(self) -> str:
-        return f"SoftRankSampling({self.exponent:g})"
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         ranks = np.empty(len(unit_ids))

@@ -173,11 +173,12 @@ class QueryCallback(Callback):
         if trainer.is_global_zero:
             shards.open()
         labelled = Shards(shards.folder / "labelled", fingerprint)
-        if trainer.is_global_zero:
+        needs_labelled = isinstance(self.selection, BatchSelection) and self.selection.needs_labelled
+        if trainer.is_global_zero and needs_labelled:
             labelled.open()
         trainer.strategy.barrier("query starts")
         table = self._score_pool(trainer, module, datamodule, units, cycle, shards)
-        if isinstance(self.selection, BatchSelection) and self.selection.needs_labelled:
+        if isinstance(self.selection, BatchSelection) and needs_labelled:
             # their scores are not looked at
             describe = Scorer(Random(), features=self.selection.needs)
             self._score_units(

@@ -25,7 +25,9 @@ from datamodules.reviews import Reviews
 from pipelines.stopping import STOPPED, StoppingCriterion, history_of, why_stop
 from pipelines.trainer import QueryTrainer
 
-__all__ = ["Experiment", "experiment_key", "held", "run_cycles", "run_directory"]
+__all__ = ["Experiment", "check_settings", "experiment_key", "held", "run_cycles", "run_directory"]
+
+_CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,27 @@ def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> 
         yield
 
 
-def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
-    path = run_dir / "config.yaml"
+def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> bool:
+    """Refuse a directory in which an experiment with other settings has left something (see `run_directory`).
+
+    Returns whether one was started with other settings and has left nothing.
+    """
+    path = run_dir / _CONFIG
     changed = _first_difference(path.read_text(), config, ignored) if path.is_file() else ""
-    if changed:
-        if _begun(run_dir):
-            raise RunDirectoryError(
-                f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
-                "another --run_dir"
-            )
+    if changed and _begun(run_dir):
+        raise RunDirectoryError(
+            f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
+            "another --run_dir"
+        )
+    return bool(changed)
+
+
+def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
+    if check_settings(run_dir, config, ignored):
         # all that it may hold is an initial set by other settings, which is chosen again
         for name in ("ledger.sqlite", "ledger.sqlite-journal"):
             (run_dir / name).unlink(missing_ok=True)
-    with replacing(path) as beside:
+    with replacing(run_dir / _CONFIG) as beside:
         beside.write_text(config)
 
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from callbacks.cycle import METRICS
 from callbacks.progress import PROGRESS, Progress
 from datamodules.files import replacing, write_json
+from pipelines.cycles import check_settings
 from pipelines.grid import Grid, Run, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
@@ -84,7 +85,7 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
 
     Returns the names of those that failed.
     """
-    planned = plan(settings, grid, root)
+    planned = _checked(plan(settings, grid, root), planner)
     seeds = len(grid.seed_list)
     rank_zero_info(
         f"Study: {len(planned)} runs ({len(grid.strategies)} strategies, {seeds} seed{'s' if seeds > 1 else ''})"
@@ -114,7 +115,7 @@ def jobs_of(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) 
     The parts read their settings from root/config.yaml; their number is grid.at_once, or what makes sense on a machine
     like this.
     """
-    stacked, single = _divided(plan(settings, grid, root), grid, planner)
+    stacked, single = _divided(_checked(plan(settings, grid, root), planner), grid, planner)
     parts, _ = share(len(stacked), grid.at_once)
     return _part_jobs(stacked, parts, root) + _single_jobs(single, root, planner)
 
@@ -144,6 +145,14 @@ def gather(planned: Sequence[PlannedRun], root: Path) -> pd.DataFrame:
     with replacing(root / STUDY) as beside:
         table.to_csv(beside, index=False)
     return table
+
+
+def _checked(planned: list[PlannedRun], planner: Planner) -> list[PlannedRun]:
+    """The runs, none of which has left anything with other settings: what is done would count under a wrong name."""
+    for p in planned:
+        if p.run_dir.is_dir():
+            check_settings(p.run_dir, planner.complete(p.settings), planner.may_change)
+    return planned
 
 
 def _divided(planned: Sequence[PlannedRun], grid: Grid, planner: Planner) -> tuple[list[PlannedRun], list[PlannedRun]]:

@@ -144,6 +144,23 @@ def test_parts_do_what_the_whole_does(stacked: Path, tmp_path: Path, monkeypatch
     assert {p.name for p in (root / "jobs").iterdir()} == {"part-0-of-2", "part-1-of-2"}
 
 
+def test_a_study_may_grow_but_what_is_done_keeps_its_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strategies = {"random": SETTINGS["grid"]["strategies"]["random"]}
+    run(tmp_path, "grows", strategies=strategies, seeds=1)
+    root = run(tmp_path, "grows", "--cycles", "4", strategies=SETTINGS["grid"]["strategies"], seeds=2)
+    table = pd.read_csv(root / "study.csv")
+    assert len(table) == 4 * 3 * 2
+    with pytest.raises(SystemExit):
+        run(tmp_path, "grows", "--cycles", "4", "--model.network.width", "9", seeds=2)
+    wrong = {"random": {"acquisition": {"class_path": "acquisition.scorer.Entropy"}}}
+    with pytest.raises(SystemExit):
+        run(tmp_path, "grows", "--cycles", "4", strategies=wrong, seeds=2)
+    assert capsys.readouterr().err.count("belongs to an experiment with other settings") == 2
+    pd.testing.assert_frame_equal(pd.read_csv(root / "study.csv"), table)
+
+
 def test_a_run_that_fails_is_reported_and_the_others_are_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
