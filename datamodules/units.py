@@ -86,10 +86,7 @@ def read_image(path: Path, value_range: Sequence[float] | None = None) -> np.nda
         if image.mode == "F" or image.mode.startswith("I"):
             grey = _to_8_bits(np.asarray(image).astype(np.float64), value_range, image.mode, path)
             return np.repeat(grey[..., None], 3, axis=2)
-        try:
-            return np.asarray(image.convert("RGB"))
-        except ValueError as error:
-            raise DataError(f"{path} cannot be read in colour ({error}); save it as an 8-bit RGB image") from error
+        return np.asarray(image.convert("RGB"))
 
 
 def read_mask(path: Path) -> np.ndarray:
