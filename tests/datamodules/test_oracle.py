@@ -45,7 +45,7 @@ def test_a_table_answers_by_its_column_unit_id(tmp_path: Path) -> None:
     [
         (
             b"name,label\nx.png,cat\n",
-            r"columns unit_id and label in .*got name, label; copy the column unit_id of queri",
+            r"columns unit_id and label in .*got name, label; copy the column unit_id",
         ),
         (b"id;label\n", r"got id;label; correct its first line"),
         (b"", "got none; correct its first line"),

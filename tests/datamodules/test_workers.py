@@ -65,7 +65,8 @@ def test_what_is_read_is_the_same_after_pickling(make: Make, kind: type[PoolData
     data = make(kind)
     for loader in (data.train_dataloader(), data.val_dataloader(), data.predict_dataloader()):
         index = next(iter(loader.sampler))
-        sample, same = (d[index] for d in (loader.dataset, pickle.loads(pickle.dumps(loader.dataset))))
+        travelled, _ = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+        sample, same = loader.dataset[index], travelled[index]
         assert sample.keys() == same.keys()
         assert sample.pop("unit_id") == same.pop("unit_id")
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(same[k])) for k, v in sample.items())
