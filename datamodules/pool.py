@@ -174,7 +174,8 @@ class PoolDataModule(pl.LightningDataModule):
         return self.ledger.waiting(self.ledger.cycle) if len(answered) < len(chosen) else []
 
     def check_open(self) -> None:
-        """Refuse a query while units of the one before wait for somebody."""
+        """Refuse a query that could never be answered, or while units of the one before wait for somebody."""
+        self._check_oracle()
         if waiting := self.ledger.waiting(self.ledger.cycle):
             raise DataError(
                 f"cycle {self.ledger.cycle} has been queried and {len(waiting)} of its units wait for a label "
