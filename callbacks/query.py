@@ -108,8 +108,9 @@ class QueryCallback(Callback):
         return f"{self.scorer.name}-{self.selection.name}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a strategy that does not fit the network before hours of training."""
+        """Refuse a query that could not be answered, or a strategy that does not fit, before hours of training."""
         if self.after_fit:
+            trainer.datamodule.check_open()  # type: ignore[attr-defined]
             require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -148,8 +148,7 @@ class PoolDataModule(pl.LightningDataModule):
             self.start()
 
     def start(self) -> None:
-        """Label the initial set if nothing is labelled yet; refuse an oracle that could never answer."""
-        self._check_oracle()
+        """Label the initial set if nothing is labelled yet."""
         if self.ledger.labelled():
             return
         answered = [a for u in self._units("train").values() if (a := self.answer(u)) and self.has_label(a)]
