@@ -65,7 +65,7 @@ class CountAbove(Aggregation):
     def reduce(self, values_NP: Tensor) -> Tensor:
         if isinstance(self.threshold, str):
             # the entropy of a mean of samples comes out a few roundings beside the exact one
-            threshold = math.log(2) * (1 + 4 * torch.finfo(values_NP.dtype).eps)
+            threshold = math.log(2) * (1 + 4 * torch.finfo(torch.float32).eps)
         else:
             threshold = self.threshold
         return (values_NP > threshold).double().mean(dim=1)

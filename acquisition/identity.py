@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
@@ -75,7 +75,7 @@ def describe(thing: object) -> str:
             return _call(functools.partial, {"of": thing.func, "args": thing.args, **thing.keywords})
         case type() | torch.dtype() | torch.device() | torch.memory_format():
             return str(thing)
-    if isinstance(thing, Callable) and hasattr(thing, "__qualname__"):  # type: ignore[arg-type]
+    if callable(thing) and hasattr(thing, "__qualname__"):
         cells = inspect.getclosurevars(thing).nonlocals if inspect.isfunction(thing) else {}
         return _call(thing, cells)
     return _call(type(thing), dict(getattr(thing, "__dict__", {})))
