@@ -77,7 +77,7 @@ _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
         "--full_score",
         ClosedUnitInterval | None,
         None,
-        "fit, study: the score of training on the whole pool, where the normalised area is 1; without it there is none.",
+        "fit, study: the score of training on the whole pool, where the normalised area is 1; None for no such area.",
     ),
     ("--warm_start", bool, False, "fit: start each cycle from the weights of the one before, not from scratch."),
     (
@@ -209,7 +209,9 @@ class DropqueryCLI(LightningCLI):
         settings = yaml.safe_load(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid", "full_score"):
+            for key in (
+                "run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid", "full_score",
+            ):  # fmt: skip
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None

@@ -52,8 +52,7 @@ class Described:
 
 
 def describe(thing: object) -> str:
-    """Text of settings: of numbers and words, of collections, of `Described` objects, of functions and of others by
-    what they hold."""
+    """Text of a setting: a number, a word, a collection, a `Described` object, a function, or what another holds."""
     match thing:
         case None | bool() | int() | float() | complex() | str() | bytes():
             return repr(thing)

@@ -187,7 +187,7 @@ class MeanEntropy(MonteCarloAcquisition):
 
 
 class MeanVariance(MonteCarloAcquisition):
-    """Variance over the samples, averaged over the classes (SuperAnnotate 2020, "Active learning for semantic segmentation")."""
+    """Variance over the samples, averaged over the classes (SuperAnnotate 2020)."""
 
     min_samples = 2
     needs = frozenset({Statistic.MEAN, Statistic.MEAN_SQUARES})

@@ -15,8 +15,8 @@ from datamodules.files import replacing
 from reports.comparison import find_baseline, run_areas, settings, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep, save_figure
-from reports.statistics import break_even_point
 from reports.learning_curve import main_score
+from reports.statistics import break_even_point
 from reports.study import read_study
 
 __all__ = ["analyse", "by_key", "read_scores", "sweep_table"]

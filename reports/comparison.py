@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from reports.intervals import mean_interval
 from reports.learning_curve import area_under_learning_curve, normalised_area
 from reports.statistics import (
-    bootstrap_interval,
     break_even_point,
     holm,
     labels_to_reach,
@@ -108,11 +108,11 @@ def area_table(areas: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = ("alc", "final")) -> pd.DataFrame:
-    """Each strategy's differences to the baseline, paired by seed: mean, 95% bootstrap interval and tests.
+    """Each strategy's differences to the baseline, paired by seed: mean, 95% interval and tests.
 
-    p_wilcoxon and p_sign_flip are two-sided; the columns ending in _holm are corrected over the strategies of one
-    variant and measure; smallest_p is what the sign-flip test could give at best with so many seeds. areas: from
-    `run_areas`.
+    low and high: see `mean_interval`. p_wilcoxon and p_sign_flip are two-sided; the columns ending in _holm are
+    corrected over the strategies of one variant and measure; smallest_p is what the sign-flip test could give at best
+    with so many seeds. areas: from `run_areas`.
     """
     rows = []
     for variant, part in settings(areas, baseline):
@@ -123,7 +123,7 @@ def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = (
             tests = []
             for strategy in wide.columns.drop(baseline):
                 differences = (wide[strategy] - wide[baseline]).dropna().to_numpy()
-                low, high = bootstrap_interval(differences)
+                low, high = mean_interval(differences)
                 tests.append(
                     {
                         "variant": variant, "measure": measure, "strategy": strategy, "seeds": len(differences),

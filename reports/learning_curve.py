@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from datamodules.files import replacing
 
-__all__ = ["BETTER_SMALLER", "area_under_learning_curve", "area_words", "main_score", "normalised_area", "read_curve", "write_curve"]
+__all__ = [
+    "BETTER_SMALLER",
+    "area_under_learning_curve",
+    "area_words",
+    "main_score",
+    "normalised_area",
+    "read_curve",
+    "write_curve",
+]
 
 BETTER_SMALLER = ("/loss", "/calibration_error")
 """How the names of scores end of which less is better."""

@@ -18,6 +18,7 @@ from reports.comparison import (
     without_gaps,
 )
 from reports.figures import draw_curves, draw_matrix, save_figure
+from reports.intervals import FEW_SEEDS
 from reports.learning_curve import BETTER_SMALLER, area_words, main_score, write_curve
 from reports.statistics import friedman, smallest_sign_flip_p
 
@@ -96,7 +97,11 @@ def write_study_report(
         "![learning curves](curves.png)",
         "## Area under the learning curve",
         "ALC: the score's trapezoid integral over labelled units. "
-        + ("" if full_score is None else f"Normalised ALC: of scores scaled so that a run's first is 0 and {full_score:g} is 1. ")
+        + (
+            ""
+            if full_score is None
+            else f"Normalised: of scores scaled so that a run's first is 0 and {full_score:g} is 1. "
+        )
         + "Cycle sum: the same integral with a step of 1 per cycle. Mean and standard deviation over seeds."
         + _unit_words(whole),
         markdown(table_of_areas),
@@ -228,8 +233,8 @@ def _paired_words(baseline: str | None, paired: pd.DataFrame) -> str:
         else ""
     )
     return (
-        "Mean difference with its 95% percentile bootstrap interval (too narrow for few seeds), Wilcoxon's signed-rank "
-        "test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant and measure. "
+        f"Mean difference with its 95% interval (Student's t; from {FEW_SEEDS} seeds on the BCa bootstrap), Wilcoxon's "
+        "signed-rank test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant and measure. "
         f"The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
         f"({smallest / 2:.4g} one-sided). {verdict}"
     ).strip()
