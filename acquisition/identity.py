@@ -75,7 +75,7 @@ def describe(thing: object) -> str:
         case type() | torch.dtype() | torch.device() | torch.memory_format():
             return str(thing)
     if callable(thing) and hasattr(thing, "__qualname__"):
-        cells = inspect.getclosurevars(thing).nonlocals if inspect.isfunction(thing) else {}
+        cells: Mapping[str, Any] = inspect.getclosurevars(thing).nonlocals if inspect.isfunction(thing) else {}
         return _call(thing, cells)
     return _call(type(thing), dict(getattr(thing, "__dict__", {})))
 

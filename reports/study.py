@@ -97,11 +97,7 @@ def write_study_report(
         "![learning curves](curves.png)",
         "## Area under the learning curve",
         "ALC: the score's trapezoid integral over labelled units. "
-        + (
-            ""
-            if full_score is None
-            else f"Normalised: of scores scaled so that a run's first is 0 and {full_score:g} is 1. "
-        )
+        + ("" if full_score is None else f"Normalised: a run's first score is made 0, and {full_score:g} 1. ")
         + "Cycle sum: the same integral with a step of 1 per cycle. Mean and standard deviation over seeds."
         + _unit_words(whole),
         markdown(table_of_areas),
@@ -234,8 +230,8 @@ def _paired_words(baseline: str | None, paired: pd.DataFrame) -> str:
     )
     return (
         f"Mean difference with its 95% interval (Student's t; from {FEW_SEEDS} seeds on the BCa bootstrap), Wilcoxon's "
-        "signed-rank test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant and measure. "
-        f"The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
+        "signed-rank test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant "
+        f"and measure. The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
         f"({smallest / 2:.4g} one-sided). {verdict}"
     ).strip()
 

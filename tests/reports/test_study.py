@@ -178,7 +178,7 @@ def test_the_verb_reports_studies_and_single_runs(
 ) -> None:
     folder = make_study(rows(CURVES))
     cli.main(["report", "--run_dir", str(folder), "--full_score", "1"])
-    assert "a run's first is 0 and 1 is 1." in (folder / "report" / "report.md").read_text()
+    assert "a run's first score is made 0, and 1 1." in (folder / "report" / "report.md").read_text()
     metrics = tmp_path / "run" / "cycles" / "00" / "metrics.json"
     metrics.parent.mkdir(parents=True)
     metrics.write_text('{"cycle": 0, "labelled_units": 10, "labelled_pixels": 9, "val/accuracy": 0.5}')
