@@ -1,4 +1,4 @@
-"""The analyses of thesis 002 as figures, each with the numbers it shows as a CSV beside it."""
+"""The analyses of Chen 2020 as figures, each with the numbers it shows as a CSV beside it."""
 
 import re
 from collections.abc import Callable
