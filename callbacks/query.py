@@ -162,15 +162,9 @@ class QueryCallback(Callback):
             rank_zero_info("The pool is empty: nothing to query.")
             return
         require(self.examine(trainer, module, datamodule))
-        scorer = self.scorer
         needs_labelled = isinstance(self.selection, BatchSelection) and self.selection.needs_labelled
         seen = [*units, *(datamodule.labelled_units if needs_labelled else ())]
-        fingerprint = query_fingerprint(
-            module.network,  # type: ignore[arg-type]
-            scorer, datamodule.view(seen, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
-            getattr(module, "memory_format", None), self.race, self.budget, self.budget_pixels,
-            files=scorer.checkpoints(cycle),
-        )  # fmt: skip
+        fingerprint = self._fingerprint(trainer, module, datamodule, seen, cycle)
         shards = Shards(folder / "shards", fingerprint)
         if trainer.is_global_zero:
             shards.open()
@@ -189,6 +183,23 @@ class QueryCallback(Callback):
         if trainer.is_global_zero:
             self._choose(datamodule, units, table, cycle, folder, shards, labelled)
         trainer.strategy.barrier("units are labelled")
+
+    def _fingerprint(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        datamodule: PoolDataModule,
+        units: Sequence[Unit],
+        cycle: int,
+    ) -> str:
+        """Of everything that the scores of these units depend on."""
+        scorer = self.scorer
+        return query_fingerprint(
+            module.network,  # type: ignore[arg-type]
+            scorer, datamodule.view(units, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
+            getattr(module, "memory_format", None), self.race, self.budget, self.budget_pixels,
+            files=scorer.checkpoints(cycle),
+        )  # fmt: skip
 
     def _score_pool(
         self,

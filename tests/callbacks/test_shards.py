@@ -3,6 +3,8 @@
 import os
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,6 +21,7 @@ from acquisition.scorer import BALD, ODIN, Entropy, Expert, Inverse, Scorer
 from callbacks.query import QueryCallback
 from callbacks.shards import Shards, query_fingerprint
 from datamodules.folder import Folder
+from datamodules.synthetic import SyntheticRoads
 
 
 def test_tables_add_up_and_another_query_begins_anew(tmp_path: Path) -> None:
@@ -91,6 +94,21 @@ def test_what_the_pool_looks_like(tmp_path: Path) -> None:
     assert len({plain, view(image_size=[2, 2]), view(image_size=[3, 3])}) == 3
     os.utime(tmp_path / "images" / "a.png", ns=(1, 1))
     assert view() != plain
+
+
+def test_a_query_with_other_data_or_precision_begins_anew(tmp_path: Path) -> None:
+    def of(precision: str = "32-true", layout: object = torch.contiguous_format, **settings: object) -> str:
+        data = SyntheticRoads(num_train=3, run_dir=str(tmp_path), **settings)  # type: ignore[arg-type]
+        trainer: Any = SimpleNamespace(precision=precision)
+        module: Any = SimpleNamespace(network=nn.Dropout(0.5), memory_format=layout)
+        return QueryCallback(BALD(), race=Race())._fingerprint(trainer, module, data, data.pool, 0)
+
+    different = {
+        of(), of(image_size=[8, 8]), of(size=[8, 8]), of(scene_seed=1), of(seed=1), of("bf16-mixed"),
+        of(layout=torch.channels_last),
+    }  # fmt: skip
+    assert len(different) == 7
+    assert of() == of(batch_size=2, num_workers=1)
 
 
 def test_the_next_query_scores_only_what_is_missing(
