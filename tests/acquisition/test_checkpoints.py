@@ -117,6 +117,13 @@ def test_joint_probabilities_of_members(tmp_path: Path, tiny_network: Network) -
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("pattern", ["{seed}/best.ckpt", "{}/best.ckpt", "{cycle:zz}.ckpt", "{cycle.no}", "a{b"])
+def test_other_braces_in_a_pattern(pattern: str) -> None:
+    with pytest.raises(ValueError, match="no other braces, got") as error:
+        matching_checkpoints([pattern], 0)
+    assert repr(pattern) in str(error.value)
+
+
 def test_what_is_no_ensemble(tmp_path: Path, tiny_network: Network) -> None:
     path = tmp_path / "only.ckpt"
     save(tiny_network(), path, 0)
