@@ -19,9 +19,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDRESS = "DROPQUERY_TESTS_SERVER"
@@ -205,12 +207,30 @@ def _become(request: dict[str, Any]) -> None:
     rank_zero_only.rank = _get_rank() or 0
 
 
+def _call(target: str) -> NoReturn:
+    """Call module:name and end as an interpreter does, but for the clearing of memory, which takes a second."""
+    module, _, name = target.partition(":")
+    code = 0
+    try:
+        getattr(importlib.import_module(module), name)()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if code and not isinstance(stop.code, int):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     _import_everything()
     wanted = serve(sys.argv[1])
-    # the interpreter's own way out: tracebacks, exit codes and atexit are a child's as they are any process's
     if wanted is not None:
         _become(wanted)
-        module, _, name = wanted["target"].partition(":")
-        getattr(importlib.import_module(module), name)()
+        _call(wanted["target"])
