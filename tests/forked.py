@@ -87,12 +87,14 @@ def start(
     target: the function, as module:name, that the process calls instead of `cli.main`; it finds ARGS in sys.argv.
     """
     environment = dict(os.environ if env is None else env)
-    folder = Path(tempfile.mkdtemp(dir=_folder()))
+    if stdout is None or stderr is None:
+        folder = Path(tempfile.mkdtemp(dir=_folder()))
+        stdout, stderr = stdout or folder / "stdout", stderr or folder / "stderr"
     request = {
         "argv": list(map(str, args)), "env": environment, "cwd": str(cwd), "target": target,
-        "stdout": str(stdout or folder / "stdout"), "stderr": str(stderr or folder / "stderr"),
+        "stdout": str(stdout), "stderr": str(stderr),
     }  # fmt: skip
-    return Forked(request, os.environ.get(ADDRESS) or _server())
+    return Forked(request, os.environ.get(ADDRESS) or server())
 
 
 def run(
@@ -121,7 +123,7 @@ def _folder() -> str:
 
 
 @functools.cache
-def _server() -> str:
+def server() -> str:
     address = f"{_folder()}/server"
     # it must not take itself for one of many processes, nor hear the terminal's Ctrl-C
     environment = {k: v for k, v in os.environ.items() if k not in _RANKS} | {"OMP_NUM_THREADS": "1"}
