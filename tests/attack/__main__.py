@@ -18,14 +18,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=list(SCENARIOS), metavar="SCENARIO")
-    parser.add_argument("--at", nargs="*", metavar="WHO:N", help="only this attack: who is killed at which event")
+    parser.add_argument("--at", nargs="*", metavar="WHO:EVENT", help="only this attack: who is killed at which event")
     parser.add_argument("--folder", type=Path, help="work here, and leave the last attack's files")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="attack") as folder:
         work = options.folder or Path(folder)
         if options.at:
-            aims = [Aim(who, int(number)) for who, _, number in (a.partition(":") for a in options.at)]
-            results = [Target(SCENARIOS[name], work).attack(*aims) for name in options.only]
+            results = [Target(SCENARIOS[name], work).attack(*map(Aim.parse, options.at)) for name in options.only]
             print(*results, sep="\n")
         else:
             results = _attack(options.only, work, options.minutes, random.Random(options.seed))

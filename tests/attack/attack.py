@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -21,10 +22,16 @@ _STARTS = 12
 
 @dataclass(frozen=True)
 class Aim:
-    """Kill `who` (see `events.ORDER`) at its file event number `at`."""
+    """Kill `who` at its file event `at` (see `events.ORDER`)."""
 
     who: str
-    at: int
+    at: int | str
+
+    @classmethod
+    def parse(cls, text: str) -> "Aim":
+        """An aim as the command line takes it, WHO:EVENT."""
+        who, _, at = text.partition(":")
+        return cls(who, int(at) if at.isdigit() else at)
 
     def __str__(self) -> str:
         return f"{self.who}:{self.at}"
@@ -42,7 +49,7 @@ class Result:
 
     def __str__(self) -> str:
         how = "HANGS" if self.hung else f"DIFFERS in {', '.join(self.differing[:6])}" if self.differing else "same"
-        again = f"--only {self.scenario} --at {' '.join(map(str, self.aims))}"
+        again = f"--only {self.scenario} --at {shlex.join(map(str, self.aims))}"
         return f"{how}\n  killed at: {'; '.join(self.kills)}\n  again: python -m tests.attack {again}"
 
 

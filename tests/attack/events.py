@@ -20,8 +20,8 @@ ORDER = "DROPQUERY_ATTACK"
 """The variable that holds the order, as JSON.
 
 root: events count below this folder. log: every event becomes a line of this file. fuse: whoever makes this file first
-dies. at: the event's number, from 1, or 0 for none. who: "parent", the process that was started; "member", one that it
-started; or "all", a member and its parent with it.
+dies. at: the event's number, from 1, or what happens, of which the first counts; 0 for none. who: "parent", the process
+that was started; "member", one that it started; or "all", a member and its parent with it.
 """
 
 _NAMES = {"os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir", "os.rmdir": "rmdir", "os.link": "link"}
@@ -34,7 +34,7 @@ class _Watch:
     """Sees Python's audit events, and the statements of SQLite, whose own files Python does not see."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.root, self.at, self.who = order["root"], int(order["at"]), order["who"]
+        self.root, self.at, self.who = order["root"], order["at"], order["who"]
         self.log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.fuse = order["fuse"]
         self.parent = order.get("parent")
@@ -68,10 +68,11 @@ class _Watch:
         if not path.startswith(self.root + "/"):
             return
         self.count += 1
-        line = f"{'member' if self.parent else 'parent'} {self.count} {what} {self.name(path)}\n"
+        happens = f"{what} {self.name(path)}"
+        line = f"{'member' if self.parent else 'parent'} {self.count} {happens}\n"
         self.quiet = True
         os.write(self.log, line.encode())
-        if self.count == self.at and (self.parent is not None) == (self.who != "parent") and self.lit(line):
+        if self.at in (self.count, happens) and (self.parent is not None) == (self.who != "parent") and self.lit(line):
             if flags & os.O_CREAT:
                 os.close(os.open(path, flags & (_WRITES | os.O_EXCL), 0o666))
             if self.who == "all":
