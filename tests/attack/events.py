@@ -81,8 +81,8 @@ class _Watch:
         self.quiet = False
 
     def name(self, path: str) -> str:
-        # without the process's number in cycles/00/.best.4711.ckpt
-        return re.sub(r"\.\d+\.", ".", path[len(self.root) + 1 :])
+        # without the process's number in cycles/00/.best.4711~.ckpt
+        return re.sub(r"\.\d+~?(?=\.|$)", "", path[len(self.root) + 1 :])
 
     def lit(self, line: str) -> bool:
         try:
