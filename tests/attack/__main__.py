@@ -43,9 +43,10 @@ def _attack(names: list[str], folder: Path, minutes: float, chance: random.Rando
             break
         target = targets.get(name) or targets.setdefault(name, Target(SCENARIOS[name], folder))
         if not waiting.get(name):
-            # every event once before any comes again
-            waiting[name] = chance.sample(target.aims(), len(target.aims()))
-        result = target.attack(*target.random_aims(chance, waiting[name].pop()))
+            waiting[name] = target.in_random_order(chance)
+        # the run that goes on is killed again a few times, mostly early, because it ends early
+        again = [Aim("parent", chance.randint(1, 100)) for _ in range(chance.randint(0, 3))]
+        result = target.attack(waiting[name].pop(0), *again)
         results.append(result)
         if result.differing or result.hung:
             print(f"{name}: {result}", flush=True)

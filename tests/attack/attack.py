@@ -6,6 +6,7 @@ import random
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,7 +91,7 @@ class Target:
         return code, fuse.read_text().strip() if fuse.exists() else ""
 
     def attack(self, *aims: Aim) -> Result:
-        """Kill the first start at the first aim, the second at the second, ..., and let the run end."""
+        """Kill the first start at the first aim, the second at the second, and so on; then let the run end."""
         result = Result(self.scenario.name, list(aims))
         self.scenario.prepare(self.folder, self.env)
         for number in range(_STARTS):
@@ -100,7 +101,7 @@ class Target:
             if code is None:
                 result.hung = True
                 return result
-            if code >= 0 and number >= len(aims) - 1:
+            if code >= 0:
                 break
             if killed and self.scenario.ended(self.root):
                 break
@@ -110,6 +111,13 @@ class Target:
         result.differing += differences(self.expected, self.root)
         return result
 
-    def random_aims(self, chance: random.Random, first: Aim) -> list[Aim]:
-        """The aim, and in one of three attacks another for the run that goes on."""
-        return [first, chance.choice(self.aims())] if chance.random() < 1 / 3 else [first]
+    def in_random_order(self, chance: random.Random) -> list[Aim]:
+        """All aims, shuffled, but what happens often comes again only when everything else has had its turn."""
+        what = dict(self.events)
+        before: Counter[str] = Counter()
+        turns = []
+        for aim in chance.sample(self.aims(), len(self.aims())):
+            happens = f"{aim.who} {what[Aim('member', aim.at) if aim.who == 'all' else aim]}"
+            turns.append((before[happens], aim))
+            before[happens] += 1
+        return [aim for _, aim in sorted(turns, key=lambda turn: turn[0])]

@@ -25,7 +25,7 @@ _EVENTS = "cycle, kind, unit_id, strategy, score, rank, pixels"
 
 @dataclass(frozen=True)
 class Scenario:
-    """A verb and its settings; every: epochs between validations.
+    """A verb and its settings.
 
     first: a verb that is run, uninterrupted, before the attack. ended: whether a killed command was through already, so
     that starting it again would be another request.
@@ -34,7 +34,6 @@ class Scenario:
     name: str
     verb: str
     settings: dict[str, Any]
-    members: bool = False
     arguments: tuple[str, ...] = ()
     first: str = ""
     ended: Callable[[Path], bool] = lambda root: False
@@ -94,8 +93,8 @@ def _scenarios(every: int) -> list[Scenario]:
         Scenario(f"fit-{every}", "fit", _settings(TINY, every, cycles=2)),
         Scenario(f"query-{every}", "query", one, arguments=best, first="fit", ended=_queried),
         Scenario(f"stacked-{every}", "study", _study(every, keep_scores=True)),
-        Scenario(f"study-{every}", "study", _study(every, stacked=False), members=True),
-        Scenario(f"ensemble-{every}", "ensemble", _ensemble(every), members=True),
+        Scenario(f"study-{every}", "study", _study(every, stacked=False)),
+        Scenario(f"ensemble-{every}", "ensemble", _ensemble(every)),
     ]
 
 

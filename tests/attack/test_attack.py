@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from tests.attack.attack import Aim, Target
 from tests.attack.scenarios import SCENARIOS
 
@@ -20,23 +18,25 @@ def test_a_kill_at_a_new_best_loses_nothing(tmp_path: Path) -> None:
         assert not result.differing, str(result)
 
 
-@pytest.mark.parametrize(
-    ("name", "who", "happens"),
-    [
-        (
-            "fit-2",
-            "parent",
-            [
-                "sql COMMIT", "write cycles/00/.last.ckpt", "rename cycles/00/metrics.json",
-                "rename cycles/00/scores.parquet", "rename cycles/00/queried.csv", "sql COMMIT",
-                "rmdir cycles/00/shards", "rename cycles/01/last.ckpt", "rename cycles/01/metrics.json",
-                "write .learning_curve.csv",
-            ],
-        ),
-    ],
-)  # fmt: skip
-def test_killed_all_along(tmp_path: Path, name: str, who: str, happens: list[str]) -> None:
-    target = Target(SCENARIOS[name], tmp_path)
-    result = target.attack(*(Aim(who, what) for what in happens))
+def chain(target: Target, who: list[str], happens: list[str]) -> None:
+    result = target.attack(*map(Aim, who, happens))
     assert [kill.split(maxsplit=2)[2] for kill in result.kills] == happens
     assert not result.differing, str(result)
+
+
+def test_a_fit_killed_all_along(tmp_path: Path) -> None:
+    happens = [
+        "sql COMMIT", "write cycles/00/.last.ckpt", "rename cycles/00/metrics.json",
+        "rename cycles/00/queried.csv", "sql COMMIT", "rename cycles/01/last.ckpt", "write .learning_curve.csv",
+    ]  # fmt: skip
+    chain(Target(SCENARIOS["fit-2"], tmp_path), ["parent"] * len(happens), happens)
+
+
+def test_a_study_killed_with_its_run_and_without(tmp_path: Path) -> None:
+    scenario = SCENARIOS["study-2"]
+    grid = scenario.settings["grid"]
+    random = {"strategies": {"random": grid["strategies"]["random"]}}
+    target = Target(replace(scenario, settings=scenario.settings | {"grid": grid | random}), tmp_path)
+    run = "runs/base/random/seed-0/cycles"
+    happens = ["sql COMMIT", f"rename {run}/00/metrics.json", f"write {run}/01/.best.ckpt"]
+    chain(target, ["all", "all", "member"], happens)
