@@ -53,7 +53,7 @@ def _attack(names: list[str], folder: Path, minutes: float, chance: random.Rando
     for name, target in targets.items():
         mine = [r for r in results if r.scenario == name]
         kills = [k for r in mine for k in r.kills]
-        print(f"{name}: {len(mine)} runs, {len(kills)} kills at {len(set(kills))} of {len(target.aims())} events")
+        print(f"{name}: {len(mine)} runs, {len(kills)} kills at {len(set(kills))} of {len(target.events)} events")
     return results
 
 

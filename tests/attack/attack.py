@@ -5,6 +5,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
@@ -70,10 +71,16 @@ class Target:
         lines = [line.split(maxsplit=2) for line in (self.folder / "events").read_text().splitlines()]
         self.events = [(Aim(who, int(number)), what) for who, number, what in lines]
 
-    def aims(self) -> list[Aim]:
-        """Every file event of the uninterrupted run, once as the process's own end, and once as the whole tree's."""
-        own = [aim for aim, _ in self.events]
-        return list(dict.fromkeys(own + [Aim("all", aim.at) for aim in own if aim.who == "member"]))
+    def aims(self) -> dict[Aim, str]:
+        """Every file event of the uninterrupted run, as the end of the process alone and as that of its parent, too."""
+        aims: dict[Aim, str] = {}
+        for aim, happens in self.events:
+            aims[aim] = happens
+            if aim.who == "member":
+                # members count alike, so that by its number only the first one's event is met
+                for other in (Aim("member", happens), Aim("all", happens), Aim("all", aim.at)):
+                    aims[other] = happens
+        return aims
 
     def start(self, aim: Aim) -> tuple[int | None, str]:
         """Run the command once; returns its exit status (None: it hung) and the event at which it was killed, or ""."""
@@ -105,7 +112,7 @@ class Target:
                 break
             if killed and self.scenario.ended(self.root):
                 break
-        if code and not killed:
+        if code and not (killed and code == -signal.SIGKILL):
             last = (self.folder / "output").read_text().strip().splitlines()[-1:]
             result.differing.append(f"exit code {code} ({' '.join(last)[:300]})")
         result.differing += differences(self.expected, self.root)
@@ -113,11 +120,10 @@ class Target:
 
     def in_random_order(self, chance: random.Random) -> list[Aim]:
         """All aims, shuffled, but what happens often comes again only when everything else has had its turn."""
-        what = dict(self.events)
-        before: Counter[str] = Counter()
+        before: Counter[tuple[str, str]] = Counter()
         turns = []
-        for aim in chance.sample(self.aims(), len(self.aims())):
-            happens = f"{aim.who} {what[Aim('member', aim.at) if aim.who == 'all' else aim]}"
-            turns.append((before[happens], aim))
-            before[happens] += 1
+        aims = list(self.aims().items())
+        for aim, happens in chance.sample(aims, len(aims)):
+            turns.append((before[aim.who, happens], aim))
+            before[aim.who, happens] += 1
         return [aim for _, aim in sorted(turns, key=lambda turn: turn[0])]

@@ -81,8 +81,8 @@ class _Watch:
         self.quiet = False
 
     def name(self, path: str) -> str:
-        # without the process's number in cycles/00/.best.4711~.ckpt
-        return re.sub(r"\.\d+~?(?=\.|$)", "", path[len(self.root) + 1 :])
+        # without what is another's in every process, as in cycles/00/.best.4711~.ckpt and gallery-12ab34cd-0.npz
+        return re.sub(r"\.\d+~?(?=\.|$)|-([0-9a-f]{32}|[0-9a-f]{8})(?=[-.]|$)", "", path[len(self.root) + 1 :])
 
     def lit(self, line: str) -> bool:
         try:
