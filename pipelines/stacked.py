@@ -156,12 +156,14 @@ def _tell(progress: Callable[[Progress], None], cycle: int, cycles: int, step: i
 def _start(members: Sequence[Member]) -> None:
     """Open every member's data and label its initial set; members with one seed have it in common."""
     shared: TensorPool | None = None
+    modules: list[pl.LightningModule] = []
     initial: dict[int, list[tuple[str, int]]] = {}
     for member in members:
         with _reported(member):
             parts = member.make(0)
             assert isinstance(parts.datamodule, TensorPool)
             shared = shared or parts.datamodule
+            modules.append(parts.module)
             member.datamodule, member.query = shared.at(member.run_dir, member.seed), parts.query
             ledger = member.datamodule.ledger
             if member.seed in initial and not ledger.labelled():
@@ -172,6 +174,11 @@ def _start(members: Sequence[Member]) -> None:
                 initial[member.seed] = [
                     (e.unit_id, e.pixels or 0) for e in ledger.events() if e.kind == "initial" and e.unit_id
                 ]
+    # a network that fits none of them is nobody's own mistake
+    for module in modules[:1]:
+        assert isinstance(module, ClassificationModule)
+        assert shared is not None
+        module.match_classes(shared.class_names)
 
 
 def _modules(members: Sequence[Member], cycle: int, last: bool) -> list[tuple[Member, ClassificationModule]]:
