@@ -18,6 +18,7 @@ from torch import nn
 
 import cli
 from pipelines.jobs import Job, Outcome
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / "shared" / "data" / "camvid"
@@ -145,14 +146,17 @@ def tiny_config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def dropquery(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, as a user does."""
+    """Run the command line in a process of its own, as a user does; `fresh`: in one that imports everything itself."""
 
-    def run(*args: object, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(*args: object, check: bool = True, fresh: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")}
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *map(str, args)],
-            capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300, **options,
-        )  # fmt: skip
+        if fresh:
+            command = [sys.executable, str(ROOT / "cli.py"), *map(str, args)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300, **options
+            )
+        else:
+            done = forked.run(args, environment, timeout=300, **options)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
