@@ -54,7 +54,7 @@ TINY: dict[str, Any] = {
         "acquisition": {"class_path": "acquisition.scorer.BALD"},
         "budget": 4,
         "num_samples": 3,
-        "pictures": 1,
+        "pictures": 0,
     },
     "wandb": {"mode": "disabled"},
     "trainer": {"max_epochs": 3, "accelerator": "cpu", "enable_model_summary": False},
