@@ -346,10 +346,13 @@ class QueryCallback(Callback):
         def features(feature: Feature, names: Sequence[str]) -> np.ndarray:
             return shards.features(self.scorer.num_samples, feature, names)
 
-        centres = {}
+        centres: dict[Feature, np.ndarray] = {}
         if self.selection.needs_labelled:
             names = datamodule.ledger.labelled()
-            centres = {f: labelled.features(0, f, names) for f in self.selection.needs}
+            for feature in self.selection.needs:
+                # before anything is labelled there are no centres, of the same size
+                none = None if names else np.array(features(feature, unit_ids[:1])[:0])
+                centres[feature] = labelled.features(0, feature, names) if none is None else none
         return self.selection.order_by_features(
             unit_ids, scores, datamodule.seed, cycle, self.budget, features, centres
         )

@@ -144,6 +144,39 @@ def tiny_config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], Path]:
+    """Settings to the checkpoint of one cycle's fit with them, trained once for all tests."""
+    kept: dict[str, Path] = {}
+
+    def train(settings: dict[str, Any]) -> Path:
+        key = yaml.safe_dump(settings)
+        if key not in kept:
+            folder = tmp_path_factory.mktemp("trained")
+            (folder / "config.yaml").write_text(key)
+            cli.main(
+                ["fit", "--config", str(folder / "config.yaml"), "--run_dir", str(folder / "run"), "--cycles", "1"]
+            )
+            kept[key] = folder / "run" / "cycles" / "00" / "best.ckpt"
+        return kept[key]
+
+    return train
+
+
+@pytest.fixture
+def ask(tmp_path: Path, trained: Callable[[dict[str, Any]], Path]) -> Callable[..., Path]:
+    """(name, *arguments, settings=TINY) to the run directory of a query by the network trained with the settings."""
+
+    def query(name: str, *arguments: str, settings: dict[str, Any] = TINY) -> Path:
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(settings))
+        weights = ["--ckpt_path", str(trained(settings))]
+        cli.main(["query", "--config", str(config), "--run_dir", str(tmp_path / name), *weights, *arguments])
+        return tmp_path / name
+
+    return query
+
+
 @pytest.fixture
 def dropquery(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line in a process of its own, as a user does; `fresh`: in one that imports everything itself."""
