@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.datasets import EpochSampler, ImageDataset, collate_units
 from datamodules.pool import PoolDataModule
 from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, train_transform
-from datamodules.units import Unit, image_size, read_image
+from datamodules.units import DataError, Unit, image_size, read_image
 
 __all__ = ["ImagePool"]
 
@@ -35,6 +35,8 @@ class ImagePool(PoolDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if num_workers < 0:
+            raise DataError(f"data.num_workers must be 0 or more processes, got {num_workers}")
         self.num_workers = num_workers
         self._train_transform = train_transform(image_size, crop_size, scale, flip)
         self._eval_transform = eval_transform(image_size)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pipelines.settings import check_run_dir, read_yaml
 
 __all__ = ["distributed", "run_dir_of", "with_command_last"]
 
@@ -32,7 +32,8 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
 
 def run_dir_of(command: Sequence[str]) -> Path:
     """Where a command leaves its results: its last --run_dir, its config's, or the default."""
-    return Path(_setting(command, "run_dir") or _DEFAULT_RUN_DIR)
+    named = _setting(command, "run_dir")
+    return check_run_dir(_DEFAULT_RUN_DIR if named is None else str(named))
 
 
 def distributed(command: Sequence[str], nodes: int, tasks: int) -> list[str]:
@@ -72,7 +73,7 @@ def _setting(command: Sequence[str], name: str) -> Any:
         if option == f"--{name}":
             value = following
         elif option in ("--config", "-c") and Path(following).is_file():
-            content = yaml.safe_load(Path(following).read_text())
+            content = read_yaml(Path(following))
             for key in name.split("."):
                 content = content.get(key) if isinstance(content, dict) else None
             value = value if content is None else content
