@@ -30,13 +30,13 @@ from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
-from pipelines.command import with_command_last
+from pipelines.command import config_files, with_command_last
 from pipelines.cycles import Experiment, held, keep_query, run_cycles, run_directory
 from pipelines.ensemble import Members, multi_annotator
 from pipelines.ensemble import jobs_of as member_jobs
 from pipelines.grid import Grid
 from pipelines.jobs import Job, report_text
-from pipelines.settings import check_run_dir, parse_yaml, with_limit
+from pipelines.settings import check_run_dir, parse_yaml, read_yaml, with_limit
 from pipelines.stacked import Parts
 from pipelines.stopping import StoppingCriterion
 from pipelines.study import Planner, run_part, run_study
@@ -360,7 +360,7 @@ def main(args: list[str] | None = None) -> None:
         args = ["submit", *with_command_last(args[1:])]
     try:
         _run(DropqueryCLI, args)
-    except (ValueError, OSError, MisconfigurationException) as error:
+    except (ValueError, OSError, yaml.YAMLError, MisconfigurationException) as error:
         if os.environ.get("DROPQUERY_TRACEBACK"):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -370,6 +370,8 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
+    for path in config_files(args):
+        read_yaml(path)  # the parser would not say which of them is broken
     return cli(
         args,
         model_class=pl.LightningModule,

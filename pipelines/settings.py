@@ -11,7 +11,8 @@ import yaml
 __all__ = ["check_run_dir", "difference", "parse_yaml", "plain", "read_yaml", "with_limit"]
 
 _MOST_NODES = 100_000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+_DEEPEST = 100
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
 def plain(option: str, text: str) -> str:
@@ -27,18 +28,26 @@ def check_run_dir(text: str) -> Path:
 
 
 def with_limit(load: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A reader of YAML that refuses a text whose aliases stand for more than anybody writes."""
+    """A reader of YAML that refuses a text that stands for more than anybody writes."""
 
     def limited(text: str) -> Any:
         try:
             # without an alias a text holds no more than is written in it
             if "*" in text and "&" in text and _nodes(yaml.compose(text), {}) > _MOST_NODES:
-                raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES} values; write what is meant")
-            return load(text)
+                raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES} values")
+            loaded = load(text)
+            if _depth(loaded) <= _DEEPEST:
+                return loaded
         except RecursionError:
-            raise yaml.YAMLError("it is nested too deeply; write what is meant") from None
+            pass
+        raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep")
 
     return limited
+
+
+def _depth(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inside), default=0)
 
 
 def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
@@ -56,10 +65,13 @@ parse_yaml = with_limit(partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", y
 """Settings from a text."""
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> dict[str, Any]:
     """Settings from a file."""
     try:
-        return parse_yaml(path.read_text())
+        settings = parse_yaml(path.read_text())
+        if isinstance(settings, dict):
+            return settings
+        raise yaml.YAMLError(f"expected names with values, got {type(settings).__name__}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{path} is not readable YAML ({said}); correct it, or put back what it was") from error

@@ -33,12 +33,12 @@ def read_study(run_dir: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"expected a study's table at {path}, got none; run study first, or give another --run_dir")
     # names stay as they are written, NA included
-    table = pd.read_csv(path, converters={"strategy": str, "variant": str})
+    table = pd.read_csv(path, dtype={"strategy": str, "variant": str}, keep_default_na=False, na_values=[""])
     if missing := [c for c in _NEEDED if c not in table]:
         raise ValueError(f"{path} needs the columns {', '.join(_NEEDED)}, got none named {', '.join(missing)}")
     if table.empty:
         raise ValueError(f"{path} has no rows; run study until a cycle of it is finished")
-    table["variant"] = table.get("variant", "")
+    table["variant"] = table["variant"].fillna("") if "variant" in table else ""
     twice = table.duplicated(["variant", "strategy", "seed", "cycle"])
     if twice.any():
         row = table[twice].iloc[0]
