@@ -7,6 +7,7 @@ import pandas as pd
 
 from annotators.assignment import assign_units
 from datamodules.files import replacing
+from datamodules.texts import unshielded
 from datamodules.units import DataError
 
 __all__ = ["assign", "read_people", "read_scores"]
@@ -62,7 +63,8 @@ def read_scores(path: Path, by: str | None = None) -> pd.DataFrame:
         )
     if table.empty:
         raise DataError(f"{path} names no image; nothing can be handed out")
-    ids, score = table[name].astype("string").str.strip(), pd.to_numeric(table[column], errors="coerce")
+    ids = table[name].astype("string").str.strip().map(unshielded, na_action="ignore")
+    score = pd.to_numeric(table[column], errors="coerce")
     if ids.isna().any() or (ids == "").any():
         raise DataError(f"an image has no name in the column {name} of {path}; give it one")
     if bad := ids[~np.isfinite(score)].tolist():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from acquisition.scorer import Scored
+from datamodules.files import replacing
 
 __all__ = ["Gallery", "saved_samples"]
 
@@ -39,9 +40,10 @@ class Gallery:
                 push(heap, (key, unit_id, sample))
 
     def save(self, folder: Path) -> None:
-        """Write the samples held now over those saved before."""
+        """Write the samples held now over those saved before; a killed process leaves whole files only."""
         for number, (_, unit_id, sample) in enumerate([*self._top, *self._bottom]):
-            np.savez(folder / f"gallery-{self._name}-{number}.npz", unit_id=unit_id, **sample)
+            with replacing(folder / f"gallery-{self._name}-{number}.npz") as beside:
+                np.savez(beside, unit_id=unit_id, **sample)
 
 
 def saved_samples(folder: Path) -> Iterator[tuple[str, Path]]:

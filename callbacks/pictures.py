@@ -1,6 +1,8 @@
 """Pictures of queried units: what the network saw, said, doubted, and what is true."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,16 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.files import replacing
 from datamodules.pool import PoolDataModule
 from datamodules.units import VOID
 
 __all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
+
+_LONGEST = 160
+"""Bytes of a unit id in a file name: systems take 255, with the number before it and what marks an unfinished file."""
 
 
 def class_colours(num_classes: int) -> np.ndarray:
@@ -34,26 +40,29 @@ def draw_ends(
     """Draw the units with the highest and the lowest scores among those saved: maps one by one, classes on a sheet.
 
     table: the ranked list (unit_id, score, rank, selected). saved: files with image, prediction and values by unit id.
+    A picture that cannot be drawn is a warning and no error: the query is worth more.
     """
     # of units with equal scores the gallery has kept those that came first, not those that rank first
     kept = table[table["unit_id"].isin(list(saved))].sort_values(["score", "rank"], ascending=[False, True])
     for place, rows in (("top", kept.head(count)), ("bottom", kept.tail(count)[::-1])):
-        found = [(row, _load(saved[row.unit_id])) for row in rows.itertuples()]
-        if found and found[0][1]["values"].ndim == 0:
-            draw_sheet(folder / f"{place}.png", [_tile(row, sample, datamodule) for row, sample in found])
-            continue
-        for number, (row, sample) in enumerate(found, start=1):
-            mark = "queried" if row.selected else "not queried"
-            draw_panel(
-                folder / f"{place}-{number}_{row.unit_id.replace('/', '_')}.png",
-                f"{row.unit_id}: score {row.score:.4g}, rank {row.rank} of {len(table)}, {mark}",
-                datamodule.to_display(sample["image"]),
-                sample["prediction"],
-                sample["values"],
-                values_name,
-                datamodule.class_names,
-                datamodule.read_truth(row.unit_id),
-            )
+        with _warned(f"the pictures of the {place} units"):
+            found = [(row, _load(saved[row.unit_id])) for row in rows.itertuples()]
+            if found and found[0][1]["values"].ndim == 0:
+                draw_sheet(folder / f"{place}.png", [_tile(row, sample, datamodule) for row, sample in found])
+                continue
+            for number, (row, sample) in enumerate(found, start=1):
+                mark = "queried" if row.selected else "not queried"
+                with _warned(f"the picture of {row.unit_id!r}"):
+                    draw_panel(
+                        folder / f"{place}-{number}_{_file_name(row.unit_id)}.png",
+                        f"{row.unit_id}: score {row.score:.4g}, rank {row.rank} of {len(table)}, {mark}",
+                        datamodule.to_display(sample["image"]),
+                        sample["prediction"],
+                        sample["values"],
+                        values_name,
+                        datamodule.class_names,
+                        datamodule.read_truth(row.unit_id),
+                    )
 
 
 def draw_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
@@ -66,7 +75,7 @@ def draw_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
         axis.set_axis_off()
     for axis, (image, caption) in zip(axes.flat, tiles, strict=False):
         axis.imshow(image)
-        axis.set_title(caption, fontsize=7)
+        axis.set_title(caption, fontsize=7, parse_math=False)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
 
@@ -100,11 +109,27 @@ def draw_panel(
     for axis, name in zip(axes, names, strict=False):
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     patches = [Patch(color=colours[i], label=name) for i, name in enumerate(class_names)]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=7, frameon=False)
     with replacing(path) as beside:
         figure.savefig(beside, dpi=110)
+
+
+@contextmanager
+def _warned(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        rank_zero_warn(f"{what} could not be drawn, and the query goes on without: {error}")
+
+
+def _file_name(unit_id: str) -> str:
+    name = unit_id.replace("/", "_")
+    if len(name.encode()) <= _LONGEST:
+        return name
+    digest = hashlib.blake2b(unit_id.encode(), digest_size=4).hexdigest()
+    return f"{name.encode()[:_LONGEST].decode(errors='ignore')}-{digest}"
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from datamodules.doctor import examine_pool
 from datamodules.files import replacing, write_json
 from datamodules.ledger import Queried
 from datamodules.pool import PoolDataModule
+from datamodules.texts import shielded
 from datamodules.units import Unit
 
 __all__ = ["QueryCallback"]
@@ -352,16 +353,19 @@ class QueryCallback(Callback):
 
 
 def _platform_table(selected: pd.DataFrame, units: dict[str, Unit]) -> pd.DataFrame:
-    """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank."""
+    """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
+    """
     paths = [units[i].image for i in selected["unit_id"]]
     return pd.DataFrame(
         {
-            "name": [p.name if p else i for p, i in zip(paths, selected["unit_id"], strict=True)],
+            "name": [shielded(p.name if p else i) for p, i in zip(paths, selected["unit_id"], strict=True)],
             "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
-            "unit_id": selected["unit_id"],
+            "unit_id": selected["unit_id"].map(shielded),
             "rank": selected["rank"],
             "score": selected["score"],
-            "path": [str(p or "") for p in paths],
+            "path": [shielded(str(p or "")) for p in paths],
         }
     )
 

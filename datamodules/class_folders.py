@@ -10,7 +10,7 @@ from acquisition.seeding import uniform_for
 from datamodules.datasets import LabelDataset
 from datamodules.images import ImagePool
 from datamodules.labels import LabelPool
-from datamodules.units import DataError, Unit, find_files
+from datamodules.units import DataError, Unit, check_name, find_files
 
 __all__ = ["ClassFolders"]
 
@@ -56,8 +56,8 @@ class ClassFolders(LabelPool, ImagePool):
             units += [Unit(f"{_UNLABELLED}/{name}", path) for name, path in found.items()]
         return units
 
-    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool) -> LabelDataset:
-        return LabelDataset(units, self, transform, labels, self.seed)
+    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool, cycle: int) -> LabelDataset:
+        return LabelDataset(units, self, transform, labels, self.seed, cycle)
 
     @property
     def _split_by_folder(self) -> bool:
@@ -67,7 +67,10 @@ class ClassFolders(LabelPool, ImagePool):
 def _classes(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"expected a folder of class folders at {folder}, got nothing there; check data.root")
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != _UNLABELLED and p.name[0] != ".")
+    found = [p for p in folder.iterdir() if p.is_dir() and p.name != _UNLABELLED and p.name[0] != "."]
+    for path in found:
+        check_name(path.name, path)
+    return sorted(p.name for p in found)
 
 
 def _labelled_units(folder: Path, name: str, index: int) -> list[Unit]:

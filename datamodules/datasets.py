@@ -70,18 +70,25 @@ class ImageDataset(PoolDataset):
     """Samples {"unit_id", "image": 3 x H x W float32[, and the label]}, read one by one.
 
     Indexed by a position, or by (epoch, position) for augmented training: the augmentation is drawn from (seed,
-    epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed, and so is the label of
-    a unit that has several.
+    cycle, epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed. (The label of a
+    unit that has several is drawn by the reader, from the seed, the epoch and the unit.)
     """
 
     def __init__(
-        self, units: Sequence[Unit], reader: ImageReader, transform: A.Compose, labels: bool, seed: int = 0
+        self,
+        units: Sequence[Unit],
+        reader: ImageReader,
+        transform: A.Compose,
+        labels: bool,
+        seed: int = 0,
+        cycle: int = 0,
     ) -> None:
         self.units = units
         self.reader = reader
         self.transform = transform
         self.labels = labels
         self.seed = seed
+        self.cycle = cycle
 
     @property
     def augmentations(self) -> list[str]:
@@ -95,7 +102,7 @@ class ImageDataset(PoolDataset):
         epoch, position = index if isinstance(index, tuple) else (None, index)
         unit = self.units[position]
         # albumentations wants 32 bits
-        self.transform.set_random_seed(derive_seed(self.seed, epoch or 0, unit.unit_id) % 2**32)
+        self.transform.set_random_seed(derive_seed(self.seed, self.cycle, epoch or 0, unit.unit_id) % 2**32)
         image = self.reader.read_image(unit)
         sample = self.labelled(unit, image, epoch) if self.labels else {"image": self.transform(image=image)["image"]}
         return {"unit_id": unit.unit_id, **sample}
@@ -114,8 +121,9 @@ class UnitDataset(ImageDataset):
         num_classes: int,
         masks: bool,
         seed: int = 0,
+        cycle: int = 0,
     ) -> None:
-        super().__init__(units, reader, transform, masks, seed)
+        super().__init__(units, reader, transform, masks, seed, cycle)
         self.num_classes = num_classes
 
     def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:

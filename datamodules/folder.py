@@ -6,6 +6,7 @@ from typing import Any
 
 from acquisition.seeding import uniform_for
 from datamodules.masks import MaskPool
+from datamodules.texts import read_class_names
 from datamodules.units import DataError, Unit, find_files
 
 __all__ = ["Folder", "pair_files"]
@@ -34,10 +35,7 @@ class Folder(MaskPool):
     @property
     def class_names(self) -> Sequence[str]:
         if not self._names:
-            path = self.root / "classes.txt"
-            if not path.is_file():
-                raise DataError(f"expected the class names at {path}, one a line, got no such file; check data.root")
-            self._names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+            self._names = read_class_names(self.root / "classes.txt")
         return self._names
 
     def find_units(self, split: str) -> list[Unit]:

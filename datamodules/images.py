@@ -21,8 +21,9 @@ class ImagePool(PoolDataModule):
 
     image_size: (height, width) to which every image is resized first, or None. crop_size: (height, width) of
     training crops after random scaling, or None for whole images. scale: smallest and largest factor before a crop.
-    flip: probability of a horizontal flip. num_workers: processes that read images. The others are those of
-    `PoolDataModule`.
+    flip: probability of a horizontal flip. num_workers: processes that read images. value_range: the values that become
+    black and white in images of more than 8 bits (16-bit, 32-bit or floating-point grey), [0, 4095] say; without it
+    such images are refused. The others are those of `PoolDataModule`.
     """
 
     def __init__(
@@ -32,23 +33,29 @@ class ImagePool(PoolDataModule):
         scale: Sequence[float] = (0.5, 2.0),
         flip: float = 0.5,
         num_workers: int = 0,
+        value_range: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if num_workers < 0:
             raise DataError(f"data.num_workers must be 0 or more processes, got {num_workers}")
+        if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+            raise ValueError(
+                f"data.value_range must be two values, black and then white, such as [0, 4095], got {value_range}"
+            )
         self.num_workers = num_workers
+        self.value_range = value_range
         self._train_transform = train_transform(image_size, crop_size, scale, flip)
         self._eval_transform = eval_transform(image_size)
 
     @abstractmethod
-    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool) -> ImageDataset:
-        """Units as samples, with their labels or without."""
+    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool, cycle: int) -> ImageDataset:
+        """Units as samples, with their labels or without; cycle: of the augmentation."""
 
     def read_image(self, unit: Unit) -> np.ndarray:
         """H x W x 3, uint8."""
         assert unit.image is not None
-        return read_image(unit.image)
+        return read_image(unit.image, self.value_range)
 
     def size(self, unit: Unit) -> tuple[int, int]:
         assert unit.image is not None
@@ -59,12 +66,13 @@ class ImagePool(PoolDataModule):
         return (pixels * 255).round().clip(0, 255).astype(np.uint8)
 
     def loader(self, units: Sequence[Unit], training: bool, labels: bool) -> DataLoader[dict[str, Any]]:
-        sampler = None
+        sampler, transform, cycle = None, self._eval_transform, 0
         if training:
+            transform, cycle = self._train_transform, self.ledger.cycle
             sampler = EpochSampler(len(units), self.batch_size, self.seed, *self.place, *self.progress)
         # by keyword, because Lightning makes the loader again with another sampler for predict
         return DataLoader(
-            self.dataset(units, self._train_transform if training else self._eval_transform, labels),
+            self.dataset(units, transform, labels, cycle),
             batch_size=self.batch_size if training else self.eval_batch_size,
             sampler=sampler,
             num_workers=self.num_workers,

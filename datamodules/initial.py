@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from acquisition.seeding import derive_seed
+from datamodules.texts import read_lines, unshielded
 from datamodules.units import VOID, DataError, Unit
 
 __all__ = ["AllAnswered", "FromFile", "InitialSet", "LabelReader", "PerClass", "RandomSubset", "StratifiedSubset"]
@@ -81,6 +82,8 @@ class StratifiedSubset(InitialSet):
     """
 
     def __init__(self, size: int, candidates: int = 5000) -> None:
+        if candidates < 1:
+            raise ValueError(f"data.initial.candidates must be at least 1 unit to read, got {candidates}")
         self.size = _positive(size)
         self.candidates = candidates
 
@@ -104,7 +107,7 @@ class StratifiedSubset(InitialSet):
 
 
 class FromFile(InitialSet):
-    """The unit ids listed in a text file, one a line."""
+    """The unit ids listed in a text file, one a line, as they stand in queried.csv or in scores.parquet."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -112,7 +115,9 @@ class FromFile(InitialSet):
     def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
         if not self.path.is_file():
             raise DataError(f"expected a list of unit ids at {self.path}, got no such file; write one id a line")
-        wanted = [line.strip() for line in self.path.read_text().splitlines() if line.strip()]
+        wanted = [unshielded(line) for line in read_lines(self.path)]
+        if not wanted:
+            raise DataError(f"expected the ids of the initial set in {self.path}, got an empty file; write one a line")
         known = {u.unit_id: u for u in units}
         missing = [w for w in wanted if w not in known]
         if missing:

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from datamodules.datasets import check_mask
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
+from datamodules.texts import read_class_names
 from datamodules.units import VOID, DataError, Unit, find_files, image_size, read_mask
 
 __all__ = ["MultiAnnotatorFolder", "MultiAnnotatorPool"]
@@ -45,9 +46,7 @@ class MultiAnnotatorFolder(MultiAnnotatorPool):
     @cached_property
     def class_names(self) -> Sequence[str]:
         path = self.root / "classes.txt"
-        if not path.is_file():
-            raise DataError(f"expected the class names at {path}, one a line, got no such file; check data.root")
-        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        names = read_class_names(path)
         if self.foreground is not None and len(names) != 2:
             raise DataError(
                 f"data.foreground {self.foreground} means masks of two classes, but {path} lists {len(names)}; set "

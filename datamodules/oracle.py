@@ -1,10 +1,13 @@
 """Who answers a query: hidden ground truth, or people who fill a folder or a table."""
 
 import csv
+import io
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from datamodules.texts import read_text, unshielded
 from datamodules.units import DataError, Unit
 
 __all__ = ["FolderOracle", "HiddenTruth", "LabelTable", "Oracle"]
@@ -21,6 +24,10 @@ class Oracle(ABC):
     @abstractmethod
     def answer(self, unit: Unit) -> Unit | None:
         """The unit with its label, or None while nobody has given one."""
+
+    def named(self) -> Collection[str]:
+        """Ids that the answers are written down for, where they stand in a list; each must be a unit."""
+        return ()
 
     @abstractmethod
     def instructions(self) -> str:
@@ -61,7 +68,8 @@ class LabelTable(Oracle):
     """People: an image is labelled when the CSV file `path`, with columns unit_id and label, has a row with its class.
 
     label: a class by its name or index, or void for an image of none of the classes; an empty one is not answered yet.
-    A unit without a row keeps the class that the data set itself has for it, unless others is false.
+    unit_id: the column of queried.csv that is called so, not its `name`; an id that no unit has is refused. A unit
+    without a row keeps the class that the data set itself has for it, unless others is false.
     partial: go on with the next cycle as soon as one queried unit is labelled, instead of all of them.
     """
 
@@ -76,6 +84,9 @@ class LabelTable(Oracle):
         label: int | str | None = self._labels().get(unit.unit_id) or (unit.label if self.others else None)
         return None if label is None else replace(unit, label=label)
 
+    def named(self) -> Collection[str]:
+        return self._labels().keys()
+
     def instructions(self) -> str:
         return f"write their classes into {self.path} (CSV with the columns unit_id and label; void for no class)"
 
@@ -86,16 +97,16 @@ class LabelTable(Oracle):
         return self._rows
 
     def _read(self) -> dict[str, str]:
-        with self.path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if not {"unit_id", "label"} <= set(table.fieldnames or ()):
-                raise DataError(
-                    f"expected the columns unit_id and label in {self.path}, got {', '.join(table.fieldnames or ())}; "
-                    "correct its first line"
-                )
-            rows: dict[str, str] = {}
-            for row in table:
-                unit_id, label = row["unit_id"], (row["label"] or "").strip()
-                if label and rows.setdefault(unit_id, label) != label:
-                    raise DataError(f"{self.path} labels {unit_id!r} twice, {rows[unit_id]!r} and {label!r}; keep one")
+        table = csv.DictReader(io.StringIO(read_text(self.path)))
+        columns = table.fieldnames or ()
+        if not {"unit_id", "label"} <= set(columns):
+            hint = "copy the column unit_id of queried.csv, not name" if "name" in columns else "correct its first line"
+            raise DataError(
+                f"expected the columns unit_id and label in {self.path}, got {', '.join(columns) or 'none'}; {hint}"
+            )
+        rows: dict[str, str] = {}
+        for row in table:
+            unit_id, label = unshielded(row["unit_id"] or ""), (row["label"] or "").strip()
+            if label and rows.setdefault(unit_id, label) != label:
+                raise DataError(f"{self.path} labels {unit_id!r} twice, {rows[unit_id]!r} and {label!r}; keep one")
         return rows

@@ -34,6 +34,8 @@ class PoolDataModule(pl.LightningDataModule):
 
     label_word: ClassVar[str] = "label"
     """What a label is called in messages."""
+    people: ClassVar[str] = "datamodules.oracle.LabelTable"
+    """The oracle by which people answer."""
 
     def __init__(
         self,
@@ -58,6 +60,10 @@ class PoolDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size or batch_size
         self._splits: dict[str, dict[str, Unit]] = {}
         self._ledger: Ledger | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # what a loader's process reads with; connection and trainer belong to this process
+        return {**self.__dict__, "_ledger": None, "trainer": None}
 
     @property
     @abstractmethod
@@ -145,7 +151,8 @@ class PoolDataModule(pl.LightningDataModule):
             self.start()
 
     def start(self) -> None:
-        """Label the initial set if nothing is labelled yet."""
+        """Label the initial set if nothing is labelled yet; refuse an oracle that could never answer."""
+        self._check_oracle()
         if self.ledger.labelled():
             return
         answered = [a for u in self._units("train").values() if (a := self.answer(u)) and self.has_label(a)]
@@ -170,7 +177,8 @@ class PoolDataModule(pl.LightningDataModule):
         return self.ledger.waiting(self.ledger.cycle) if len(answered) < len(chosen) else []
 
     def check_open(self) -> None:
-        """Refuse a query while units of the one before wait for somebody."""
+        """Refuse a query that could never be answered, or while units of the one before wait for somebody."""
+        self._check_oracle()
         if waiting := self.ledger.waiting(self.ledger.cycle):
             raise DataError(
                 f"cycle {self.ledger.cycle} has been queried and {len(waiting)} of its units wait for a label "
@@ -182,6 +190,7 @@ class PoolDataModule(pl.LightningDataModule):
 
         The cycle closes when none waits, or when some were answered and the oracle is content with a part.
         """
+        self._check_named()
         cycle = self.ledger.cycle
         queried, waiting = self.ledger.queried(cycle), self.ledger.waiting(cycle)
         answered = self._answers(waiting)
@@ -270,6 +279,27 @@ class PoolDataModule(pl.LightningDataModule):
                 raise DataError(f"expected at least one image in the {split} split of {type(self).__name__}, got none")
             self._splits[split] = {u.unit_id: u for u in units}
         return self._splits[split]
+
+    def _check_oracle(self) -> None:
+        self._check_named()
+        units = self._units("train").values()
+        missing = [u.unit_id for u in units if not self.has_label(u)] if self.oracle.knows_truth else []
+        if missing:
+            raise DataError(
+                f"data.oracle {type(self.oracle).__name__} answers with the data set's own {self.label_word}s, but "
+                f"{len(missing)} of {len(units)} units have none ({missing[0]!r} first); add them or take the images "
+                f"out, or let people answer: set data.oracle to {self.people}"
+            )
+
+    def _check_named(self) -> None:
+        splits = ("train", "val", "test")
+        strangers = [i for i in self.oracle.named() if not any(i in self._units(split) for split in splits)]
+        if strangers:
+            raise DataError(
+                f"data.oracle has an answer for {strangers[0]!r} ({len(strangers)} such ids), which is no unit of the "
+                f"data set (ids look like {next(iter(self._units('train')))!r}); correct the unit_id: "
+                f"{self.oracle.instructions()}"
+            )
 
     def _answered(self, unit_id: str) -> Unit:
         unit = self._units("train").get(unit_id)

@@ -113,7 +113,8 @@ class TensorPool(LabelPool):
         positions = torch.tensor([position for _, position in places], dtype=torch.int64)
         classes = torch.tensor([self.class_index(u) for u in units]) if labels else None
         flip, shift = (self.flip, self.shift) if training else (0.0, 0)
-        return TensorDataset(units, images, positions, classes, flip, shift, self.seed)
+        cycle = self.ledger.cycle if training else 0
+        return TensorDataset(units, images, positions, classes, flip, shift, self.seed, cycle)
 
     def _make(self, split: str) -> tuple[Tensor, Tensor, list[str]]:
         part, kept = "train", self.num_train
@@ -175,8 +176,8 @@ class TensorPool(LabelPool):
 class TensorDataset(PoolDataset):
     """Whole batches {"unit_id", "image"[, "label"]}, indexed by a slice, or by (epoch, positions) for training.
 
-    images: of a whole split; positions: of the units there. The augmentation is drawn from (seed, epoch) for all
-    units at once, so that it does not depend on batches, processes or on where a fit was resumed.
+    images: of a whole split; positions: of the units there. The augmentation is drawn from (seed, cycle, epoch) for
+    all units at once, so that it does not depend on batches, processes or on where a fit was resumed.
     """
 
     def __init__(
@@ -188,12 +189,14 @@ class TensorDataset(PoolDataset):
         flip: float = 0.0,
         shift: int = 0,
         seed: int = 0,
+        cycle: int = 0,
     ) -> None:
         self.units = units
         self.labels = classes is not None
         self.flip = flip
         self.shift = shift
         self.seed = seed
+        self.cycle = cycle
         self._images = images
         self._positions = positions
         self._classes = classes
@@ -214,7 +217,7 @@ class TensorDataset(PoolDataset):
 
     def _uniform(self, epoch: int) -> Tensor:
         if self._draws[0] != epoch:
-            generator = generator_for(self.seed, "augmentation", epoch)
+            generator = generator_for(self.seed, "augmentation", self.cycle, epoch)
             self._draws = (epoch, torch.rand(len(self.units), 3, generator=generator))
         return self._draws[1]
 

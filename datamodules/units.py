@@ -1,13 +1,25 @@
 """Units: what is queried and labelled, and reading their files."""
 
-from collections.abc import Iterable
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["IMAGE_SUFFIXES", "VOID", "DataError", "Unit", "find_files", "image_size", "read_image", "read_mask"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VOID",
+    "DataError",
+    "Unit",
+    "check_name",
+    "find_files",
+    "image_size",
+    "read_image",
+    "read_mask",
+]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -33,19 +45,29 @@ class Unit:
 
 
 def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
-    """Files below a folder by name: the path within the folder, without its suffix. Refuses one name twice."""
+    """Files below a folder by name: the path within the folder, without its suffix.
+
+    Links to folders are followed. Refuses one name twice, and names that no table or list could hold.
+    """
     if not folder.is_dir():
         raise DataError(f"expected a folder of images at {folder}, got nothing there; check data.root")
     allowed = set(suffixes)
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(_files_below(folder)):
         if path.suffix.lower() not in allowed or not path.is_file():
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
+        check_name(name, path)
         if name in found:
             raise DataError(f"two images have one name: {found[name]} and {path}; rename one of them")
         found[name] = path
     return found
+
+
+def check_name(name: str, path: Path) -> None:
+    """Refuse line breaks, other control characters and bytes that are no text in a name that comes from a path."""
+    if not name.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+        raise DataError(f"the name {str(path)!r} holds a control character or a byte that is no text; rename it")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -54,9 +76,16 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def read_image(path: Path) -> np.ndarray:
-    """H x W x 3, uint8."""
+def read_image(path: Path, value_range: Sequence[float] | None = None) -> np.ndarray:
+    """H x W x 3, uint8; of a file of several pages the first, and without transparency.
+
+    value_range: the values of images of more than 8 bits that become 0 and 255, linearly and with what lies outside cut
+    off; such images are refused without it, because nothing in the file says how bright they are meant to be.
+    """
     with _opened(path) as image:
+        if image.mode == "F" or image.mode.startswith("I"):
+            grey = _to_8_bits(np.asarray(image).astype(np.float64), value_range, image.mode, path)
+            return np.repeat(grey[..., None], 3, axis=2)
         return np.asarray(image.convert("RGB"))
 
 
@@ -74,6 +103,30 @@ def read_mask(path: Path) -> np.ndarray:
     return values.astype(np.uint8)
 
 
+def _to_8_bits(values: np.ndarray, value_range: Sequence[float] | None, mode: str, path: Path) -> np.ndarray:
+    low, high = values.min(), values.max()
+    if value_range is None or not np.isfinite([low, high]).all():
+        raise DataError(
+            f"expected an image of 8 bits per channel in {path}, got mode {mode} with values from {low:g} to {high:g}; "
+            "set data.value_range to the finite values that mean black and white, such as [0, 4095], or save it with "
+            "8 bits"
+        )
+    black, white = value_range
+    return ((values - black) / (white - black) * 255).round().clip(0, 255).astype(np.uint8)
+
+
+def _files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    here = os.path.realpath(folder)
+    # a link to a folder that it lies in would lead round for ever
+    if here in above:
+        return
+    for entry in os.scandir(folder):
+        if entry.is_dir():
+            yield from _files_below(Path(entry.path), (*above, here))
+        else:
+            yield Path(entry.path)
+
+
 def _opened(path: Path, decode: bool = True) -> Image.Image:
     try:
         image = Image.open(path)
@@ -81,6 +134,8 @@ def _opened(path: Path, decode: bool = True) -> Image.Image:
             image.load()
     except FileNotFoundError as error:
         raise DataError(f"the file {path} is missing; put it back or take the unit out of the data set") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large to be read safely ({error}); cut it into smaller images") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} is not a readable image ({error}); replace the file or remove it") from error
     return image

@@ -132,7 +132,8 @@ def test_mistakes_get_one_sentence(
 def test_no_traceback_from_a_worker(dropquery: Dropquery, tiny_config: Path, tmp_path: Path) -> None:
     root = tmp_path / "mine"
     _write_folder(root, tmp_path / "drawn", labelled=0)
-    broken = root / "val" / "masks" / "scene00.png"
+    # an image of the validation split is read by a worker first
+    broken = root / "val" / "images" / "scene02.jpg"
     broken.write_bytes(broken.read_bytes()[:60])
     done = dropquery(
         "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", "--data", "datamodules.folder.Folder",

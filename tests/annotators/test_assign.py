@@ -48,6 +48,11 @@ def test_every_kind_of_scores(tmp_path: Path, people: Path, capsys: pytest.Captu
     assert read_scores(images, by="epistemic")["score"].tolist() == [5, 4]
 
 
+def test_names_are_read_as_they_were_before_a_spreadsheet(tmp_path: Path) -> None:
+    path = written(tmp_path, "name,unit_id,score\n'=1+1.png,'=1+1,1\nb.png,'b',2\n")
+    assert read_scores(path)["unit_id"].tolist() == ["=1+1", "'b'"]
+
+
 def test_the_verb_on_the_command_line(tmp_path: Path, people: Path, dropquery) -> None:
     scores = written(tmp_path, "unit_id,score\n" + "".join(f"u{k},{k}\n" for k in range(10)))
     done = dropquery(

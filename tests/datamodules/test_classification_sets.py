@@ -122,10 +122,26 @@ def test_class_folders_by_split(tmp_path: Path) -> None:
         DataError, match=r"'unlabelled/im0' cannot be labelled: it has no label yet; write their classes"
     ):
         data.label(["unlabelled/im0"])
-    table.write_text("unit_id,label\nunlabelled/im0,malignant\n")
+    table.write_text("unit_id,label\nim0.png,malignant\n")
+    for read in (data.start, data.collect):
+        with pytest.raises(DataError, match=r"answer for 'im0\.png' \(1 such ids\).*ids look like 'benign/im0'"):
+            read()
+    table.write_text("unit_id,label\nunlabelled/im0,malignant\nbenign/im0,benign\n")
+    assert data.collect() == []
     data.label(["unlabelled/im0"])
     assert data.labelled_units[-1].label == 1
     assert data.ledger.labelled_pixels() == 6 * 6 * 8
+
+
+def test_class_folders_whose_truth_does_not_know_every_class(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "unlabelled"):
+        fill(tmp_path / name, 2, 50)
+    data = ClassFolders(str(tmp_path), run_dir=str(tmp_path / "run"))
+    with pytest.raises(
+        DataError, match=r"HiddenTruth .*own labels, but 2 of 6 units have none \('unlabelled/im0' first\).*LabelTable"
+    ):
+        data.start()
+    assert data.ledger.events() == []
 
 
 def test_class_folders_with_a_share_held_out(tmp_path: Path) -> None:

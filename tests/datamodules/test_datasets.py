@@ -82,15 +82,18 @@ def test_shards_are_a_partition(count: int, world: int) -> None:
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def augmented(fake_pair: Callable[..., Any], epoch: int, workers: int, batch_size: int, seed: int = 0) -> Any:
-    dataset = UnitDataset(UNITS, Reader(fake_pair), train_transform(None, (16, 16), (0.5, 2), 0.5), 3, True, seed)
+def augmented(
+    fake_pair: Callable[..., Any], epoch: int, workers: int, batch_size: int, seed: int = 0, cycle: int = 2
+) -> Any:
+    transform = train_transform(None, (16, 16), (0.5, 2), 0.5)
+    dataset = UnitDataset(UNITS, Reader(fake_pair), transform, 3, True, seed, cycle)
     sampler = EpochSampler(len(UNITS), batch_size, 0)
     sampler.set_epoch(epoch)
     loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, collate_fn=collate_units)
     return {u: (i, m) for b in loader for u, i, m in zip(b["unit_id"], b["image"], b["mask"], strict=True)}
 
 
-def test_augmentation_depends_on_seed_epoch_and_unit_alone(fake_pair: Callable[..., Any]) -> None:
+def test_augmentation_depends_on_seed_cycle_epoch_and_unit_alone(fake_pair: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     alone = augmented(fake_pair, 3, workers=0, batch_size=6)
     torch.manual_seed(1)
@@ -100,7 +103,8 @@ def test_augmentation_depends_on_seed_epoch_and_unit_alone(fake_pair: Callable[.
         assert torch.equal(image, shared[unit][0]), unit
         assert torch.equal(mask, shared[unit][1]), unit
         assert mask.dtype == torch.int64
-    for other in (augmented(fake_pair, 4, 0, 6), augmented(fake_pair, 3, 0, 6, seed=1)):
+    changes: list[dict[str, int]] = [{"epoch": 4}, {"seed": 1}, {"cycle": 3}]
+    for other in (augmented(fake_pair, **{"epoch": 3, "workers": 0, "batch_size": 6, **c}) for c in changes):
         assert sum(torch.equal(alone[u][0], other[u][0]) for u in alone) <= 1
 
 

@@ -76,6 +76,12 @@ def test_stratified_reads_no_more_than_its_candidates() -> None:
     assert {u.unit_id for u in chosen} <= set(opened)
 
 
+@pytest.mark.parametrize("candidates", [0, -3])
+def test_stratified_needs_candidates(candidates: int) -> None:
+    with pytest.raises(ValueError, match=f"candidates must be at least 1 unit to read, got {candidates}"):
+        StratifiedSubset(4, candidates)
+
+
 def test_stratified_with_nothing_but_void() -> None:
     class Void(Masks):
         def read_label(self, unit: Unit) -> np.ndarray:
@@ -93,6 +99,23 @@ def test_from_file(tmp_path: Path) -> None:
         choose(FromFile(str(path)))
     with pytest.raises(DataError, match=r"expected a list of unit ids at .*none\.txt"):
         choose(FromFile(str(tmp_path / "none.txt")))
+
+
+def test_lists_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "initial.txt"
+    path.write_text("\n")
+    with pytest.raises(DataError, match=r"ids of the initial set in .*initial\.txt, got an empty file"):
+        choose(FromFile(str(path)))
+    path.write_bytes("u03\n".encode("utf-16"))
+    with pytest.raises(DataError, match=r"expected UTF-8 text in .*initial\.txt"):
+        choose(FromFile(str(path)))
+    with pytest.raises(DataError, match="expected a list of unit ids at"):
+        choose(FromFile(str(tmp_path)))
+
+
+def test_a_list_copied_from_queried_csv(tmp_path: Path) -> None:
+    (tmp_path / "initial.txt").write_text("'=u\nu01\n")
+    assert choose(FromFile(str(tmp_path / "initial.txt")), [*UNITS, Unit("=u")]) == ["=u", "u01"]
 
 
 def test_all_answered_takes_all() -> None:

@@ -13,7 +13,7 @@ from datamodules.folder import Folder
 from datamodules.initial import FromFile, RandomSubset
 from datamodules.ledger import AlreadyLabelledError, Queried
 from datamodules.oracle import FolderOracle
-from datamodules.units import DataError
+from datamodules.units import VOID, DataError
 
 TRAIN = [f"train{i}" for i in range(8)]
 Save = Callable[..., Path]
@@ -257,14 +257,89 @@ def test_missing_masks_of_the_data_set(make: Callable[..., Folder], folder_root:
     (folder_root / "train" / "masks" / "train4.png").unlink()
     (folder_root / "val" / "masks" / "val1.png").unlink()
     data = make(initial=RandomSubset(7))
-    data.start()
-    assert names(data.pool) == ["train4"]
+    # the truth could never answer a query for it, so nothing is trained
+    for begin in (data.start, data.check_open):
+        with pytest.raises(DataError, match=r"HiddenTruth.* 1 of 8 units have none \('train4' first\).*FolderOracle"):
+            begin()
+    assert data.ledger.events() == []
     with pytest.raises(DataError, match=r"'train4' has no mask|'train4' cannot be labelled: it has no mask"):
         data.label(["train4"])
     with pytest.raises(DataError, match="'val1' has no mask; draw it"):
         list(data.val_dataloader())
+    masks = FolderOracle(str(folder_root / "train" / "masks"))
     with pytest.raises(DataError, match="wants 8 units but only 7 have a label"):
-        make(initial=RandomSubset(8), run_dir=str(tmp_path / "other")).start()
+        make(initial=RandomSubset(8), oracle=masks, run_dir=str(tmp_path / "other")).start()
+    data = make(initial=RandomSubset(7), oracle=masks)
+    data.start()
+    assert names(data.pool) == ["train4"]
+
+
+@pytest.mark.parametrize(
+    ("split", "values", "words"),
+    [
+        ("train", {VOID}, r"all 8 masks of the initial set are void throughout \(value 255\), .*train0\.png first"),
+        ("val", {VOID}, r"all 3 masks of the validation split are void throughout .*val0\.png first"),
+        ("train", {0, VOID}, r"8 masks of the initial set hold only 0 and 255, .*train0\.png first.*class 1 as 1"),
+        ("val", {0, VOID}, r"3 masks of the validation split hold only 0 and 255, .*val0\.png first"),
+        ("train", {0}, ""),
+    ],
+)
+def test_masks_that_teach_or_judge_nothing(
+    make: Callable[..., Folder], folder_root: Path, save_image: Save, split: str, values: set[int], words: str
+) -> None:
+    def draw(name: str) -> None:
+        mask = np.full((24, 32), max(values), np.uint8)
+        mask[0] = min(values)
+        save_image(folder_root / split / "masks" / f"{name}.png", mask)
+
+    last, *others = sorted(p.stem for p in (folder_root / split / "masks").iterdir())[::-1]
+    for name in others:
+        draw(name)
+    make(initial=None).check_initial(make().find_units("train"))
+    draw(last)
+    data = make(initial=None)
+    if not words:
+        data.start()
+        return
+    with pytest.raises(DataError, match=words):
+        data.start()
+    assert data.ledger.events() == []
+
+
+def test_every_cycle_is_augmented_anew(make: Callable[..., Folder]) -> None:
+    def seen() -> dict[str, torch.Tensor]:
+        data = make(crop_size=[8, 8], batch_size=1)
+        data.start()
+        return {b["unit_id"][0]: b["image"] for b in data.train_dataloader()}
+
+    first = seen()
+    assert all(torch.equal(first[u], image) for u, image in seen().items())
+    data = make()
+    data.ask(queried(data.pool[0].unit_id), "s")
+    second = seen()
+    assert not any(torch.equal(second[u], image) for u, image in first.items())
+
+
+def test_a_batch_may_be_larger_than_the_data_set(make: Callable[..., Folder]) -> None:
+    data = make(batch_size=100, crop_size=[8, 8])
+    data.start()
+    (batch,) = data.train_dataloader()
+    assert len(batch["image"]) == 100
+    assert len(set(batch["unit_id"])) == 2
+    (batch,) = data.val_dataloader()
+    assert len(batch["image"]) == 3
+
+
+def test_a_range_of_values_reaches_the_images(make: Callable[..., Folder], folder_root: Path, save_image: Save) -> None:
+    for path in (folder_root / "train" / "images").iterdir():
+        save_image(path, np.full((24, 32), 4095, np.uint16))
+    with pytest.raises(DataError, match=r"train\d\.png, got mode I.* set data\.value_range"):
+        make().start()
+    data = make(value_range=[0, 4095])
+    data.start()
+    assert (data.read_image(data.pool[0]) == 255).all()
+    with pytest.raises(ValueError, match=r"value_range must be two values, black and then white.*got \[5, 5\]"):
+        make(value_range=[5, 5])
 
 
 def test_truth_for_pictures(started: Folder, folder_root: Path) -> None:

@@ -120,7 +120,7 @@ def test_some_of_the_annotators_and_second_drawings(tmp_path: Path) -> None:
 
 
 def test_a_loader_without_files(tmp_path: Path) -> None:
-    data = make(tmp_path, num_images=12, size=(32, 32), annotator="dilates", batch_size=4, flip=0.0)
+    data = make(tmp_path, num_images=12, size=(32, 32), annotator="dilates", batch_size=4, flip=0.0, fold=1)
     data.start()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (4, 3, 32, 32)

@@ -35,7 +35,62 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         find_files(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1", "CMYK"])
+def test_links_to_folders_are_followed_and_lead_round_never(tmp_path: Path, save_image: Save) -> None:
+    save_image(tmp_path / "elsewhere" / "x.png", GREY)
+    root = tmp_path / "data"
+    save_image(root / "a" / "y.png", GREY)
+    for name, target in (("link", tmp_path / "elsewhere"), ("again", tmp_path / "elsewhere"), ("a/round", root)):
+        (root / name).symlink_to(target, target_is_directory=True)
+    assert list(find_files(root)) == ["a/y", "again/x", "link/x"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "\x1b[2J", "a\u2028b", "a\udcff"])
+def test_names_that_no_table_could_hold(tmp_path: Path, save_image: Save, name: str) -> None:
+    save_image(tmp_path / "x.png", GREY).rename(tmp_path / f"{name}.png")
+    with pytest.raises(DataError, match=r"holds a control character or a byte that is no text; rename it") as error:
+        find_files(tmp_path)
+    assert str(error.value).isprintable()
+
+
+def test_names_that_are_unusual_and_fine(tmp_path: Path, save_image: Save) -> None:
+    names = ["+1", "-x", "=1+1", "@a", "a\xa0b", "ünï", "図"]
+    for name in names:
+        save_image(tmp_path / f"{name}.png", GREY)
+    assert sorted(find_files(tmp_path)) == sorted(names)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("png", np.uint16), ("tif", np.uint16), ("tif", np.int32)])
+def test_more_than_8_bits_need_a_range(tmp_path: Path, save_image: Save, suffix: str, kind: type) -> None:
+    ramp = save_image(tmp_path / f"ramp.{suffix}", np.array([[0, 1000, 2048, 4095]], kind))
+    with pytest.raises(DataError, match=r"ramp\..*, got mode I.* with values from 0 to 4095; set data\.value_range"):
+        read_image(ramp)
+    image = read_image(ramp, (0, 4095))
+    assert (image.shape, image.dtype) == ((1, 4, 3), np.uint8)
+    assert image[0, :, 1].tolist() == [0, 62, 128, 255]
+    assert read_image(ramp, (1000, 2048))[0, :, 2].tolist() == [0, 0, 255, 255]
+
+
+def test_floating_point_images_need_a_range(tmp_path: Path, save_image: Save) -> None:
+    path = save_image(tmp_path / "float.tif", np.array([[0, 0.5, 1]], np.float32))
+    with pytest.raises(DataError, match=r"float\.tif, got mode F with values from 0 to 1; set data\.value_range"):
+        read_image(path)
+    assert read_image(path, (0, 1))[0, :, 0].tolist() == [0, 128, 255]
+    path = save_image(tmp_path / "nan.tif", np.array([[0, np.nan]], np.float32))
+    with pytest.raises(DataError, match=r"nan\.tif, got mode F with values from nan to nan"):
+        read_image(path, (0, 1))
+    with pytest.raises(DataError, match=r"one channel of class indices in .*nan\.tif, got mode F"):
+        read_mask(path)
+
+
+def test_a_decompression_bomb(tmp_path: Path, save_image: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_image(tmp_path / "bomb.png", np.zeros((30, 30), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(DataError, match=r"bomb\.png is too large to be read safely .*cut it"):
+            read(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "1", "CMYK"])
 def test_every_image_becomes_rgb(tmp_path: Path, save_image: Save, mode: str) -> None:
     path = save_image(tmp_path / f"x.{'tif' if mode == 'CMYK' else 'png'}", np.full((3, 4, 3), 255, np.uint8), mode)
     image = read_image(path)

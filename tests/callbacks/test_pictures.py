@@ -1,0 +1,66 @@
+"""Pictures of queried units: a query is never lost for one."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from acquisition.scorer import Scored
+from callbacks.gallery import Gallery, saved_samples
+from callbacks.pictures import draw_ends
+from callbacks.query import _platform_table
+from datamodules.synthetic import SyntheticRoads
+from datamodules.units import DataError, Unit
+
+IMAGE = np.zeros((3, 16, 24), np.float32)
+
+
+class Roads(SyntheticRoads):
+    """Scenes of which one has a truth that cannot be read."""
+
+    def read_truth(self, unit_id: str) -> np.ndarray | None:
+        if unit_id == "broken":
+            raise DataError("the mask of 'broken' is not a readable image")
+        return None
+
+
+def draw(tmp_path: Path, *unit_ids: str) -> list[str]:
+    """Names of the pictures of the first and the last unit, drawn from what a gallery saved."""
+    gallery = Gallery(1)
+    scores = torch.arange(len(unit_ids), 0, -1.0)
+    flat = torch.zeros(len(unit_ids), *IMAGE.shape[1:])
+    images = torch.from_numpy(np.stack([IMAGE] * len(unit_ids)))
+    gallery.offer({"unit_id": unit_ids, "image": images}, Scored(scores, values=flat, predictions=flat.long()))
+    gallery.save(tmp_path)
+    table = pd.DataFrame({"unit_id": unit_ids, "score": scores.numpy(), "rank": range(1, len(unit_ids) + 1)})
+    saved = dict(saved_samples(tmp_path))
+    draw_ends(tmp_path / "maps", table.assign(selected=True), saved, 1, "BALD", Roads(run_dir=str(tmp_path)))
+    assert not list(tmp_path.glob(".*")), "whole files alone are left"
+    return sorted(p.name for p in (tmp_path / "maps").glob("*"))
+
+
+def test_a_picture_never_stops_a_query(tmp_path: Path) -> None:
+    # nested, longer than a file name may be, of more bytes than characters, and mathematics to matplotlib
+    long = f"$x_{{/{'ä' * 120}/{'b' * 200}"
+    with pytest.warns(UserWarning, match="the picture of 'broken' could not be drawn.*goes on without: the mask of"):
+        (name,) = draw(tmp_path, long, "broken")
+    assert name.startswith("top-1_$x_{_äää")
+    assert len(name.encode()) < 200
+
+
+def test_a_full_disk_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "maps").write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="could not be drawn"):
+        assert draw(tmp_path, "a") == []
+
+
+def test_no_spreadsheet_runs_a_name(tmp_path: Path) -> None:
+    selected = pd.DataFrame({"unit_id": ["=1+1", "b/-c", "d"], "rank": [1, 2, 3], "score": [0.3, 0.2, -0.1]})
+    paths = {"=1+1": Path("=1+1.png"), "b/-c": Path("b/-c.png"), "d": None}
+    table = _platform_table(selected, {i: Unit(i, path) for i, path in paths.items()})
+    assert table["name"].tolist() == ["'=1+1.png", "'-c.png", "d"]
+    assert table["unit_id"].tolist() == ["'=1+1", "b/-c", "d"]
+    assert table["path"].tolist() == ["'=1+1.png", "b/-c.png", ""]
+    assert table["score"].tolist() == [0.3, 0.2, -0.1]
