@@ -25,7 +25,7 @@ from annotators.assign import assign
 from annotators.review import review
 from callbacks.cycle import METRICS, CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
 from callbacks.predictions import StopSetPredictions, prediction_writer
-from callbacks.processes import is_first_process
+from callbacks.processes import is_first_process, others_explained
 from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
@@ -125,16 +125,17 @@ class DropqueryCLI(LightningCLI):
         ours: list[pl.Callback] = []
         if self.subcommand == "fit":
             folder = run_dir / "cycles" / f"{self._cycle:02d}"
-            monitor = self.model.monitor
+            last = bool(getattr(self.model, "keeps_last", False))
+            metrics = CycleMetrics(folder, self._cycle, self.model.monitor, last)
             # CycleMetrics stands before the query: a fit counts as done before its query starts
             ours = [
                 StepSeed(config.seed_everything, self._cycle),
-                CycleMetrics(folder, self._cycle, monitor),
-                CycleCheckpoint(folder, monitor),
+                metrics,
+                CycleCheckpoint(metrics),
                 ProgressFile(run_dir, self._cycle, config.cycles),
             ]
             if any(criterion.needs_predictions for criterion in _listed(config.stop)):
-                ours.append(StopSetPredictions(folder, monitor))
+                ours.append(StopSetPredictions(metrics))
             loggers = [x for x in (self._logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
             kwargs["logger"] = loggers or False
             plugins = _listed(config.trainer.plugins)
@@ -359,7 +360,8 @@ def main(args: list[str] | None = None) -> None:
     if args[:1] == ["submit"]:
         args = ["submit", *with_command_last(args[1:])]
     try:
-        _run(DropqueryCLI, args)
+        with others_explained():
+            _run(DropqueryCLI, args)
     except (ValueError, OSError, yaml.YAMLError, MisconfigurationException) as error:
         if os.environ.get("DROPQUERY_TRACEBACK"):
             raise
@@ -460,7 +462,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 def _print_curve(curve: pd.DataFrame, run_dir: Path) -> None:
     score = main_score(curve)
-    others = ["val/pixel_accuracy", "val/balanced_accuracy"]
+    others = [f"last/{score}", "val/pixel_accuracy", "val/balanced_accuracy"]
     shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
     rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
     units, scores = curve["labelled_units"], curve[score]

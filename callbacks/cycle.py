@@ -15,29 +15,85 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.seeding import derive_seed
-from datamodules.files import replacing, write_json
+from datamodules.files import RunDirectoryError, replacing, write_json
 from datamodules.pool import PoolDataModule
 
-__all__ = ["BEST", "LAST", "METRICS", "CycleCheckpoint", "CycleMetrics", "StepSeed", "WholeCheckpoints", "log_row"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "METRICS",
+    "CycleCheckpoint",
+    "CycleMetrics",
+    "StepSeed",
+    "WholeCheckpoints",
+    "curve_row",
+    "load_weights",
+    "log_row",
+    "read_checkpoint",
+]
 
 BEST, LAST, METRICS = "best.ckpt", "last.ckpt", "metrics.json"
+
+_REMEDIES = {
+    BEST: f"put a whole copy back, or delete it and its {METRICS}, then start the same command again: the fit is made "
+    "anew unless its cycle is closed",
+    LAST: "delete it, then start the same command again: the fit is made anew",
+}
+
+
+def read_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
+    """A checkpoint, on the CPU; RunDirectoryError, with the remedy, where the file is none."""
+    remedy = remedy or _REMEDIES.get(path.name, "give another file")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
+    except Exception as error:
+        raise RunDirectoryError(f"{path} is not a readable checkpoint ({type(error).__name__}); {remedy}") from error
+    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
+        raise RunDirectoryError(f"{path} is not a checkpoint: it holds no state_dict; {remedy}")
+    return saved
+
+
+def load_weights(module: pl.LightningModule, path: Path, remedy: str = "") -> None:
+    """Give a module the weights of a checkpoint; RunDirectoryError, with the remedy, where it has none that fit."""
+    saved = read_checkpoint(path, remedy)
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        raise RunDirectoryError(
+            f"{path} holds the weights of another network; {remedy or _REMEDIES.get(path.name, 'give another file')}"
+        ) from error
 
 
 class CycleCheckpoint(ModelCheckpoint):
     """Keeps the weights of the best validation as best.ckpt and everything needed to go on as last.ckpt.
 
-    last.ckpt is written after every validation and holds the final weights when training has ended. (Lightning's own
-    is written only where a validation was the best so far, so a killed fit would go on from there.)
+    metrics: says which validation is the best, and remembers it. last.ckpt is written after every validation and holds
+    the final weights when training has ended. (Lightning's own is written only where a validation was the best so far,
+    so a killed fit would go on from there.)
     """
 
-    def __init__(self, cycle_dir: Path, monitor: str) -> None:
-        super().__init__(cycle_dir, filename=Path(BEST).stem, monitor=monitor, mode="max", enable_version_counter=False)
+    def __init__(self, metrics: "CycleMetrics") -> None:
+        folder = metrics.path.parent
+        super().__init__(folder, Path(BEST).stem, save_on_train_epoch_end=False, enable_version_counter=False)
+        self.metrics = metrics
+        self.best_model_path = str(folder / BEST)
         self._last_step = -1
 
+    def state_dict(self) -> dict[str, Any]:
+        # paths would be those of before a run directory was moved
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_validation_end(trainer, pl_module)
-        if not trainer.sanity_checking and trainer.state.fn == TrainerFn.FITTING:
-            self._save_last(trainer)
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        # the best first: what last.ckpt says of it must be true when it is there
+        if self.metrics.improved:
+            self._save_checkpoint(trainer, self.best_model_path)
+        self._save_last(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
@@ -45,8 +101,7 @@ class CycleCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        assert self.dirpath is not None
-        trainer.save_checkpoint(Path(self.dirpath) / LAST)
+        trainer.save_checkpoint(self.metrics.path.with_name(LAST))
         self._last_step = trainer.global_step
 
 
@@ -62,6 +117,19 @@ class WholeCheckpoints(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         with replacing(Path(path)) as beside:
             beside.write_bytes(buffer.getbuffer())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+
+def curve_row(
+    cycle: int, labelled: dict[str, int], best: dict[str, float], last: dict[str, float], monitor: str
+) -> dict[str, Any]:
+    """A row of the learning curve: the labels of a fit, the scores of the validation whose weights are kept, which by
+    `monitor` is the best, and beside them (last/epoch, last/NAME) what its last validation scored by that.
+    """
+    beside = {f"last/{k}": last[k] for k in ("epoch", monitor) if k in last}
+    return {"cycle": cycle, **labelled, **best, **beside, "monitor": monitor}
 
 
 def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:
@@ -92,24 +160,30 @@ class StepSeed(Callback):
 
 
 class CycleMetrics(Callback):
-    """Writes metrics.json when a fit ends: the labels it had, the scores of its best validation, and by which.
+    """Says which validation is the best, and writes metrics.json when a fit ends (see `curve_row`).
 
-    The file is written last, so where it exists the fit is done. Loggers get the same row, over labelled units
-    (curve/NAME) and over labelled pixels (curve_by_pixels/NAME).
+    The file is written last, so where it exists the fit is done. Loggers get the scores of the best validation, over
+    labelled units (curve/NAME) and over labelled pixels (curve_by_pixels/NAME). The best is the first with the largest
+    score, and any number is larger than NaN; with keeps_last it is the last.
     """
 
-    def __init__(self, cycle_dir: Path, cycle: int, monitor: str) -> None:
+    def __init__(self, cycle_dir: Path, cycle: int, monitor: str, keeps_last: bool = False) -> None:
         self.path = cycle_dir / METRICS
         self.cycle = cycle
         self.monitor = monitor
+        self.keeps_last = keeps_last
         self.best: dict[str, float] = {}
+        self.last: dict[str, float] = {}
         self.labelled: dict[str, int] = {}
+        self.improved = False
+        """Whether the validation that has just ended is the best so far."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
+        return {"best": self.best, "last": self.last}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        # earlier versions did not remember the last
+        self.best, self.last = state_dict["best"], state_dict.get("last", {})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         ledger = _pool(trainer).ledger
@@ -121,9 +195,12 @@ class CycleMetrics(Callback):
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         # a class that is in neither truth nor prediction has no score
         scores = {k: v for k, v in scores.items() if not math.isnan(v) or k == self.monitor}
-        # strictly better, as the checkpoint keeps the first of equals
-        if not self.best or scores[self.monitor] > self.best[self.monitor]:
-            self.best = {"epoch": trainer.current_epoch, **scores}
+        self.last = {"epoch": trainer.current_epoch, **scores}
+        better = self.keeps_last or not self.best or _is_larger(scores[self.monitor], self.best[self.monitor])
+        # the processes of a job save together, or none does
+        self.improved = trainer.strategy.reduce_boolean_decision(better)
+        if self.improved:
+            self.best = self.last
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self.best:
@@ -131,13 +208,17 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
-        row = {"cycle": self.cycle, **self.labelled, **self.best, "monitor": self.monitor}
+        row = curve_row(self.cycle, self.labelled, self.best, self.last, self.monitor)
         log_row(trainer.loggers, row)
         if trainer.is_global_zero:
             write_json(self.path, row)
         rank_zero_info(
             f"Cycle {self.cycle}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
         )
+
+
+def _is_larger(score: float, than: float) -> bool:
+    return score > than or (math.isnan(than) and not math.isnan(score))
 
 
 def _pool(trainer: pl.Trainer) -> PoolDataModule:

@@ -1,6 +1,5 @@
 """Predictions as files: masks, or a table of classes."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from acquisition.functional import predicted_class
+from callbacks.cycle import CycleMetrics
 from datamodules.files import replacing
 from datamodules.masks import MaskPool
 from lightning_modules.classification import ClassificationModule
 
 __all__ = ["ClassWriter", "MaskWriter", "StopSetPredictions", "prediction_writer", "read_stop_set"]
 
-_STOP_SET = "stop_set"
+_STOP_SET = "stop_set.npy"
 
 
 def prediction_writer(module: pl.LightningModule, folder: Path) -> BasePredictionWriter:
@@ -60,42 +60,47 @@ class MaskWriter(BasePredictionWriter):
 
 
 class StopSetPredictions(Callback):
-    """Keeps a fit's predictions on the validation images as cycles/NN/stop_set/RANK.npy, for stopping criteria.
+    """Keeps a fit's predictions on the validation images as cycles/NN/stop_set.npy, for stopping criteria.
 
     One class index per thing: per image of a classifier, per pixel of a coarse grid (every 8th row and column) of a
-    segmentation. Those of the best validation, which are those of the weights that are kept. They are overheard at the
-    module's `network`, not computed again.
+    segmentation; in the order of the unit ids, so that it does not tell how many processes there were. Those of the
+    best validation, as `metrics` says, which are those of the weights that are kept. They are overheard at the module's
+    `network`, not computed again.
     """
 
-    def __init__(self, cycle_dir: Path, monitor: str) -> None:
-        self.folder = cycle_dir / _STOP_SET
-        self.monitor = monitor
-        self.best = -math.inf
-        self.classes: list[np.ndarray] = []
+    def __init__(self, metrics: CycleMetrics) -> None:
+        self.path = metrics.path.with_name(_STOP_SET)
+        self.metrics = metrics
+        self.batch: np.ndarray = np.empty((0, 1), np.int16)
+        self.classes: dict[str, np.ndarray] = {}
         self.hook: RemovableHandle | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
-
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.classes = []
+        self.classes = {}
         network: nn.Module = pl_module.network  # type: ignore[assignment]
         self.hook = network.register_forward_hook(self._overhear)
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.classes.update(zip(batch["unit_id"], self.batch, strict=True))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.hook is not None:
             self.hook.remove()
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or not self.classes:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or not self.metrics.improved:
             return
-        # strictly better, as the checkpoint keeps the first of equals
-        score = float(trainer.callback_metrics[self.monitor])
-        if score > self.best:
-            self.best = score
-            with replacing(self.folder / f"{trainer.global_rank:03d}.npy") as beside:
-                np.save(beside, np.concatenate(self.classes))
+        shares = _from_everyone(trainer, self.classes)
+        if trainer.is_global_zero:
+            classes = {unit_id: c for share in shares for unit_id, c in share.items()}
+            with replacing(self.path) as beside:
+                np.save(beside, np.concatenate([classes[unit_id] for unit_id in sorted(classes)]))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.hook is not None:
@@ -104,13 +109,22 @@ class StopSetPredictions(Callback):
     def _overhear(self, network: nn.Module, images: tuple[Any, ...], logits: torch.Tensor) -> None:
         if logits.ndim == 4:
             logits = logits[:, :, ::8, ::8]
-        self.classes.append(predicted_class(logits).flatten().to("cpu", torch.int16).numpy())
+        self.batch = predicted_class(logits).to("cpu", torch.int16).numpy().reshape(len(logits), -1)
 
 
 def read_stop_set(cycle_dir: Path) -> np.ndarray | None:
-    """All processes' predictions of a cycle on the stop set, in one order; None where none were kept."""
-    parts = [np.load(p) for p in sorted((cycle_dir / _STOP_SET).glob("[0-9]*.npy"))]
-    return np.concatenate(parts).astype(np.int64) if parts else None
+    """The predictions of a cycle on the stop set, in one order; None where none were kept."""
+    path = cycle_dir / _STOP_SET
+    return np.load(path).astype(np.int64) if path.is_file() else None
+
+
+def _from_everyone(trainer: pl.Trainer, mine: Any) -> list[Any]:
+    """What each process of the job has, in every one of them."""
+    if trainer.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone
 
 
 class ClassWriter(BasePredictionWriter):
@@ -147,11 +161,7 @@ class ClassWriter(BasePredictionWriter):
         self._parts.append(table.join(pd.DataFrame(probabilities.numpy(), columns=[f"p_{name}" for name in names])))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        parts = self._parts
-        if trainer.world_size > 1:
-            everyone: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(everyone, parts)
-            parts = [table for share in everyone for table in share]
+        parts = [table for share in _from_everyone(trainer, self._parts) for table in share]
         if trainer.is_global_zero and parts:
             with replacing(self.folder / "classes.csv") as beside:
                 pd.concat(parts).sort_values("unit_id").to_csv(beside, index=False)

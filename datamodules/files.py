@@ -2,12 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RunDirectoryError", "replacing", "write_json"]
+__all__ = ["RunDirectoryError", "read_json", "read_metrics", "remove_leftovers", "replacing", "write_json"]
+
+_BESIDE = re.compile(r"\..+\.(\d{1,9})~(\.[^.]*)?")
 
 
 class RunDirectoryError(OSError):
@@ -17,7 +20,7 @@ class RunDirectoryError(OSError):
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path`, with its suffix, to write to; rename it to `path` if nothing went wrong."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    beside = path.with_name(f".{path.stem}.{os.getpid()}~{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -36,3 +39,49 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=1))
+
+
+def read_json(path: Path, remedy: str, **keys: type) -> dict[str, Any]:
+    """A JSON file's object; RunDirectoryError, with the remedy, where it is none with these keys of these types."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise RunDirectoryError(f"expected an object in {path}, got a {type(content).__name__}; {remedy}")
+    for key, kind in keys.items():
+        if not isinstance(content.get(key), kind):
+            raise RunDirectoryError(
+                f"expected {key} of type {kind.__name__} in {path}, got {content.get(key)!r:.50}; {remedy}"
+            )
+    return content
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A cycle's metrics.json: the labels that its fit had, and its scores."""
+    return read_json(path, "delete it, then start the same command again", cycle=int, labelled_units=int)
+
+
+def remove_leftovers(folders: Iterable[Path]) -> None:
+    """Remove what processes that are no more were writing with `replacing` when they ended.
+
+    Only where nobody else writes from another machine, and before this process writes: a number of its own in a name
+    is a predecessor's.
+    """
+    for folder in folders:
+        for path in folder.glob(".*~*"):
+            if (match := _BESIDE.fullmatch(path.name)) and not _is_writing(int(match[1])):
+                with suppress(OSError):
+                    path.unlink()
+
+
+def _is_writing(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -30,11 +30,12 @@ class NetworkModule(pl.LightningModule):
     made from the optimizer and the number of optimizer steps of the fit, stepped after each; None keeps the
     learning rate (the poly schedule is torch's PolynomialLR with power 0.9). channels_last: memory format of
     network and images, faster for convolutions on most machines. compile: run training through torch.compile
-    (queries run the plain network).
+    (queries run the plain network). monitor: which validation's weights a fit keeps and reports, that of the "best"
+    score, or the "last"; the best of many is an optimistic figure where the split that chooses is the one reported.
     """
 
     monitor: ClassVar[str]
-    """The score, larger is better, by which the best weights of a fit are kept."""
+    """The score, larger is better, by which the best weights of a fit are known."""
 
     target: ClassVar[str]
     """What batches call the truth."""
@@ -47,8 +48,10 @@ class NetworkModule(pl.LightningModule):
         scheduler: SchedulerFactory | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        monitor: Literal["best", "last"] = "best",
     ) -> None:
         super().__init__()
+        self.keeps_last = monitor == "last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         self.loss = loss or CrossEntropy()

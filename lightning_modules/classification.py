@@ -18,10 +18,10 @@ __all__ = ["ClassificationModule", "probabilities"]
 class ClassificationModule(NetworkModule):
     """Images to logits, N x C; batches have "label", N.
 
-    decay_per_label: above 0, the optimizer's weight decay is decay_per_label divided by the number of labelled
-    units of the fit, as the Gaussian-process view of dropout asks for (Gal et al. 2017 used 2 x 3.5 in this form,
-    on the hidden dense layer only; here it is on all parameters). 0 leaves the optimizer's own. The others are those
-    of `NetworkModule`.
+    decay_per_label: above 0, the optimizer's weight decay is decay_per_label divided by the number of units that the
+    fit trains on (labelled ones that have a class), as the Gaussian-process view of dropout asks for (Gal et al. 2017
+    used 2 x 3.5 in this form, on the hidden dense layer only; here it is on all parameters). 0 leaves the optimizer's
+    own. The others are those of `NetworkModule`.
     """
 
     monitor = "val/accuracy"
@@ -54,9 +54,9 @@ class ClassificationModule(NetworkModule):
         configured = super().configure_optimizers()
         if self.decay_per_label:
             optimizer: Optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
-            labelled = len(self.trainer.datamodule.ledger.labelled())  # type: ignore[attr-defined]
+            training = len(self.trainer.datamodule.training_units)  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
-                group["weight_decay"] = self.decay_per_label / max(labelled, 1)
+                group["weight_decay"] = self.decay_per_label / training
         return configured
 
 

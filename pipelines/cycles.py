@@ -15,10 +15,10 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities import rank_zero_info
 
-from callbacks.cycle import BEST, LAST, METRICS, log_row
+from callbacks.cycle import BEST, LAST, METRICS, load_weights, log_row, read_checkpoint
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
-from datamodules.files import RunDirectoryError, replacing, write_json
+from datamodules.files import RunDirectoryError, read_metrics, remove_leftovers, replacing, write_json
 from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
 from datamodules.reviews import Reviews
@@ -30,6 +30,9 @@ __all__ = ["Experiment", "check_settings", "experiment_key", "held", "keep_query
 
 _CONFIG = "config.yaml"
 _QUERY = "query.yaml"
+
+_PATIENCE = 60.0
+"""Seconds between two meetings of processes that wait for a lock together."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ class Experiment:
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """Hold the run directory: one process at a time (or the processes of one DDP job)."""
+    """Hold the run directory: one process at a time (or the processes of one DDP job).
+
+    What killed processes were writing is removed; a ledger that knows less than the cycles is refused.
+    """
     if not is_first_process():
         yield
         return
@@ -62,6 +68,9 @@ def held(run_dir: Path) -> Iterator[None]:
             f"{run_dir} cannot be written to ({error.strerror}); choose another --run_dir"
         ) from error
     try:
+        written = (run_dir.glob(pattern) for pattern in ("cycles/*", "cycles/*/*", "predictions", "report"))
+        remove_leftovers([run_dir, *(folder for folders in written for folder in folders if folder.is_dir())])
+        _check_ledger(run_dir)
         yield
     finally:
         lock.release()
@@ -94,6 +103,27 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
             "another --run_dir"
         )
     return bool(changed)
+
+
+def _check_ledger(run_dir: Path) -> None:
+    """Refuse a lost, emptied or older ledger: it would be taken for a new run's, and queries be made twice."""
+    begun = [p for p in sorted((run_dir / "cycles").glob("*")) if p.name.isdigit() and any(p.glob("*"))]
+    if not begun:
+        return
+    path = run_dir / "ledger.sqlite"
+    labelled, open_cycle = -1, -1
+    if path.is_file() and path.stat().st_size:
+        with closing(Ledger(path)) as ledger:
+            labelled, open_cycle = len(ledger.labelled()), ledger.cycle
+    for folder in begun:
+        metrics = folder / METRICS
+        trained = read_metrics(metrics)["labelled_units"] if metrics.is_file() else 0
+        if open_cycle < int(folder.name) or labelled < trained:
+            known = f"has {labelled} labelled units" if open_cycle >= 0 else "is lost or empty"
+            raise RunDirectoryError(
+                f"{path} {known} and does not know of what stands in {folder}"
+                f"{f', a fit on {trained}' if trained else ''}; put the ledger back, or choose another --run_dir"
+            )
 
 
 def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
@@ -160,6 +190,8 @@ def run_cycles(
         if not (fitted and (last or _closed(run_dir, cycle))):
             experiment = make(cycle)
             datamodule = experiment.datamodule
+            # a process that comes later must decide as the others did, before the ledger moves
+            _meet(experiment.trainer)
             if is_first_process():
                 datamodule.start()
                 datamodule.collect()
@@ -201,11 +233,12 @@ def _fit_and_query(
     shared = None
     if initial_models is not None and cycle == 0 and is_first_process():
         shared = initial_models / experiment_key(settings, experiment.datamodule.ledger.labelled())
-    with _alone(shared):
+    with _alone(shared, experiment.trainer):
         if shared is not None and not fitted and (shared / METRICS).is_file():
             rank_zero_info(f"Cycle 0: using the initial model in {shared}")
             _copy_model(shared, folder)
-            log_row(experiment.trainer.loggers, json.loads((folder / METRICS).read_text()))
+            log_row(experiment.trainer.loggers, read_metrics(folder / METRICS))
+        _meet(experiment.trainer)
         # the run directory alone decides, so that all processes of a job decide alike
         fitted = (folder / METRICS).is_file()
         experiment.query.after_fit = not last
@@ -233,52 +266,67 @@ def _record_stop(run_dir: Path, cycle: int, stopped: dict[str, str]) -> None:
 
 def _fit(experiment: Experiment, folder: Path, cycle: int, warm_start: bool) -> None:
     if warm_start and cycle:
-        before = torch.load(folder.with_name(f"{cycle - 1:02d}") / BEST, map_location="cpu", weights_only=True)
-        experiment.module.load_state_dict(before["state_dict"])
+        before = folder.with_name(f"{cycle - 1:02d}") / BEST
+        load_weights(experiment.module, before, "put a whole copy back, or start another --run_dir")
     rank_zero_info(f"Cycle {cycle}: fitting on {len(experiment.datamodule.ledger.labelled())} labelled units")
-    resumed = folder / LAST
-    experiment.trainer.fit(
-        experiment.module, experiment.datamodule, ckpt_path=str(resumed) if resumed.is_file() else None
-    )
+    # without the best weights so far, only a new fit can find them again
+    resumed = all((folder / name).is_file() for name in (BEST, LAST))
+    experiment.trainer.fit(experiment.module, experiment.datamodule, ckpt_path=str(folder / LAST) if resumed else None)
     if experiment.trainer.interrupted:
         raise KeyboardInterrupt
 
 
 @contextmanager
-def _alone(shared: Path | None) -> Iterator[None]:
-    """Hold a shared initial model, so that of several strategies started together one trains it."""
-    if shared is None:
-        yield
-        return
-    shared.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(shared / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+def _alone(shared: Path | None, trainer: QueryTrainer) -> Iterator[None]:
+    """Hold a shared initial model, so that of several strategies started together one trains it.
+
+    All processes of a job wait, and meet now and then: torch gives up a meeting for which one has to wait for hours.
+    """
+    lock = None
+    if shared is not None:
+        shared.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(shared / ".lock")
+    if not _meet(trainer, lock is None or _acquired(lock, 0)):
         rank_zero_info(f"Cycle 0: waiting for the process that trains the initial model in {shared}")
-        lock.acquire()
+        while not _meet(trainer, lock is None or _acquired(lock, _PATIENCE)):
+            pass
     try:
+        if shared is not None:
+            remove_leftovers([shared])
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
+
+
+def _acquired(lock: FileLock, patience: float) -> bool:
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        return False
+    return True
 
 
 def _copy_model(source: Path, target: Path) -> None:
     """Copy a fit's weights, then its metrics, whose presence says that the weights are there."""
+    read_metrics(source / METRICS)
+    read_checkpoint(source / BEST, f"delete it and its {METRICS}, then start the same command again")
     for name in (BEST, METRICS):
         with replacing(target / name) as beside:
             shutil.copyfile(source / name, beside)
 
 
-def _meet(trainer: QueryTrainer) -> None:
-    """Wait for the first process to have written the ledger, where all processes of a job start together.
+def _meet(trainer: QueryTrainer, said: bool = True) -> bool:
+    """Wait for the others and hear what the first process says, where all processes of a job start together.
 
     Lightning's own launcher starts the others later, from the first one's fit.
     """
     started_by_others = not isinstance(getattr(trainer.strategy, "cluster_environment", None), LightningEnvironment)
     if trainer.world_size > 1 and started_by_others:
         trainer.strategy.setup_environment()
-        trainer.strategy.barrier("the ledger is written")
+        trainer.strategy.barrier("all have come")
+        return trainer.strategy.broadcast(said)
+    return said
 
 
 def _closed(run_dir: Path, cycle: int) -> bool:

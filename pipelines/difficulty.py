@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from annotators.agreement import krippendorff_alpha, vote_table
 from annotators.disagreement import against_others, difficulty, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
+from callbacks.cycle import load_weights
 from datamodules.files import replacing
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
 from datamodules.units import DataError
@@ -197,6 +198,6 @@ def _digest(masks: Mapping[str, np.ndarray]) -> str:
 
 def _load(module: LightningModule, path: Path, device: torch.device) -> nn.Module:
     own = copy.deepcopy(module)
-    own.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    load_weights(own, path, "remove its member's folder and run ensemble again")
     network: nn.Module = own.network  # type: ignore[assignment]
     return network.to(device)

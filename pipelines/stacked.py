@@ -1,7 +1,6 @@
 """The cycles of many runs at once: their networks train as one stack (see `lightning_modules.stacked`)."""
 
 import copy
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,11 +19,11 @@ from torch import Tensor
 from acquisition.batch import BatchSelection
 from acquisition.doctor import examine_network, require
 from acquisition.seeding import derive_seed
-from callbacks.cycle import BEST, METRICS
+from callbacks.cycle import BEST, METRICS, curve_row, load_weights
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datasets import EpochSampler
-from datamodules.files import replacing, write_json
+from datamodules.files import read_metrics, replacing, write_json
 from datamodules.ledger import Queried
 from datamodules.tensors import TensorPool
 from lightning_modules.classification import ClassificationModule
@@ -80,6 +79,16 @@ class Member:
         return (self.folder(cycle) / METRICS).is_file() and (last or self.datamodule.ledger.cycle > cycle)
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """One fit of a stack. order: its batches, as positions in the train split. answers: that split's classes."""
+
+    member: Member
+    module: ClassificationModule
+    order: Tensor
+    answers: Tensor
+
+
 def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
     """What keeps the runs of these settings from being stacked, in one sentence; "" where nothing does."""
     trainer = settings["trainer"]
@@ -126,15 +135,15 @@ def run_stack(
     """
     with ExitStack() as held:
         for member in members:
-            held.enter_context(run_directory(member.run_dir, member.config, may_change))
-        _start(members)
+            with _reported(member):
+                held.enter_context(run_directory(member.run_dir, member.config, may_change))
+        _start([m for m in members if not m.error])
         for cycle in range(cycles):
             last = cycle == cycles - 1
-            todo = [m for m in members if not m.error and not m.over and not m.is_done(cycle, last)]
-            modules = _modules(todo, cycle)
-            fits = [pair for pair in zip(todo, modules, strict=True) if not (pair[0].folder(cycle) / METRICS).is_file()]
+            todo = _modules([m for m in members if not m.error and not m.over], cycle, last)
+            fits = [pair for pair in todo if not (pair[0].folder(cycle) / METRICS).is_file()]
             _fit(fits, cycle, epochs, partial(_tell, progress, cycle, cycles))
-            for member, module in zip(todo, modules, strict=True):
+            for member, module in todo:
                 with _reported(member):
                     if not member.error:
                         _query_and_keep(member, module, cycle, last, keep_scores)
@@ -147,12 +156,14 @@ def _tell(progress: Callable[[Progress], None], cycle: int, cycles: int, step: i
 def _start(members: Sequence[Member]) -> None:
     """Open every member's data and label its initial set; members with one seed have it in common."""
     shared: TensorPool | None = None
+    modules: list[pl.LightningModule] = []
     initial: dict[int, list[tuple[str, int]]] = {}
     for member in members:
         with _reported(member):
             parts = member.make(0)
             assert isinstance(parts.datamodule, TensorPool)
             shared = shared or parts.datamodule
+            modules.append(parts.module)
             member.datamodule, member.query = shared.at(member.run_dir, member.seed), parts.query
             ledger = member.datamodule.ledger
             if member.seed in initial and not ledger.labelled():
@@ -163,23 +174,32 @@ def _start(members: Sequence[Member]) -> None:
                 initial[member.seed] = [
                     (e.unit_id, e.pixels or 0) for e in ledger.events() if e.kind == "initial" and e.unit_id
                 ]
+    # a network that fits none of them is nobody's own mistake
+    for module in modules[:1]:
+        assert isinstance(module, ClassificationModule)
+        assert shared is not None
+        module.match_classes(shared.class_names)
 
 
-def _modules(members: Sequence[Member], cycle: int) -> list[ClassificationModule]:
-    """Freshly initialised modules, equal for equal seeds, or the trained ones where a fit is done."""
+def _modules(members: Sequence[Member], cycle: int, last: bool) -> list[tuple[Member, ClassificationModule]]:
+    """Members whose cycle is not done, with modules: freshly initialised ones, equal for equal seeds, or the trained
+    ones where a fit is done.
+    """
     fresh: dict[int, ClassificationModule] = {}
     modules = []
     for member in members:
-        if member.seed not in fresh:
-            module = member.make(cycle).module
-            assert isinstance(module, ClassificationModule)
-            module.match_classes(member.datamodule.class_names)
-            fresh[member.seed] = module
-        module = copy.deepcopy(fresh[member.seed])
-        if (member.folder(cycle) / METRICS).is_file():
-            state = torch.load(member.folder(cycle) / BEST, map_location="cpu", weights_only=True)["state_dict"]
-            module.load_state_dict(state)
-        modules.append(module)
+        with _reported(member):
+            if member.is_done(cycle, last):
+                continue
+            if member.seed not in fresh:
+                module = member.make(cycle).module
+                assert isinstance(module, ClassificationModule)
+                module.match_classes(member.datamodule.class_names)
+                fresh[member.seed] = module
+            module = copy.deepcopy(fresh[member.seed])
+            if (member.folder(cycle) / METRICS).is_file():
+                load_weights(module, member.folder(cycle) / BEST)
+            modules.append((member, module))
     return modules
 
 
@@ -190,30 +210,41 @@ def _fit(
     progress: Callable[[int, int], None],
 ) -> None:
     """Train the modules and write their scores and weights down."""
-    orders, answers, able = [], [], []
+    able = []
     for member, module in fits:
         with _reported(member):
-            order, given = _samples(member.datamodule, epochs)
-            orders.append(order)
-            answers.append(given)
-            able.append((member, module))
+            able.append(_Fit(member, module, *_samples(member.datamodule, epochs)))
     if not able:
         return
-    steps = max(len(order) for order in orders)
+    try:
+        _train(able, cycle, epochs, progress)
+    except Exception as error:
+        if len(able) > 1:
+            rank_zero_info(f"A stack of {len(able)} fits failed ({_words(error)}): they are made one by one.")
+        for fit in able:
+            # weights are only touched at the end, so each begins as if nothing had been
+            with _reported(fit.member):
+                _train([fit], cycle, epochs, progress)
+    for fit in able:
+        with _reported(fit.member):
+            if not fit.member.error:
+                _write_fit(fit.member, fit.module, cycle, epochs)
+
+
+def _train(fits: Sequence[_Fit], cycle: int, epochs: int, progress: Callable[[int, int], None]) -> None:
+    steps = max(len(fit.order) for fit in fits)
 
     def dropout_seed(number: int, step: int) -> int:
         # as callbacks.cycle.StepSeed draws it: (seed, cycle, epoch, batch, process)
-        return derive_seed(able[number][0].seed, cycle, *divmod(step, len(orders[number]) // epochs), 0)
+        return derive_seed(fits[number].member.seed, cycle, *divmod(step, len(fits[number].order) // epochs), 0)
 
-    first, module = able[0]
-    assert module.optimizer is not None
+    first = fits[0]
+    assert first.module.optimizer is not None
     fit_stacked(
-        [module.network for _, module in able], first.datamodule.tensors("train")[0], torch.stack(answers), orders,
-        module.loss, module.optimizer, dropout_seed, lambda step: progress(step, steps),
+        [fit.module.network for fit in fits], first.member.datamodule.tensors("train")[0],
+        torch.stack([fit.answers for fit in fits]), [fit.order for fit in fits],
+        first.module.loss, first.module.optimizer, dropout_seed, lambda step: progress(step, steps),
     )  # fmt: skip
-    for member, module in able:
-        with _reported(member):
-            _write_fit(member, module, cycle, epochs)
 
 
 def _samples(data: TensorPool, epochs: int) -> tuple[Tensor, Tensor]:
@@ -239,8 +270,8 @@ def _write_fit(member: Member, module: ClassificationModule, cycle: int, epochs:
         raise ValueError(f"the weights of cycle {cycle} have NaN or infinite values; lower the learning rate")
     folder, ledger = member.folder(cycle), member.datamodule.ledger
     labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
-    scores = _validated(module, member.datamodule)
-    row = {"cycle": cycle, **labelled, "epoch": epochs - 1, **scores, "monitor": module.monitor}
+    scores = {"epoch": epochs - 1, **_validated(module, member.datamodule)}
+    row = curve_row(cycle, labelled, scores, scores, module.monitor)
     with replacing(folder / BEST) as beside:
         torch.save(
             {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1,
@@ -338,19 +369,23 @@ def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _write_curve(run_dir: Path) -> None:
-    rows = [json.loads(p.read_text()) for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
+    rows = [read_metrics(p) for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
     with replacing(run_dir / "learning_curve.csv") as beside:
         pd.DataFrame(rows).to_csv(beside, index=False)
 
 
 @contextmanager
 def _reported(member: Member) -> Iterator[None]:
-    """A member's mistake is its own."""
+    """A member's mistake is its own, whatever it is."""
     try:
         yield
-    except (ValueError, OSError, RuntimeError) as error:
-        member.error = f"{type(error).__name__}: {error}"
+    except Exception as error:
+        member.error = _words(error)
         rank_zero_info(f"{member.run_dir} failed: {member.error}")
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _has_gpu() -> bool:

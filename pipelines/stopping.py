@@ -4,7 +4,6 @@ A criterion reads files only (scores, and predictions on a fixed stop set), so e
 decides alike.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from callbacks.cycle import METRICS
 from callbacks.predictions import read_stop_set
+from datamodules.files import read_metrics
 
 __all__ = [
     "STOPPED",
@@ -168,7 +168,7 @@ def agreement(first: Predictions | None, second: Predictions | None) -> float | 
 def history_of(run_dir: Path, cycle: int, monitor: str) -> History:
     """What cycles 0 to `cycle` of a run directory left behind."""
     folders = [run_dir / "cycles" / f"{c:02d}" for c in range(cycle + 1)]
-    rows = [json.loads((f / METRICS).read_text()) for f in folders if (f / METRICS).is_file()]
+    rows = [read_metrics(f / METRICS) for f in folders if (f / METRICS).is_file()]
     return History(rows, monitor, lambda c: read_stop_set(run_dir / "cycles" / f"{c:02d}"))
 
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from callbacks.cycle import METRICS
 from callbacks.progress import PROGRESS, Progress
-from datamodules.files import replacing, write_json
+from datamodules.files import read_metrics, replacing, write_json
 from pipelines.cycles import check_settings
 from pipelines.grid import Grid, Run, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
@@ -138,7 +138,7 @@ def gather(planned: Sequence[PlannedRun], root: Path) -> pd.DataFrame:
     for p in planned:
         for path in sorted((p.run_dir / "cycles").glob(f"*/{METRICS}")):
             who = {"variant": p.run.variant, **dict(p.run.values), "strategy": p.run.strategy, "seed": p.run.seed}
-            rows.append(who | json.loads(path.read_text()))
+            rows.append(who | read_metrics(path))
     if not rows:
         raise ValueError(f"no run below {root} has finished a cycle; its jobs.csv and jobs/*.log say why")
     table = pd.DataFrame(rows)

@@ -1,6 +1,5 @@
 """Learning curves: table, figure and area."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import replacing
+from datamodules.files import read_metrics, replacing
 
 __all__ = ["area_under_learning_curve", "main_score", "normalised_area", "read_curve", "write_curve"]
 
@@ -38,7 +37,7 @@ def normalised_area(labelled_units: Sequence[float], scores: Sequence[float], fu
 
 def read_curve(run_dir: Path) -> pd.DataFrame:
     """One row per finished cycle, from cycles/NN/metrics.json."""
-    rows = [json.loads(p.read_text()) for p in sorted((run_dir / "cycles").glob("*/metrics.json"))]
+    rows = [read_metrics(p) for p in sorted((run_dir / "cycles").glob("*/metrics.json"))]
     if not rows:
         raise ValueError(f"expected a finished cycle below {run_dir / 'cycles'}, got none; run fit first")
     return pd.DataFrame(rows).sort_values("cycle", ignore_index=True)

@@ -89,11 +89,17 @@ def test_a_fit_learns_digits(tmp_path: Path) -> None:
     assert torch.allclose(first["probabilities"].sum(dim=1), torch.ones(100))
 
 
-def test_weight_decay_falls_with_the_labels(tmp_path: Path) -> None:
+def test_weight_decay_falls_with_the_labels_that_train(tmp_path: Path) -> None:
     module = ClassificationModule(network(), decay_per_label=7.0, optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
     fit = trainer(max_steps=1, limit_val_batches=0)
     fit.fit(module, digits(tmp_path))
     assert [g["weight_decay"] for g in fit.optimizers[0].param_groups] == [pytest.approx(7 / 50)]
+    data = digits(tmp_path)
+    labels = data.tensors("train")[1]
+    labels[[data.tensors("train")[2].index(u) for u in data.ledger.labelled()[:10]]] = IGNORE_INDEX
+    fit = trainer(max_steps=1, limit_val_batches=0)
+    fit.fit(module, data)
+    assert [g["weight_decay"] for g in fit.optimizers[0].param_groups] == [pytest.approx(7 / 40)]
     with pytest.raises(ValueError, match="at least 0, got -1"):
         ClassificationModule(network(), decay_per_label=-1)
 

@@ -19,10 +19,10 @@ from filelock import FileLock
 
 import cli
 from callbacks.cycle import StepSeed
-from datamodules.files import RunDirectoryError
-from datamodules.ledger import Ledger
+from datamodules.files import RunDirectoryError, write_json
+from datamodules.ledger import Ledger, Queried
 from datamodules.reviews import Reviews
-from pipelines.cycles import run_directory
+from pipelines.cycles import held, run_directory
 from tests.conftest import ROOT
 
 Dropquery = Callable[..., subprocess.CompletedProcess[str]]
@@ -118,6 +118,82 @@ def test_reviews_are_not_thrown_away_with_a_first_try(tmp_path: Path) -> None:
     with pytest.raises(RunDirectoryError, match="other settings"), run_directory(run_dir, "budget: 6"):
         pass
     assert Reviews(run_dir / "ledger.sqlite").state("u", "ann") == "assigned"
+
+
+def a_run(run_dir: Path) -> Path:
+    """Two finished cycles and a query under way; returns its ledger."""
+    ledger = Ledger(run_dir / "ledger.sqlite")
+    ledger.start([("a", 10)])
+    for cycle in (0, 1):
+        folder = run_dir / "cycles" / f"{cycle:02d}"
+        write_json(
+            folder / "metrics.json", {"cycle": cycle, "labelled_units": 1 + cycle, "labelled_pixels": 10 + 10 * cycle}
+        )
+        (folder / "queried.csv").write_text("name\n")
+        if cycle == 0:
+            ledger.query(0, "s", [Queried("b", 1.0, 1)], [("b", 10)])
+    ledger.close()
+    return run_dir / "ledger.sqlite"
+
+
+def older(ledger: Path) -> None:
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("DELETE FROM events WHERE kind != 'initial'")
+
+
+def unlabelled(ledger: Path) -> None:
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("DELETE FROM events WHERE kind = 'labelled'")
+
+
+def begun_anew(ledger: Path) -> None:
+    ledger.unlink()
+    Ledger(ledger).start([("a", 10)])
+
+
+@pytest.mark.parametrize(
+    ("lose", "words"),
+    [
+        (Path.unlink, "is lost or empty"),
+        (lambda ledger: ledger.write_bytes(b""), "is lost or empty"),
+        (older, "has 1 labelled units and does not know of what stands in .*01, a fit on 2;"),
+        (unlabelled, "has 1 labelled units and does not know of what stands in .*01, a fit on 2;"),
+        (begun_anew, "has 1 labelled units"),
+    ],
+)
+def test_a_ledger_that_knows_less_than_the_cycles_is_refused(
+    tmp_path: Path, lose: Callable[[Path], object], words: str
+) -> None:
+    ledger = a_run(tmp_path)
+    with held(tmp_path):
+        pass
+    lose(ledger)
+    before = ledger.read_bytes() if ledger.exists() else None
+    with pytest.raises(RunDirectoryError, match=f"ledger.sqlite {words}"), held(tmp_path):
+        pass
+    assert (ledger.read_bytes() if ledger.exists() else None) == before, "nothing was changed"
+    with held(tmp_path / "new"):
+        pass
+
+
+def test_a_ledger_lost_while_the_first_query_waits_is_refused(tmp_path: Path) -> None:
+    queried = tmp_path / "cycles" / "00" / "queried.csv"
+    queried.parent.mkdir(parents=True)
+    queried.write_text("name\n")
+    with pytest.raises(RunDirectoryError, match=r"ledger\.sqlite is lost or empty"), held(tmp_path):
+        pass
+
+
+def test_who_takes_a_run_directory_clears_what_a_killed_one_left(tmp_path: Path) -> None:
+    a_run(tmp_path)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folders = [tmp_path, tmp_path / "cycles" / "01", tmp_path / "cycles" / "01" / "maps"]
+    folders[-1].mkdir()
+    for folder in folders:
+        (folder / f".half.{dead.pid}~.png").touch()
+    with held(tmp_path):
+        assert not list(tmp_path.rglob(".half*"))
 
 
 def test_warm_start_goes_on_from_the_cycle_before(tiny_config: Path, tmp_path: Path) -> None:

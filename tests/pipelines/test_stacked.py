@@ -1,0 +1,121 @@
+"""Stacks of runs: what one member does wrong costs the others nothing."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from acquisition.scorer import Random
+from callbacks.query import QueryCallback
+from datamodules.digits import Digits
+from datamodules.initial import RandomSubset
+from lightning_modules.classification import ClassificationModule
+from lightning_modules.networks import TwoLayerNet
+from pipelines import stacked
+from pipelines.stacked import Member, Parts, run_stack
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> list[Member]:
+    """Three runs of one cycle, with seeds of their own."""
+
+    def make(run_dir: Path, seed: int, cycle: int) -> Parts:
+        torch.manual_seed(seed)
+        network = TwoLayerNet(10, 4, (1, 8, 8))
+        module = ClassificationModule(network, optimizer=partial(torch.optim.SGD, lr=0.01))
+        data = Digits(
+            run_dir=str(run_dir), seed=seed, initial=RandomSubset(8), batch_size=4, num_train=20, num_val=10,
+            allow_missing_classes=True,
+        )  # fmt: skip
+        return Parts(module, data, QueryCallback(Random(), budget=2))
+
+    folders = [tmp_path / str(seed) for seed in range(3)]
+    return [Member(f, seed, "a: 1", partial(make, f, seed)) for seed, f in enumerate(folders)]
+
+
+def outcome(members: list[Member]) -> list[tuple[bool, bool]]:
+    """Of each, whether it says an error and whether it has its scores."""
+    return [(bool(m.error), (m.folder(0) / "metrics.json").is_file()) for m in members]
+
+
+ALONE = [(False, True), (True, False), (False, True)]
+
+
+@pytest.mark.parametrize("error", [IndexError("Target 12 is out of bounds"), RuntimeError("out of memory")])
+def test_a_fit_that_fails_in_the_stack_fails_alone(
+    members: list[Member], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, sizes = stacked.fit_stacked, list[int]()
+    bad = next(members[1].make(0).module.parameters())
+
+    def fit(networks: Any, *rest: Any) -> None:
+        sizes.append(len(networks))
+        if any(torch.equal(next(n.parameters()), bad) for n in networks):
+            raise error
+        real(networks, *rest)
+
+    monkeypatch.setattr(stacked, "fit_stacked", fit)
+    run_stack(members, cycles=1, epochs=1)
+    assert outcome(members) == ALONE
+    assert str(error) in members[1].error
+    assert sizes == [3, 1, 1, 1]
+
+
+def taken(member: Member) -> object:
+    member.run_dir.mkdir()
+    lock = FileLock(member.run_dir / ".lock")
+    lock.acquire()
+    return lock
+
+
+def unmade(member: Member) -> None:
+    def make(cycle: int) -> Parts:
+        raise TypeError("no such argument")
+
+    member.make = make
+
+
+def infinite(member: Member) -> None:
+    make = member.make
+
+    def spoilt(cycle: int) -> Parts:
+        parts = make(cycle)
+        torch.nn.init.constant_(next(parts.module.parameters()), torch.nan)
+        return parts
+
+    member.make = spoilt
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (taken, "another process is working in"),
+        (unmade, "TypeError: no such argument"),
+        (infinite, "have NaN or infinite values"),
+    ],
+)
+def test_a_member_that_cannot_be_fitted_says_why(
+    members: list[Member], spoil: Callable[[Member], object], words: str
+) -> None:
+    held = spoil(members[1])
+    run_stack(members, cycles=1, epochs=1)
+    assert outcome(members) == ALONE, held
+    assert words in members[1].error
+
+
+def test_weights_that_cannot_be_read_again_are_named(members: list[Member]) -> None:
+    run_stack(members, cycles=1, epochs=1)
+    (members[1].folder(0) / "best.ckpt").write_bytes(b"PK")
+    run_stack(members, cycles=2, epochs=1)
+    assert [bool(m.error) for m in members] == [False, True, False]
+    assert "best.ckpt is not a readable checkpoint" in members[1].error
+    assert "delete it and its metrics.json" in members[1].error
+    for name in ("best.ckpt", "metrics.json"):
+        (members[1].folder(0) / name).unlink()
+    members[1].error = ""
+    run_stack(members, cycles=2, epochs=1)
+    assert all((m.folder(1) / "metrics.json").is_file() for m in members)
