@@ -13,7 +13,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 from jsonargparse.typing import ClosedUnitInterval
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
@@ -31,12 +31,13 @@ from callbacks.progress import ProgressFile
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
-from pipelines.command import with_command_last
-from pipelines.cycles import Experiment, held, run_cycles, run_directory
+from pipelines.command import config_files, with_command_last
+from pipelines.cycles import Experiment, held, keep_query, run_cycles, run_directory
 from pipelines.ensemble import Members, multi_annotator
 from pipelines.ensemble import jobs_of as member_jobs
 from pipelines.grid import Grid
 from pipelines.jobs import Job, report_text
+from pipelines.settings import check_run_dir, parse_yaml, read_yaml, with_limit
 from pipelines.stacked import Parts
 from pipelines.stopping import StoppingCriterion
 from pipelines.study import Planner, run_part, run_study
@@ -61,11 +62,12 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = (
-    "cycles:", "devices:", "accelerator:", "num_nodes:", "num_workers:", "enable_progress_bar:", "mode:", "stop:",
-    "members:", "full_score:",
+    "run_dir", "data.init_args.run_dir", "cycles", "stop", "full_score", "members", "data.init_args.num_workers",
+    "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
+    "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
-"""Settings that a continued experiment may change: where it runs, how it reports, how long it goes on, and what is
-done with its networks afterwards."""
+"""Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
+what is done with its networks afterwards."""
 
 _JOB_VERBS = ("ensemble", "study")
 """Verbs that consist of independent jobs; VERB_jobs says which."""
@@ -95,8 +97,16 @@ _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
 ]
 
 
+set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
+
+
 class DropqueryCLI(LightningCLI):
     """LightningCLI with the verb query, and a fit that runs whole active-learning cycles."""
+
+    def __init__(self, args: list[str], **options: Any) -> None:
+        # a study completes the settings of its fits
+        self._named = {*args, "fit"} if "study" in args else set(args)
+        super().__init__(args=args, **options)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -147,6 +157,11 @@ class DropqueryCLI(LightningCLI):
         callbacks = [*ours, *_listed(config.trainer.callbacks)]
         return super().instantiate_trainer(default_root_dir=run_dir, callbacks=callbacks, **kwargs)
 
+    def before_instantiate_classes(self) -> None:
+        """Refuse a run directory that nobody means."""
+        if self.subcommand not in PLAIN_VERBS:
+            check_run_dir(self.config[self.subcommand].run_dir)
+
     def instantiate_classes(self) -> None:
         """Make the objects of the verb; those of a fit or a study are made afresh by each cycle."""
         if self.subcommand in PLAIN_VERBS:
@@ -162,8 +177,20 @@ class DropqueryCLI(LightningCLI):
             own.add_function_arguments(function, as_group=False, skip={"expand"})
             added.add_subcommand(name, own, help=(function.__doc__ or "").splitlines()[0])
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        # a verb's arguments cost most of the time that a command line takes: only one that is named gets them
+        if self._named.isdisjoint({*self.subcommands(), *PLAIN_VERBS}) or subcommand in self._named:
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        return self.init_parser(**kwargs)
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint brings weights; the settings are those of the command line, whatever the file says."""
+
     def _set_seed(self) -> None:
         if self.subcommand not in PLAIN_VERBS:
+            seed = self.config[self.subcommand].seed_everything
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}")
             super()._set_seed()
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -178,7 +205,7 @@ class DropqueryCLI(LightningCLI):
             return
         config = self.config_init[subcommand]
         if config.ckpt_path is not None:
-            _check_checkpoint(config.ckpt_path, self.model)
+            config.ckpt_path = _checked_checkpoint(config.ckpt_path, self.model)
         elif subcommand != "query" or (config.strategy.scorer.needs_network and not config.doctor):
             raise ValueError(
                 f"{subcommand} needs trained weights, got no --ckpt_path; give one, such as "
@@ -188,6 +215,7 @@ class DropqueryCLI(LightningCLI):
             with held(Path(config.run_dir)):
                 if not config.doctor:
                     _check_fitted(Path(config.run_dir), self.datamodule.ledger.cycle)
+                    keep_query(Path(config.run_dir), self._settings("query"), _MAY_CHANGE)
                 super()._run_subcommand(subcommand)
         else:
             super()._run_subcommand(subcommand)
@@ -205,9 +233,11 @@ class DropqueryCLI(LightningCLI):
                 "fit needs the checkpoints that trainer.fast_dev_run does not write; for a quick try set "
                 "--trainer.max_epochs 1 --trainer.limit_train_batches 1 instead"
             )
+        if config.trainer.check_val_every_n_epoch == 0:
+            raise ValueError("trainer.check_val_every_n_epoch must be at least 1, or null, got 0")
         run_dir = Path(config.run_dir)
         dump = self._settings("fit")
-        settings = yaml.safe_load(dump)
+        settings = parse_yaml(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
             for key in (
@@ -284,7 +314,7 @@ class DropqueryCLI(LightningCLI):
         config = self.config["study"]
         _check_cycles(config.cycles)
         self._configs: dict[str, Namespace] = {}
-        settings = yaml.safe_load(self._settings("study"))
+        settings = parse_yaml(self._settings("study"))
         planner = Planner(self._complete, self._parts, _MAY_CHANGE)
         return settings, Grid(**config.grid.as_dict()), Path(config.run_dir), planner
 
@@ -341,7 +371,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         with others_explained():
             _run(DropqueryCLI, args)
-    except (ValueError, OSError, MisconfigurationException) as error:
+    except (ValueError, OSError, yaml.YAMLError, MisconfigurationException) as error:
         if os.environ.get("DROPQUERY_TRACEBACK"):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -351,9 +381,12 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
+    for path in config_files(args):
+        read_yaml(path)  # the parser would not say which of them is broken
     return cli(
-        pl.LightningModule,
-        PoolDataModule,
+        args,
+        model_class=pl.LightningModule,
+        datamodule_class=PoolDataModule,
         trainer_class=QueryTrainer,
         trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0},
         subclass_mode_model=True,
@@ -362,7 +395,6 @@ def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
         save_config_callback=None,
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
-        args=args,
     )
 
 
@@ -383,25 +415,34 @@ def _check_cycles(cycles: int) -> None:
         raise ValueError(f"--cycles must be at least 1, got {cycles}")
 
 
-def _check_checkpoint(path: str, module: pl.LightningModule) -> None:
-    """Refuse what is not a checkpoint of this network, before Lightning's own list of tensors."""
+def _checked_checkpoint(path: str, module: pl.LightningModule) -> str:
+    """The whole name of a file with this network's weights; anything else is refused, before Lightning looks at it.
+
+    Lightning would fetch what begins like an address, run the code in it, and take "best" and "last" for words.
+    """
     if "://" in path:
-        return
+        raise ValueError(f"--ckpt_path must be a file on this machine, got {path}; fetch it first")
     if not Path(path).is_file():
         raise ValueError(f"expected a checkpoint at {path}, got no such file; give one, such as a cycle's best.ckpt")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        shapes = {k: v.shape for k, v in saved.items()}
     # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
     except Exception as error:
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); give another file") from error
     own = module.state_dict()
-    common = {k for k in own.keys() & saved.keys() if own[k].shape == saved[k].shape}
-    wrong = sorted((own.keys() | saved.keys()) - common)
+    wrong = sorted(k for k in own.keys() | shapes.keys() if k not in own or own[k].shape != shapes.get(k))
     if wrong:
         raise ValueError(
             f"the checkpoint {path} belongs to another network than model.network describes ({len(wrong)} tensors "
             f"differ, {wrong[0]} first); give the settings it was trained with, which stand in its run's config.yaml"
         )
+    if broken := [k for k, v in saved.items() if not torch.isfinite(v).all()]:
+        raise ValueError(
+            f"the checkpoint {path} has weights that are not numbers (in {broken[0]} first), so its training went "
+            "wrong; give another, or train again with a lower learning rate"
+        )
+    return str(Path(path).absolute())
 
 
 def _check_fitted(run_dir: Path, cycle: int) -> None:
@@ -419,7 +460,8 @@ def _sentence(message: str) -> str:
     if lines[0].startswith("Caught "):  # a data loader's worker sends its traceback; the sentence is its last line
         return lines[-1].partition(": ")[2]
     if lines[0].startswith("Does not validate"):  # jsonargparse, when a class's own check failed
-        return next((line.strip(" -") for line in lines if line.startswith("  - ")), message)
+        reasons = (line.strip(" -") for line in lines if line.lstrip().startswith("- "))
+        return next((r for r in reasons if not r.startswith("Does not validate")), message)
     return message
 
 

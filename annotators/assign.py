@@ -36,6 +36,8 @@ def assign(
         audit_share: Share of the images, chosen at random, to be drawn by everybody.
         seed: Of the random choice.
     """
+    if out.resolve() in (scores.resolve(), annotators.resolve()):
+        raise DataError(f"--out {out} would write over what it is made from; name another file")
     people = read_people(annotators)
     table = assign_units(read_scores(scores, by), people, double_share, audit_share, seed)
     with replacing(out) as beside:
@@ -109,10 +111,10 @@ def _table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"expected a table at {path}, got no such file; check the path")
     try:
-        # names stay as they are written, 007 included
-        return (
-            pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, skipinitialspace=True)
-        )
+        # names stay as they are written, 007 and NA included
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     # pandas and pyarrow raise what the reader of the day raises
     except Exception as error:
         raise DataError(f"{path} is not a readable table ({error}); write it as CSV or parquet") from error

@@ -18,7 +18,8 @@ def review(run_dir: Path, events: Path | None = None, assignments: Path | None =
     Args:
         run_dir: Run directory whose ledger.sqlite keeps the events.
         events: CSV with unit_id, annotator (whose drawing), state (assigned, annotated, accepted, rejected, corrected),
-            by (who did it) and, if known, at (ISO time, UTC unless it says otherwise). Recorded whole or not at all.
+            by (who did it) and, if known, at (ISO time, UTC unless it says otherwise). Both files are recorded whole or
+            not at all.
         assignments: CSV that assign wrote, recorded first; what was assigned before is passed over.
     """
     ledger = run_dir / "ledger.sqlite"
@@ -26,15 +27,13 @@ def review(run_dir: Path, events: Path | None = None, assignments: Path | None =
         raise DataError(
             f"expected a ledger at {ledger}, got no such file; check --run_dir, or begin one with --assignments"
         )
-    # both files are read before either is recorded
-    given = None if assignments is None else read_assignments(assignments)
-    happened = None if events is None else read_events(events)
+    given = [] if assignments is None else read_assignments(assignments)
+    happened = [] if events is None else read_events(events)
     with closing(Reviews(ledger)) as reviews:
-        if given is not None:
-            new = reviews.assign(given, by="assign")
+        new = reviews.record(happened, given, by="assign")
+        if assignments is not None:
             print(f"{new} drawings assigned, {len(given) - new} were already")
-        if happened is not None:
-            reviews.record(happened)
+        if events is not None:
             print(f"{len(happened)} events recorded")
         counts = reviews.counts()
     people = sorted({annotator for annotator, _ in counts})

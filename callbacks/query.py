@@ -74,7 +74,13 @@ class QueryCallback(Callback):
         ensemble: list[str] | None = None,
     ) -> None:
         if budget < 1:
-            raise ValueError(f"the budget must be at least 1 unit per cycle, got {budget}")
+            raise ValueError(f"the budget must be at least 1 unit per cycle, got strategy.budget {budget}")
+        if budget_pixels is not None and budget_pixels < 1:
+            raise ValueError(
+                f"strategy.budget_pixels must be at least 1 pixel, or null for no limit, got {budget_pixels}"
+            )
+        if pictures < 0:
+            raise ValueError(f"strategy.pictures must be 0 or more, got {pictures}")
         self.selection = selection or TopK()
         features = self.selection.needs if isinstance(self.selection, BatchSelection) else frozenset()
         self.scorer = Scorer(

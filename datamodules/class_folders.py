@@ -29,6 +29,8 @@ class ClassFolders(LabelPool, ImagePool):
 
     def __init__(self, root: str, val_fraction: float = 0.2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not 0 <= val_fraction < 1:
+            raise DataError(f"data.val_fraction is a share: expected 0 or more and below 1, got {val_fraction}")
         self.root = Path(root)
         self.val_fraction = val_fraction
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.datasets import EpochSampler, ImageDataset, collate_units
 from datamodules.pool import PoolDataModule
 from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, train_transform
-from datamodules.units import Unit, image_size, read_image
+from datamodules.units import DataError, Unit, image_size, read_image
 
 __all__ = ["ImagePool"]
 
@@ -37,6 +37,8 @@ class ImagePool(PoolDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if num_workers < 0:
+            raise DataError(f"data.num_workers must be 0 or more processes, got {num_workers}")
         if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
             raise ValueError(
                 f"data.value_range must be two values, black and then white, such as [0, 4095], got {value_range}"

@@ -134,7 +134,7 @@ def _class_counts(mask: np.ndarray, num_classes: int) -> np.ndarray:
 
 def _positive(size: int) -> int:
     if size < 1:
-        raise ValueError(f"the initial set needs at least 1 unit, got size {size}")
+        raise ValueError(f"the initial set needs at least 1 unit, got data.initial.size {size}")
     return size
 
 

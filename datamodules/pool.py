@@ -51,6 +51,9 @@ class PoolDataModule(Described, pl.LightningDataModule):
         eval_batch_size: int | None = None,
     ) -> None:
         super().__init__()
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size is not None and size < 1:
+                raise DataError(f"data.{name} must be at least 1, got {size}")
         # one ledger for all nodes
         self.prepare_data_per_node = False
         self.run_dir = Path(run_dir)

@@ -71,26 +71,29 @@ class Reviews(Database):
     def __init__(self, path: Path) -> None:
         super().__init__(path, _SCHEMA)
 
-    def record(self, events: Sequence[Review]) -> None:
+    def record(self, events: Sequence[Review], assigned: Sequence[tuple[str, str]] = (), by: str = "") -> int:
         """Add events in their order, all or none; those without `at` happen now.
+
+        assigned: (unit id, annotator) that `by` assigns before, except where they are already. Returns how many were
+        new.
 
         Raises ReviewError, with the number of the event, where one does not follow from what has happened, where
         somebody else than the annotator annotates, and where people review what they drew or corrected.
         """
         with self.transaction():
             now, drawings = utc_now(), self._drawings()
+            new = [Review(*d, "assigned", by) for d in dict.fromkeys(assigned) if d not in drawings]
+            for event in new:
+                _advance(drawings.setdefault((event.unit_id, event.annotator), _Drawing()), event)
             for number, event in enumerate(events, 1):
                 with _numbered(number, event, self.path):
                     _follow(drawings.setdefault((event.unit_id, event.annotator), _Drawing()), event)
-            self._insert([(e.at or now, e.unit_id, e.annotator, e.state, e.by) for e in events])
+            self._insert([(e.at or now, e.unit_id, e.annotator, e.state, e.by) for e in (*new, *events)])
+        return len(new)
 
     def assign(self, drawings: Sequence[tuple[str, str]], by: str) -> int:
         """Assign (unit id, annotator); returns how many were new. What is assigned already stays as it is."""
-        with self.transaction():
-            now, known = utc_now(), self._drawings()
-            new = [d for d in dict.fromkeys(drawings) if d not in known]
-            self._insert([(now, unit_id, annotator, "assigned", by) for unit_id, annotator in new])
-        return len(new)
+        return self.record([], drawings, by)
 
     def state(self, unit_id: str, annotator: str) -> str | None:
         """The state of a drawing; None if it was never assigned."""

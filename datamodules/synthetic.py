@@ -8,7 +8,8 @@ from skimage.draw import disk, ellipse, polygon
 
 from acquisition.seeding import derive_seed
 from datamodules.masks import MaskPool
-from datamodules.units import VOID, Unit
+from datamodules.transforms import check_size
+from datamodules.units import VOID, DataError, Unit
 
 __all__ = ["SyntheticRoads", "draw_scene"]
 
@@ -64,6 +65,9 @@ class SyntheticRoads(MaskPool):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not 0 <= repeated <= 1:
+            raise DataError(f"data.repeated is a share: expected 0 to 1, got {repeated}")
+        check_size("size", size)
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         self.scene_size = tuple(size)
         self.scene_seed = scene_seed

@@ -1,16 +1,17 @@
 """What a command line says, read without running it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pipelines.settings import check_run_dir, read_yaml
 
-__all__ = ["distributed", "run_dir_of", "with_command_last"]
+__all__ = ["config_files", "distributed", "run_dir_of", "with_command_last"]
 
 _TRAINED = ("fit", "query", "validate", "test", "predict")
 _FLAGS = ("--wait", "--dry_run", "--requeue")
+_CONFIG = ("--config", "-c")
 _DEFAULT_RUN_DIR = "runs/default"
 
 
@@ -32,7 +33,8 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
 
 def run_dir_of(command: Sequence[str]) -> Path:
     """Where a command leaves its results: its last --run_dir, its config's, or the default."""
-    return Path(_setting(command, "run_dir") or _DEFAULT_RUN_DIR)
+    named = _setting(command, "run_dir")
+    return check_run_dir(_DEFAULT_RUN_DIR if named is None else str(named))
 
 
 def distributed(command: Sequence[str], nodes: int, tasks: int) -> list[str]:
@@ -63,16 +65,27 @@ def distributed(command: Sequence[str], nodes: int, tasks: int) -> list[str]:
     return command
 
 
+def config_files(command: Sequence[str]) -> list[Path]:
+    """The YAMLs that a command line names, if they are there."""
+    named = [Path(value) for option, value in _options(command) if option in _CONFIG]
+    return [path for path in named if path.is_file()]
+
+
+def _options(command: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every word with what it is given: after an equals sign, or as the next word."""
+    for word, after in zip(command, [*command[1:], ""], strict=True):
+        option, equals, given = word.partition("=")
+        yield option, given if equals else after
+
+
 def _setting(command: Sequence[str], name: str) -> Any:
     """The last value that a command line gives to a setting, itself or in a --config file."""
     value = None
-    for i, word in enumerate(command):
-        option, equals, given = word.partition("=")
-        following = given if equals else command[i + 1] if i + 1 < len(command) else ""
+    for option, given in _options(command):
         if option == f"--{name}":
-            value = following
-        elif option in ("--config", "-c") and Path(following).is_file():
-            content = yaml.safe_load(Path(following).read_text())
+            value = given
+        elif option in _CONFIG and Path(given).is_file():
+            content: Any = read_yaml(Path(given))
             for key in name.split("."):
                 content = content.get(key) if isinstance(content, dict) else None
             value = value if content is None else content

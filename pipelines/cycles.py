@@ -22,12 +22,14 @@ from datamodules.files import RunDirectoryError, read_metrics, remove_leftovers,
 from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
 from datamodules.reviews import Reviews
+from pipelines.settings import difference, parse_yaml, read_yaml
 from pipelines.stopping import STOPPED, StoppingCriterion, history_of, why_stop
 from pipelines.trainer import QueryTrainer
 
-__all__ = ["Experiment", "check_settings", "experiment_key", "held", "run_cycles", "run_directory"]
+__all__ = ["Experiment", "check_settings", "experiment_key", "held", "keep_query", "run_cycles", "run_directory"]
 
 _CONFIG = "config.yaml"
+_QUERY = "query.yaml"
 
 _PATIENCE = 60.0
 """Seconds between two meetings of processes that wait for a lock together."""
@@ -79,8 +81,8 @@ def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> 
     """Hold the run directory: one process at a time, and one experiment for ever.
 
     config: the experiment's settings as YAML, kept as config.yaml. A directory that was started with other
-    settings is refused, unless they differ only in keys that begin with one in `ignored`, or no cycle, no member and no
-    review has left anything yet: a first try with a mistake in its settings must not stand in the way of the second.
+    settings is refused, unless they differ only in those that `ignored` names (see `difference`), or no cycle, no
+    member and no review has left anything yet: a first try with a mistake must not stand in the way of the second.
     """
     with held(run_dir):
         if is_first_process():
@@ -93,8 +95,8 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
 
     Returns whether one was started with other settings and has left nothing.
     """
-    path = run_dir / _CONFIG
-    changed = _first_difference(path.read_text(), config, ignored) if path.is_file() else ""
+    kept = next((p for p in (run_dir / _CONFIG, run_dir / _QUERY) if p.is_file()), None)
+    changed = difference(read_yaml(kept), parse_yaml(config), ignored) if kept else ""
     if changed and _begun(run_dir):
         raise RunDirectoryError(
             f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
@@ -131,6 +133,15 @@ def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
             (run_dir / name).unlink(missing_ok=True)
     with replacing(run_dir / _CONFIG) as beside:
         beside.write_text(config)
+
+
+def keep_query(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> None:
+    """The same for a query: in the directory of a fit, or in one of its own, where they are kept as query.yaml."""
+    if is_first_process():
+        check_settings(run_dir, config, ignored)
+        if not (run_dir / _CONFIG).is_file():
+            with replacing(run_dir / _QUERY) as beside:
+                beside.write_text(config)
 
 
 def _begun(run_dir: Path) -> bool:
@@ -328,27 +339,3 @@ def _tell_waiting(datamodule: PoolDataModule, waiting: list[str]) -> None:
         f"{len(waiting)} queried units wait for a label ({names}): "
         f"{datamodule.oracle.instructions()}, then start the same command again."
     )
-
-
-def _first_difference(old: str, new: str, ignored: tuple[str, ...]) -> str:
-    old_lines, new_lines = _significant(old, ignored), _significant(new, ignored)
-    for before, now in zip(old_lines, new_lines, strict=False):
-        if before != now:
-            return f"{before.strip()!r} then, {now.strip()!r} now"
-    return "" if len(old_lines) == len(new_lines) else "some settings were added or removed"
-
-
-def _significant(config: str, ignored: tuple[str, ...]) -> list[str]:
-    """Lines that count: no comments, no ignored keys, and nothing of the block below such a key."""
-    kept = []
-    block: int | None = None
-    for line in config.splitlines():
-        text = line.strip()
-        indent = len(line) - len(line.lstrip())
-        # YAML may write a list's dashes at the indent of its key
-        if block is not None and (indent > block or (indent == block and text.startswith("- "))):
-            continue
-        block = indent if text.startswith(ignored) else None
-        if block is None and not line.startswith("#"):
-            kept.append(line)
-    return kept

@@ -36,6 +36,13 @@ class Members:
     dropout_rate: float | None = None
     weights: Literal["last", "best"] = "last"
 
+    def __post_init__(self) -> None:
+        least = {"at_once": 1, "retries": 0, "num_samples": 2}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise ValueError(f"members.{name} must be at least {value}, got {given}")
+
     def people(self, annotators: Sequence[str]) -> list[str]:
         """The annotators who have a network of their own; at least two."""
         people = [n for n in self.all(annotators) if n not in (MAJORITY, RANDOM)]

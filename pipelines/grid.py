@@ -37,6 +37,8 @@ class Grid:
             raise ValueError(f"a study needs at least one seed, got {self.seeds}; set grid.seeds")
         if self.at_once is not None and self.at_once < 1:
             raise ValueError(f"grid.at_once must be at least 1 process, got {self.at_once}")
+        if self.retries < 0:
+            raise ValueError(f"grid.retries must be 0 or more, got {self.retries}")
         if self.part is not None and not re.fullmatch(r"\d+/[1-9]\d*", self.part):
             raise ValueError(f"grid.part must look like 0/2, the first of two parts, got {self.part!r}")
         for key, values in self.vary.items():

@@ -16,6 +16,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from pipelines.command import distributed, run_dir_of
 from pipelines.jobs import Job, check_jobs
 from pipelines.processes import DROPQUERY, gpus, without_slurm
+from pipelines.settings import plain
 from pipelines.task import Task
 
 __all__ = ["slurm_answers", "submit"]
@@ -70,6 +71,10 @@ def submit(
             f"--time must be at least {_LEAST_MINUTES} minutes, got {time}: submitit takes every interruption of a "
             "shorter job for a time-out"
         )
+    if partition is not None:
+        plain("--partition", partition)
+    plain("the verb", command[0])
+    folder = Path(plain("--run_dir", str((run_dir_of(command) / "slurm").absolute())))
     cluster = cluster or ("slurm" if slurm_answers() else "local")
     tasks = tasks_per_node or gpus_per_node or 1
     if cluster == "local" and (nodes > 1 or tasks > 1):
@@ -85,7 +90,6 @@ def submit(
     commands = [list(job.arguments) for job in jobs] or [command]
     if cluster == "slurm":
         commands = [distributed(c, nodes, tasks) for c in commands]
-    folder = (run_dir_of(command) / "slurm").absolute()
     executor = _Script(folder, _TIME_OUTS) if cluster == "slurm" else submitit.LocalExecutor(folder, _TIME_OUTS)
     options: dict[str, Any] = {"nodes": nodes, "gpus_per_node": gpus_per_node, "signal_delay_s": _WARNING}
     if cluster == "local":

@@ -215,7 +215,7 @@ def _read_images(run_dir: Path) -> pd.DataFrame:
             f"expected the table of images at {path}, got no such file; run the verb difficulty on {run_dir}, which "
             "predicts before it compares"
         )
-    images = pd.read_csv(path, dtype={"image": str})
+    images = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=[""])
     needed = ["image", *_TARGETS[:3], "mean_pairwise_iou", *PREDICTORS, *TRIVIAL]
     if missing := [c for c in needed if c not in images]:
         raise RunDirectoryError(f"{path} lacks the columns {', '.join(missing)}; let the verb difficulty write it anew")

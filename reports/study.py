@@ -32,7 +32,8 @@ def read_study(run_dir: Path) -> pd.DataFrame:
     path = run_dir / "study.csv"
     if not path.is_file():
         raise ValueError(f"expected a study's table at {path}, got none; run study first, or give another --run_dir")
-    table = pd.read_csv(path, dtype={"strategy": str, "variant": str})
+    # names stay as they are written, NA included
+    table = pd.read_csv(path, dtype={"strategy": str, "variant": str}, keep_default_na=False, na_values=[""])
     if missing := [c for c in _NEEDED if c not in table]:
         raise ValueError(f"{path} needs the columns {', '.join(_NEEDED)}, got none named {', '.join(missing)}")
     if table.empty:
@@ -172,7 +173,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 def _jobs(run_dir: Path) -> pd.DataFrame:
     """jobs.csv; without rows where there is none."""
     path = run_dir / "jobs.csv"
-    table = pd.read_csv(path, dtype=str) if path.is_file() else pd.DataFrame()
+    table = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     return table.reindex(columns=["name", "state", "reason"]).fillna("").astype(str)
 
 

@@ -163,7 +163,7 @@ def test_other_settings_in_a_used_run_directory_are_refused(
         cli.main([*command, "--strategy.budget", "7"])
     message = capsys.readouterr().err
     assert "other settings" in message
-    assert "budget: 7" in message
+    assert "strategy.budget: 4 then, 7 now" in message
     assert _history(tmp_path / "run") == before
 
 

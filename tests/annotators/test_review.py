@@ -49,7 +49,7 @@ def test_a_file_is_recorded_whole_or_not_at_all(tmp_path: Path, assigned: Path) 
     with pytest.raises(ReviewError, match=r"event 3 \(accepted by '007'\) .*it is assigned, so only annotated"):
         review(run_dir, events, assigned)
     reviews = Reviews(run_dir / "ledger.sqlite")
-    assert reviews.counts() == {("ann", "assigned"): 2, ("007", "assigned"): 1}
+    assert not reviews.counts(), "nor are the assignments"
     # an unreadable file of events leaves the assignments unrecorded, too
     assigned.write_text("unit_id,annotator\nnew,ann\n")
     with pytest.raises(DataError, match="by is missing"):

@@ -1,0 +1,47 @@
+"""Run directories that belong to something else, or have been damaged."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.table import FIT, Row, run_in_process, table
+
+QUERY = "query --config tiny.yaml --run_dir run --ckpt_path run/cycles/01/best.ckpt"
+THREE = f"{FIT} --cycles 3"
+
+
+def swap(old: str, new: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(path.read_text().replace(old, new))
+
+
+SETTINGS = [
+    Row(f"{THREE} --strategy.budget 7", "strategy.budget: 4 then, 7 now"),
+    Row(f"{THREE} --data.batch_size 2", "data.init_args.batch_size: 4 then, 2 now"),
+    Row(f"{THREE} --data.crop_size null", "data.init_args.crop_size.0: 32 then, None now"),
+    Row(f"{THREE} --model.scheduler.power 0.5", "model.init_args.scheduler.init_args.power: 0.9 then, 0.5 now"),
+    Row(f"{THREE} --seed_everything 4", "seed_everything: 3 then, 4 now"),
+    Row(f"{THREE} --warm_start true", "warm_start: False then, True now"),
+    Row(f"{THREE} --trainer.max_epochs 2", "trainer.max_epochs: 1 then, 2 now"),
+    Row(f"{THREE} --wandb.project other", "wandb.project: 'dropquery' then, 'other' now"),
+    Row(f"{QUERY} --strategy.budget 7", "strategy.budget: 4 then, 7 now"),
+    Row(f"{QUERY} --data.num_train 30", "data.init_args.num_train: 24 then, 30 now"),
+    Row(f"{QUERY} --strategy.acquisition Entropy", "acquisition.scorer.Entropy' now"),
+    Row(f"{QUERY} --seed_everything 9", "seed_everything: 3 then, 9 now"),
+]
+
+DAMAGE = [
+    Row(THREE, "run/config.yaml is not readable YAML", {"run/config.yaml": "a: [1"}),
+    Row(THREE, "run/config.yaml is not readable YAML", {"run/config.yaml": b"\xff\xfe"}),
+    Row(THREE, "run/config.yaml is not readable YAML", {"run/config.yaml": ""}),
+    Row(QUERY, "run/config.yaml is not readable YAML", {"run/config.yaml": "a: [1"}),
+    Row(THREE, "model.class_path: None then", {"run/config.yaml": swap("model:", "models:")}),
+    Row(FIT, "the ledger run/ledger.sqlite cannot be used", {"run/ledger.sqlite": b"no database" * 99}),
+    Row(f"{THREE} --data.num_train 10", "num_train: 24 then, 10 now"),
+    Row(QUERY, "cycle 1 of run has not been trained", {"run/cycles/01/metrics.json": Path.unlink}),
+]  # fmt: skip
+
+
+@table([*SETTINGS, *DAMAGE])
+def test_one_sentence_and_nothing_else(row: Row, run_dir: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_in_process(row, here, capsys)
