@@ -27,8 +27,9 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# a worker for each core, and in each worker one thread
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 clean:
 	rm -rf $(VENV) runs

@@ -131,4 +131,4 @@ def _job(run_dir: Path, name: str, fold: int, group: str) -> Job:
     words = tuple(str(word) for pair in arguments.items() for word in pair)
     # a job's name is its log's; a person's may have spaces
     called = re.sub(r"[^\w=+-]", "_", f"{name}-fold-{fold}")
-    return Job(called, ("fit", *words), own, own / "cycles" / "00" / METRICS)
+    return Job(called, ("fit", *words), own, own / "learning_curve.csv")

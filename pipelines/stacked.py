@@ -371,7 +371,7 @@ def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
 def _write_curve(run_dir: Path) -> None:
     rows = [read_metrics(p) for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
     with replacing(run_dir / "learning_curve.csv") as beside:
-        pd.DataFrame(rows).to_csv(beside, index=False)
+        pd.DataFrame(rows).sort_values("cycle").to_csv(beside, index=False)
 
 
 @contextmanager

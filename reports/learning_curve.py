@@ -17,11 +17,14 @@ __all__ = [
     "main_score",
     "normalised_area",
     "read_curve",
+    "refresh_curve",
     "write_curve",
 ]
 
 BETTER_SMALLER = ("/loss", "/calibration_error")
 """How the names of scores end of which less is better."""
+
+_TABLE, _PICTURE = "learning_curve.csv", "learning_curve.png"
 
 
 def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[float]) -> float:
@@ -83,11 +86,9 @@ def main_score(table: pd.DataFrame, score: str | None = None) -> str:
 
 
 def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
-    """Write learning_curve.csv and learning_curve.png anew; returns the table. score: `main_score` unless given."""
+    """Write learning_curve.png and learning_curve.csv anew; returns the table. score: `main_score` unless given."""
     curve = read_curve(run_dir)
     score = main_score(curve, score)
-    with replacing(run_dir / "learning_curve.csv") as beside:
-        curve.to_csv(beside, index=False)
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(curve["labelled_units"], curve[score], marker="o")
@@ -100,6 +101,24 @@ def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
     axes.grid(alpha=0.3)
     area = area_under_learning_curve(curve["labelled_units"], curve[score])
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
-    with replacing(run_dir / "learning_curve.png") as beside:
+    with replacing(run_dir / _PICTURE) as beside:
         figure.savefig(beside, dpi=130)
+    _write_table(curve, run_dir)
     return curve
+
+
+def refresh_curve(run_dir: Path) -> None:
+    """Write what a kill between a run's last scores and their curve has left out; a stack's runs have no picture."""
+    curve, table = read_curve(run_dir), run_dir / _TABLE
+    if table.is_file() and len(pd.read_csv(table)) == len(curve):
+        return
+    if (run_dir / _PICTURE).is_file():
+        write_curve(run_dir)
+    else:
+        _write_table(curve, run_dir)
+
+
+def _write_table(curve: pd.DataFrame, run_dir: Path) -> None:
+    # last, so that where it is up to date the picture is
+    with replacing(run_dir / _TABLE) as beside:
+        curve.to_csv(beside, index=False)

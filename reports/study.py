@@ -19,7 +19,7 @@ from reports.comparison import (
 )
 from reports.figures import draw_curves, draw_matrix, save_figure
 from reports.intervals import FEW_SEEDS
-from reports.learning_curve import BETTER_SMALLER, area_words, main_score, write_curve
+from reports.learning_curve import BETTER_SMALLER, area_words, main_score, refresh_curve, write_curve
 from reports.statistics import friedman, smallest_sign_flip_p
 
 __all__ = ["markdown", "read_study", "report", "write_study_report"]
@@ -58,6 +58,8 @@ def write_study_report(
     normalised area is 1; there is none without it.
     """
     table = read_study(run_dir)
+    for metrics in (run_dir / "runs").glob("*/*/*/cycles/00/metrics.json"):
+        refresh_curve(metrics.parents[2])
     score = main_score(table, score)
     if score.endswith(BETTER_SMALLER):
         raise ValueError(

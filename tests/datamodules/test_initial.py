@@ -124,7 +124,7 @@ def test_all_answered_takes_all() -> None:
 
 @pytest.mark.parametrize("kind", [RandomSubset, StratifiedSubset])
 def test_sizes_that_cannot_be(kind: Callable[[int], InitialSet]) -> None:
-    with pytest.raises(ValueError, match="at least 1 unit, got size 0"):
+    with pytest.raises(ValueError, match=r"at least 1 unit, got data\.initial\.size 0"):
         kind(0)
     with pytest.raises(DataError, match=r"wants 31 units but only 30 have a label; lower data\.initial\.size"):
         choose(kind(31))

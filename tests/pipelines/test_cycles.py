@@ -1,10 +1,8 @@
 """The loop: killed, continued, shared, refused, distributed."""
 
 import os
-import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from filelock import FileLock
 
 import cli
@@ -23,9 +22,13 @@ from datamodules.files import RunDirectoryError, write_json
 from datamodules.ledger import Ledger, Queried
 from datamodules.reviews import Reviews
 from pipelines.cycles import held, run_directory
-from tests.conftest import ROOT
+from tests import forked
+from tests.conftest import TINY
 
 Dropquery = Callable[..., subprocess.CompletedProcess[str]]
+
+
+pytestmark = pytest.mark.xdist_group("cycles")  # they share trained runs
 
 
 def history(run_dir: Path) -> list[tuple[object, ...]]:
@@ -33,6 +36,15 @@ def history(run_dir: Path) -> list[tuple[object, ...]]:
     columns = "cycle, kind, unit_id, strategy, score, rank, pixels"
     with sqlite3.connect(run_dir / "ledger.sqlite") as connection:
         return connection.execute(f"SELECT {columns} FROM events ORDER BY id").fetchall()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of the tiny experiment, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    cli.main(["fit", "--config", str(folder / "tiny.yaml"), "--run_dir", str(folder / "run")])
+    return folder / "run"
 
 
 @pytest.mark.parametrize(
@@ -45,22 +57,17 @@ def history(run_dir: Path) -> list[tuple[object, ...]]:
     ],
 )
 def test_killed_and_started_again_ends_as_if_never_interrupted(
-    dropquery: Dropquery, tiny_config: Path, tmp_path: Path, moment: str
+    whole: Path, tiny_config: Path, tmp_path: Path, moment: str
 ) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(whole)])
-
-    command = [sys.executable, "cli.py", "fit", "--config", str(tiny_config), "--run_dir", str(killed)]
+    killed = tmp_path / "killed"
     # as many threads as this process has: sums in another order round to other scores
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while not (killed / moment).exists():
-        assert process.poll() is None, "the run ended before the moment came"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with forked.start(["fit", "--config", tiny_config, "--run_dir", killed], environment) as process:
+        while not (killed / moment).exists():
+            assert process.poll() is None, "the run ended before the moment came"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
     assert not (killed / "learning_curve.csv").exists() or len(pd.read_csv(killed / "learning_curve.csv")) < 3
 
     cli.main(["fit", "--config", str(tiny_config), "--run_dir", str(killed)])

@@ -23,6 +23,8 @@ from pipelines.ensemble import Members, jobs_of, member_dir
 from tests.conftest import TINY
 from tests.pipelines.test_cycles import Crash
 
+pytestmark = pytest.mark.xdist_group("ensemble")  # they share trained runs
+
 PEOPLE = ["careful", "dilates_much"]
 COLUMNS = [
     "image", "fold", "annotators", "difficulty", "difficulty_per_object_pixel", "difficulty_per_boundary_pixel",

@@ -16,6 +16,7 @@ from tests.conftest import ROOT, TINY
 
 pytestmark = [
     pytest.mark.slurm,
+    pytest.mark.xdist_group("slurm"),  # one after another
     pytest.mark.skipif(not slurm_answers(), reason="no Slurm answers here"),
 ]
 

@@ -16,6 +16,8 @@ from lightning_modules.networks import TwoLayerNet
 from pipelines import study
 from tests.conftest import one_after_another
 
+pytestmark = pytest.mark.xdist_group("study")  # they share trained runs
+
 SETTINGS: dict[str, Any] = {
     "cycles": 3,
     "model": {

@@ -13,6 +13,7 @@ from reports.learning_curve import (
     main_score,
     normalised_area,
     read_curve,
+    refresh_curve,
     write_curve,
 )
 from reports.study import report
@@ -117,7 +118,7 @@ def test_a_normalised_area_only_against_a_stated_full_score(tmp_path: Path, caps
 def make_run(folder: Path, scores: list[float]) -> Path:
     for cycle, score in reversed(list(enumerate(scores))):
         path = folder / "cycles" / f"{cycle:02d}" / "metrics.json"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         row = {"cycle": cycle, "labelled_units": 10 + 5 * cycle, "labelled_pixels": 100, "val/miou": score}
         path.write_text(json.dumps(row))
     # a cycle that is not finished has no metrics yet
@@ -156,6 +157,20 @@ def test_a_curve_is_drawn_anew(tmp_path: Path) -> None:
     assert len(write_curve(run)) == 2
     assert len(pd.read_csv(run / "learning_curve.csv")) == 2
     assert (run / "learning_curve.png").read_bytes() != before
+
+
+@pytest.mark.parametrize("picture", [True, False])
+def test_what_a_kill_left_out_is_written(tmp_path: Path, picture: bool) -> None:
+    run = make_run(tmp_path / "run", [0.2, 0.5])
+    if picture:
+        write_curve(run)
+    make_run(tmp_path / "run", [0.2, 0.5, 0.6])
+    refresh_curve(run)
+    written = (run / "learning_curve.csv").stat()
+    assert pd.read_csv(run / "learning_curve.csv")["cycle"].tolist() == [0, 1, 2]
+    assert (run / "learning_curve.png").is_file() == picture
+    refresh_curve(run)
+    assert (run / "learning_curve.csv").stat().st_ino == written.st_ino, "what is up to date is left alone"
 
 
 def test_another_score(tmp_path: Path) -> None:
