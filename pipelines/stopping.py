@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import cohen_kappa_score
 
 from callbacks.cycle import METRICS
 from callbacks.predictions import read_stop_set
@@ -162,6 +161,8 @@ def agreement(first: Predictions | None, second: Predictions | None) -> float | 
         return None
     if (first == first[0]).all() and (second == first).all():
         return 1.0
+    from sklearn.metrics import cohen_kappa_score  # it takes most of a second to import
+
     return float(cohen_kappa_score(first, second))
 
 
