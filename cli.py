@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse.typing import ClosedUnitInterval
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -45,7 +46,7 @@ from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
 from reports.analyses import analyse
 from reports.difficulty import compare
-from reports.learning_curve import area_under_learning_curve, main_score, normalised_area, write_curve
+from reports.learning_curve import area_words, main_score, write_curve
 from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
@@ -61,7 +62,7 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = (
-    "run_dir", "data.init_args.run_dir", "cycles", "stop", "members", "data.init_args.num_workers",
+    "run_dir", "data.init_args.run_dir", "cycles", "stop", "members", "full_score", "data.init_args.num_workers",
     "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
     "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
@@ -74,6 +75,12 @@ _JOB_VERBS = ("ensemble", "study")
 _EXPERIMENT: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
     ("--cycles", int, 1, "fit: active-learning cycles in all; 1 is plain training on the labelled split."),
+    (
+        "--full_score",
+        ClosedUnitInterval | None,
+        None,
+        "fit, study: the score of training on the whole pool, where the normalised area is 1; None for no such area.",
+    ),
     ("--warm_start", bool, False, "fit: start each cycle from the weights of the one before, not from scratch."),
     (
         "--initial_models",
@@ -233,7 +240,9 @@ class DropqueryCLI(LightningCLI):
         settings = parse_yaml(dump)
         with run_directory(run_dir, dump, _MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            for key in ("run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid"):
+            for key in (
+                "run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid", "full_score",
+            ):  # fmt: skip
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
@@ -242,7 +251,7 @@ class DropqueryCLI(LightningCLI):
                 if is_first_process():
                     curve = write_curve(run_dir)
             if curve is not None:
-                _print_curve(curve, run_dir)
+                _print_curve(curve, run_dir, config.full_score)
 
     def ensemble_jobs(self) -> list[Job]:
         """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""
@@ -288,7 +297,7 @@ class DropqueryCLI(LightningCLI):
             return
         with run_directory(root, self._settings("study"), _MAY_CHANGE):
             failed = run_study(*whole)
-            write_study_report(root)
+            write_study_report(root, full_score=self.config["study"].full_score)
         if failed:
             sys.exit(1)
 
@@ -460,15 +469,13 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(("💡", "Tip:"))
 
 
-def _print_curve(curve: pd.DataFrame, run_dir: Path) -> None:
+def _print_curve(curve: pd.DataFrame, run_dir: Path, full_score: float | None) -> None:
     score = main_score(curve)
     others = [f"last/{score}", "val/pixel_accuracy", "val/balanced_accuracy"]
     shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
     rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
-    units, scores = curve["labelled_units"], curve[score]
     if len(curve) > 1:
-        area, normalised = area_under_learning_curve(units, scores), normalised_area(units, scores)
-        rank_zero_info(f"\nALC {area:.3f}, normalised {normalised:.3f} (labelled units x {score})")
+        rank_zero_info(f"\n{area_words(curve, score, full_score)}")
     rank_zero_info(f"curve:    {run_dir / 'learning_curve.png'}\npictures: {run_dir / 'cycles'}/*/maps/*.png")
 
 

@@ -1,13 +1,18 @@
 """From one value per pixel to one score per unit."""
 
+import math
 from abc import ABC, abstractmethod
+from typing import Literal
 
+import torch
 from torch import Tensor
+
+from acquisition.identity import Described, exact
 
 __all__ = ["Aggregation", "CountAbove", "Mean", "Sum"]
 
 
-class Aggregation(ABC):
+class Aggregation(Described, ABC):
     """Maps acquisition values, N x ..., to scores, N.
 
     In float64: a sum over a million pixels must not lose the last one.
@@ -16,7 +21,7 @@ class Aggregation(ABC):
     @property
     def name(self) -> str:
         """The name in ledgers, tables and figures."""
-        return type(self).__name__
+        return self.short_description
 
     def __call__(self, values: Tensor) -> Tensor:
         return self.reduce(values.flatten(start_dim=1) if values.ndim > 1 else values[:, None])
@@ -34,7 +39,7 @@ class Mean(Aggregation):
 
 
 class Sum(Aggregation):
-    """Sum over the pixels (seed 001): favours large units where sizes differ."""
+    """Sum over the pixels (SuperAnnotate 2020): favours large units where sizes differ."""
 
     def reduce(self, values_NP: Tensor) -> Tensor:
         return values_NP.double().sum(dim=1)
@@ -43,16 +48,24 @@ class Sum(Aggregation):
 class CountAbove(Aggregation):
     """Share of the pixels whose value is above a threshold (1.10).
 
-    The thesis uses log 2 = 0.6931 for entropy (two equally likely classes), 0.5 for max-softmax and 0.8 (also
-    0.9) for margin; the threshold belongs to one acquisition function, so there is no default.
+    threshold: a number, or the word "log2", the entropy of two equally likely classes in nats: such a pixel is not
+    above it, whatever its rounding, but is above 0.6931. Chen 2020, tables 2.1 and 2.2: log 2 for entropy, 0.5 for
+    max-softmax, 0.8 and 0.9 for margin; it belongs to one acquisition function, so there is no default.
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float | Literal["log2"]) -> None:
+        if threshold != "log2" and (isinstance(threshold, str) or not math.isfinite(threshold)):
+            raise ValueError(f"the threshold must be a number or the word log2, got {threshold!r}")
         self.threshold = threshold
 
     @property
     def name(self) -> str:
-        return f"CountAbove({self.threshold:.4g})"
+        return f"CountAbove({self.threshold if isinstance(self.threshold, str) else exact(self.threshold)})"
 
     def reduce(self, values_NP: Tensor) -> Tensor:
-        return (values_NP > self.threshold).double().mean(dim=1)
+        if isinstance(self.threshold, str):
+            # the entropy of a mean of samples comes out a few roundings beside the exact one
+            threshold = math.log(2) * (1 + 4 * torch.finfo(torch.float32).eps)
+        else:
+            threshold = self.threshold
+        return (values_NP > threshold).double().mean(dim=1)

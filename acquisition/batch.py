@@ -135,6 +135,11 @@ class BatchBALD(BatchSelection):
             raise ValueError(f"num_configurations must be at least 1, got {num_configurations}")
         self.num_configurations = num_configurations
 
+    @property
+    def name(self) -> str:
+        drawn = "" if self.num_configurations == 10_000 else f"({self.num_configurations} configurations)"
+        return super().name + drawn
+
     def choose(
         self,
         features: Mapping[Feature, np.ndarray],

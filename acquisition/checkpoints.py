@@ -22,7 +22,13 @@ def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
     """
     found: set[Path] = set()
     for pattern in patterns:
-        name = pattern.format(cycle=cycle)
+        try:
+            name = pattern.format(cycle=cycle)
+        except (KeyError, IndexError, AttributeError, ValueError):
+            raise ValueError(
+                f"a pattern of checkpoints may hold {{cycle}} or {{cycle:02d}} and no other braces, got {pattern!r}; "
+                "write * for what varies"
+            ) from None
         matches = [p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file()]  # noqa: PTH207 - absolute too
         if not matches:
             raise ValueError(

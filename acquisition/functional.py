@@ -3,7 +3,8 @@
 Every function takes probabilities with the classes on axis 1 (N C, or N C H W) and returns one value per
 pixel without that axis (N, or N H W); the larger the value, the more the unit is worth labelling.
 Logarithms are natural: entropies are in nats. 0 log 0 is 0. Equation numbers are those of the Waterloo
-thesis (seed 002) unless another source is named.
+thesis (Chen 2020, "Accelerating the training of convolutional neural networks for image segmentation with deep
+active learning") unless another source is named.
 """
 
 import torch
@@ -55,7 +56,7 @@ def predicted_class(logits: Tensor) -> Tensor:
 
 
 def entropy(probs: Tensor) -> Tensor:
-    """Shannon entropy in nats, 0 to log C (1.1). Of the MC mean it is the predictive entropy (seeds 001, 004)."""
+    """Shannon entropy in nats, 0 to log C (1.1). Of the MC mean it is the predictive entropy (Gal et al. 2017)."""
     return torch.special.entr(probs).sum(dim=1)
 
 
@@ -120,18 +121,22 @@ def vote_entropy(vote_fractions: Tensor) -> Tensor:
 
 
 def variation_ratio(mean_probs: Tensor) -> Tensor:
-    """One minus the largest probability of the MC mean, 0 to 1 - 1/C (seed 004; Gal et al. 2017)."""
+    """One minus the largest probability of the MC mean, 0 to 1 - 1/C (Gal et al. 2017, section 4)."""
     return max_softmax(mean_probs)
 
 
 def mean_variance(mean_probs: Tensor, mean_squares: Tensor) -> Tensor:
-    """Variance over the T MC samples (divided by T), averaged over the classes (seed 001). 0 to 1/4."""
+    """Variance over the T MC samples (divided by T), averaged over the classes. 0 to 1/4.
+
+    SuperAnnotate 2020, "Active learning for semantic segmentation".
+    """
     return (mean_squares - mean_probs.square()).clamp_min(0).mean(dim=1)
 
 
 def mean_std(mean_probs: Tensor, mean_squares: Tensor) -> Tensor:
     """Standard deviation over the T MC samples (divided by T), averaged over the classes. 0 to 1/2.
 
-    Gal et al. 2017, section 5.1 ("mean STD", studied by seed 004): mean over c of sqrt(E[p_c^2] - E[p_c]^2).
+    Gal et al. 2017, section 4 ("Mean STD", after Kampffmeyer et al. 2016 and Kendall et al. 2015): mean over c of
+    sqrt(E[p_c^2] - E[p_c]^2).
     """
     return (mean_squares - mean_probs.square()).clamp_min(0).sqrt().mean(dim=1)

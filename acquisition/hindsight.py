@@ -1,4 +1,4 @@
-"""Oracle strategies: queries that look at the truth of the pool, to see how far a query could get (thesis 3.2.1).
+"""Oracle strategies: queries that look at the truth of the pool, to see how far a query could get (Chen 2020, 3.2.1).
 
 Void (255) never counts. They serve simulations alone: where people label, there is no truth to look at.
 """
@@ -17,7 +17,7 @@ _VOID = 255
 class Incorrect(TruthAcquisition):
     """Share of a unit's pixels that are predicted wrong; of a classified image, 1 if wrong and 0 if right.
 
-    With TopK this is the thesis's query: wrong samples in a random order, then right ones in a random order.
+    With TopK this is Chen's query: wrong samples in a random order, then right ones in a random order.
     """
 
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:

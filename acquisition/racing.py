@@ -12,12 +12,16 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
-__all__ = ["Race", "Round", "decide", "moderated"]
+__all__ = ["Budget", "Race", "Round", "decide", "moderated"]
 
 
 @dataclass(frozen=True)
 class Race:
-    """first: MC samples for every unit, at least 8. confidence: of each unit's two-sided interval."""
+    """first: MC samples for every unit, at least 8. confidence: of each unit's two-sided interval.
+
+    Under a budget in pixels the cut is where the round's own ranking runs out of them. Where units differ in size, a
+    wrong decision may cost more than one wrong pick.
+    """
 
     first: int = 8
     confidence: float = 0.99
@@ -36,6 +40,23 @@ class Race:
             rounds.append(samples)
             samples *= 2
         return [*rounds, num_samples]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be queried: so many units, and of them as many as so many pixels pay for; None for any size."""
+
+    units: int
+    pixels: int | None = None
+
+    def pays(self, sizes: Sequence[int]) -> int:
+        """How many units of these sizes in pixels it pays for in their order, up to the first that it does not."""
+        taken = sizes[: self.units]
+        return len(taken) if self.pixels is None else int((np.cumsum(taken) <= self.pixels).sum())
+
+    def without(self, sizes: Sequence[int]) -> "Budget":
+        """What is left when units of these sizes are paid for."""
+        return Budget(self.units - len(sizes), None if self.pixels is None else self.pixels - sum(sizes))
 
 
 @dataclass(frozen=True)
@@ -62,7 +83,7 @@ def decide(
     scores: with the first `samples` of `num_samples` MC samples. spreads: standard error of each score, from how it
     scatters over `groups` groups of those samples, against infinitely many; against the score with num_samples, of
     which these are a part, it is smaller by the root of 1 - samples / num_samples, and zero at the end. The cut lies
-    half way between the last score inside and the first outside.
+    half way between the last score inside and the first outside; at the highest score where no slot is left for it.
 
     A few groups tell a unit's error badly, so the units lend each other strength (`moderated`), and intervals are
     Student's. Every wrong decision costs one wrong pick at most, so the risk is the sum of their probabilities.
@@ -71,10 +92,8 @@ def decide(
     everyone, nobody = np.arange(len(values)), np.arange(0)
     if slots >= len(values):
         return Round(everyone, nobody, nobody, 0.0)
-    if slots == 0:
-        return Round(nobody, everyone, nobody, 0.0)
     descending = np.sort(values)[::-1]
-    cut = (descending[slots - 1] + descending[slots]) / 2
+    cut = (descending[max(slots - 1, 0)] + descending[slots]) / 2
     errors, freedom = moderated(np.asarray(spreads, dtype=np.float64), groups - 1)
     errors = errors * np.sqrt(1 - samples / num_samples)
     distances = np.abs(values - cut)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from acquisition.identity import Described, exact
 from acquisition.seeding import derive_seed, uniform_for
 
 __all__ = [
@@ -41,13 +42,13 @@ def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> l
     return order
 
 
-class Selection(ABC):
+class Selection(Described, ABC):
     """Orders a pool for labelling."""
 
     @property
     def name(self) -> str:
-        """The name in ledgers, tables and figures."""
-        return type(self).__name__
+        """The name in ledgers, tables and figures: other settings have another one."""
+        return self.short_description
 
     @abstractmethod
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
@@ -62,7 +63,7 @@ class TopK(Selection):
 
 
 class Stride(Selection):
-    """Every d-th unit from the top, going round through those left when the end is reached (thesis 3.1.2).
+    """Every d-th unit from the top, going round through those left when the end is reached (Chen 2020, 3.1.2).
 
     With stride 4 the first choices have ranks 4, 8, 12, ...; stride 1 is top-k. Each round counts afresh from the
     top of what is left; when fewer than d units are left they come in order of score.
@@ -89,7 +90,7 @@ class Stride(Selection):
 
 
 class Alphabetical(Selection):
-    """By unit id, whatever the scores: the thesis's "order" control (3.3.1)."""
+    """By unit id, whatever the scores: the "order" control of Chen 2020 (3.3.1)."""
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         return sorted(range(len(unit_ids)), key=unit_ids.__getitem__)
@@ -113,7 +114,7 @@ class StochasticSelection(Selection, ABC):
 
     @property
     def name(self) -> str:
-        return f"{type(self).__name__}({self.exponent:g})"
+        return f"{type(self).__name__}({exact(self.exponent)})"
 
 
 class PowerSampling(StochasticSelection):

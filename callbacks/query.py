@@ -18,9 +18,9 @@ from acquisition.aggregation import Aggregation
 from acquisition.batch import BatchSelection
 from acquisition.doctor import Check, examine_network, require
 from acquisition.features import Feature
-from acquisition.racing import Race, decide
+from acquisition.racing import Budget, Race, decide
 from acquisition.scorer import AcquisitionFunction, Random, Scored, Scorer
-from acquisition.selection import PowerSampling, Selection, TopK
+from acquisition.selection import PowerSampling, Selection, TopK, rank_units
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
 from callbacks.shards import Shards, query_fingerprint
@@ -169,18 +169,13 @@ class QueryCallback(Callback):
             rank_zero_info("The pool is empty: nothing to query.")
             return
         require(self.examine(trainer, module, datamodule))
-        scorer = self.scorer
-        fingerprint = query_fingerprint(
-            module.network,  # type: ignore[arg-type]
-            scorer.name, scorer.num_samples, scorer.dropout_rate, scorer.per_unit_masks, scorer.at_output_stride,
-            self.race, self.budget, datamodule.seed, cycle, trainer.precision, sorted(scorer.features),
-            files=scorer.checkpoints(cycle),
-        )  # fmt: skip
+        needs_labelled = isinstance(self.selection, BatchSelection) and self.selection.needs_labelled
+        seen = [*units, *(datamodule.labelled_units if needs_labelled else ())]
+        fingerprint = self._fingerprint(trainer, module, datamodule, seen, cycle)
         shards = Shards(folder / "shards", fingerprint)
         if trainer.is_global_zero:
             shards.open()
         labelled = Shards(shards.folder / "labelled", fingerprint)
-        needs_labelled = isinstance(self.selection, BatchSelection) and self.selection.needs_labelled
         if trainer.is_global_zero and needs_labelled:
             labelled.open()
         trainer.strategy.barrier("query starts")
@@ -195,6 +190,23 @@ class QueryCallback(Callback):
         if trainer.is_global_zero:
             self._choose(datamodule, units, table, cycle, folder, shards, labelled)
         trainer.strategy.barrier("units are labelled")
+
+    def _fingerprint(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        datamodule: PoolDataModule,
+        units: Sequence[Unit],
+        cycle: int,
+    ) -> str:
+        """Of everything that the scores of these units depend on."""
+        scorer = self.scorer
+        return query_fingerprint(
+            module.network,  # type: ignore[arg-type]
+            scorer, datamodule.view(units, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
+            getattr(module, "memory_format", None), self.race, self.budget, self.budget_pixels,
+            files=scorer.checkpoints(cycle),
+        )  # fmt: skip
 
     def _score_pool(
         self,
@@ -211,8 +223,8 @@ class QueryCallback(Callback):
         """
         total = self.scorer.num_samples
         rounds = [total] if self.race is None else self.race.rounds(total)
-        open_units, slots, spent, risk = list(units), self.budget, 0, 0.0
-        parts: list[pd.DataFrame] = []
+        budget, picks, spent, risk = Budget(self.budget, self.budget_pixels), 0, 0, 0.0
+        open_units, parts = list(units), list[pd.DataFrame]()
         for samples in rounds:
             # nobody decides by spread in the last round
             spread = samples < total
@@ -220,14 +232,26 @@ class QueryCallback(Callback):
             trainer.strategy.barrier(f"scored with {samples} samples")
             table = shards.table(samples, [u.unit_id for u in open_units])
             spent += samples * len(open_units)
-            if self.race is None or samples == total:
+            if self.race is None:
                 parts.append(table.assign(tier=1))
                 break
-            result = decide(table["score"], table["spread"], slots, samples, total, self.race.confidence, _RACE_GROUPS)
-            parts.append(table.iloc[result.chosen].assign(tier=0))
             # whoever was refused later came closer to the cut
-            parts.append(table.iloc[result.refused].assign(tier=2 + total - samples))
-            slots, risk = slots - len(result.chosen), risk + result.risk
+            refused = 2 + total - samples
+            sizes = self._sizes(datamodule, open_units)
+            if not budget.pays(sorted(sizes)):
+                parts.append(table.assign(tier=refused))
+                break
+            order = rank_units(table["unit_id"].tolist(), table["score"].tolist(), datamodule.seed)
+            paid = budget.pays([sizes[i] for i in order])
+            if samples == total:
+                picks += paid
+                parts.append(table.assign(tier=1))
+                break
+            result = decide(table["score"], table["spread"], paid, samples, total, self.race.confidence, _RACE_GROUPS)
+            parts.append(table.iloc[result.chosen].assign(tier=0))
+            parts.append(table.iloc[result.refused].assign(tier=refused))
+            budget = budget.without([sizes[i] for i in result.chosen])
+            picks, risk = picks + len(result.chosen), risk + result.risk
             open_units = [open_units[i] for i in result.undecided]
             if not open_units:
                 break
@@ -237,7 +261,7 @@ class QueryCallback(Callback):
             write_json(shards.folder.parent / "race.json", report)
             rank_zero_info(
                 f"Race: {spent} MC samples instead of {full} ({spent / full:.0%}); expected wrong picks {risk:.2f} of "
-                f"{min(self.budget, len(units))}"
+                f"{picks}"
             )
         # the pool's own order, so that how many processes shared it leaves no trace
         return pd.concat(parts).set_index("unit_id").loc[[u.unit_id for u in units]].reset_index()
@@ -336,16 +360,18 @@ class QueryCallback(Callback):
         )
 
     def _within_budget(self, datamodule: PoolDataModule, ranked: Sequence[Unit]) -> int:
-        taken = min(self.budget, len(ranked))
-        if self.budget_pixels is None:
-            return taken
-        pixels = np.cumsum([int(np.prod(datamodule.size(u))) for u in ranked[:taken]])
-        if pixels[0] > self.budget_pixels:
+        sizes = self._sizes(datamodule, ranked[: self.budget])
+        taken = Budget(self.budget, self.budget_pixels).pays(sizes)
+        if not taken:
             raise ValueError(
                 f"strategy.budget_pixels must pay for at least one unit, got {self.budget_pixels} where "
-                f"{ranked[0].unit_id!r} has {pixels[0]} pixels; raise it"
+                f"{ranked[0].unit_id!r} has {sizes[0]} pixels; raise it"
             )
-        return int((pixels <= self.budget_pixels).sum())
+        return taken
+
+    def _sizes(self, datamodule: PoolDataModule, units: Sequence[Unit]) -> list[int]:
+        """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""
+        return [1 if self.budget_pixels is None else int(np.prod(datamodule.size(u))) for u in units]
 
     def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
         saved = dict(saved_samples(shards.folder))

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from acquisition.identity import describe
 from datamodules.files import replacing
 
 __all__ = ["Shards", "query_fingerprint"]
@@ -101,8 +102,8 @@ class Shards:
 
 
 def query_fingerprint(network: nn.Module, *settings: object, files: Iterable[Path] = ()) -> str:
-    """A hash of the network's weights, of settings and of the content of files."""
-    digest = hashlib.blake2b(repr(settings).encode(), digest_size=16)
+    """A hash of the network's architecture and weights, of settings and of the content of files."""
+    digest = hashlib.blake2b(describe([*settings, *map(_plain, network.modules())]).encode(), digest_size=16)
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -110,3 +111,9 @@ def query_fingerprint(network: nn.Module, *settings: object, files: Iterable[Pat
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()
+
+
+def _plain(module: nn.Module) -> tuple[type, dict[str, object]]:
+    """What makes a layer beside its weights: rates, strides, dilations, sizes."""
+    kept = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | tuple | None)}
+    return type(module), {k: v for k, v in kept.items() if not k.startswith("_") and k != "training"}

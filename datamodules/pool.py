@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
+from acquisition.identity import Described
 from datamodules.datasets import shard
 from datamodules.initial import AllAnswered, InitialSet
 from datamodules.ledger import AlreadyLabelledError, Ledger, Queried
@@ -20,8 +21,11 @@ from datamodules.units import DataError, Unit
 
 __all__ = ["PoolDataModule"]
 
+_UNSEEN = frozenset({"run_dir", "seed", "initial", "oracle", "batch_size", "eval_batch_size", "num_workers"})
+"""Arguments that change neither an image nor its truth."""
 
-class PoolDataModule(pl.LightningDataModule):
+
+class PoolDataModule(Described, pl.LightningDataModule):
     """A labelled split, a pool and a validation split, with the ledger that says which is which.
 
     What a label is, and how images are read, is for its subclasses: `MaskPool` (a mask per image), `TensorPool` (a
@@ -245,6 +249,14 @@ class PoolDataModule(pl.LightningDataModule):
                 f"HiddenTruth, got {type(self.oracle).__name__}; choose another strategy"
             )
 
+    def view(self, units: Sequence[Unit], labels: bool) -> str:
+        """What scores of these units depend on: every argument but those that change no image, and each file's size
+        and time. labels: whether the labels are read too. Text, equal in every process.
+        """
+        shown = [self._units("train")[u.unit_id] if labels else u for u in units]
+        files = [_stamp(p) for u in shown for p in (u.image, u.mask)]
+        return repr((self.description(_UNSEEN), shown, files))
+
     def sizes(self, unit_ids: Sequence[str]) -> list[tuple[int, int]]:
         """`size` of units of the train split."""
         units = self._units("train")
@@ -337,3 +349,12 @@ class PoolDataModule(pl.LightningDataModule):
                 f"the {split} split has {len(units)} images for {world_size} processes; use fewer devices or add images"
             )
         return self.loader(shard(units, rank, world_size), training=False, labels=True)
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        # whoever reads the file says so better
+        found = None
+    return found and (found.st_size, found.st_mtime_ns)

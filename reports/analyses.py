@@ -1,4 +1,4 @@
-"""The analyses of thesis 002 as figures, each with the numbers it shows as a CSV beside it."""
+"""The analyses of Chen 2020 as figures, each with the numbers it shows as a CSV beside it."""
 
 import re
 from collections.abc import Callable
@@ -15,8 +15,9 @@ from datamodules.files import replacing
 from reports.comparison import find_baseline, run_areas, settings, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep, save_figure
+from reports.learning_curve import main_score
 from reports.statistics import break_even_point
-from reports.study import pick_score, read_study
+from reports.study import read_study
 
 __all__ = ["analyse", "by_key", "read_scores", "sweep_table"]
 
@@ -46,7 +47,7 @@ def analyse(
         key: sweep: a column of study.csv, such as width, or a name that stands before a number in the strategies'
             names, such as T in "ODIN(T=0.1)".
         only: Strategies to show, beside random; all unless given.
-        score: Column to show, such as val/accuracy; the usual one of the task unless given.
+        score: Column to show, such as val/accuracy; the one that chose the best weights unless given.
         classes: Classes of the random distributions.
         count: How many random distributions.
         seed: Seed of the random distributions.
@@ -75,7 +76,7 @@ class _Asked:
     def study(self) -> tuple[pd.DataFrame, str, str | None]:
         """Whole runs of the strategies asked for, the score, and the baseline's name."""
         table = read_study(self.folder())
-        score = pick_score(table, self.score)
+        score = main_score(table, self.score)
         table = without_gaps(table.dropna(subset=[score]))
         names = sorted(table["strategy"].unique())
         baseline = find_baseline(names)

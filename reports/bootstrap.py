@@ -1,56 +1,21 @@
 """Statistics over images with the bootstrap's resamples as weights: one pass gives every statistic of every draw.
 
-A resample that drew an image twice gives it the weight 2. All functions take weights of draws x images, the first row
-being all ones: the images as they are. So differences between statistics are paired without further ado.
+A resample that drew an image twice gives it the weight 2. All functions take weights of draws x images, as
+`reports.intervals` draws them. So differences between statistics are paired without further ado.
 """
-
-import warnings
-from dataclasses import dataclass
 
 import numpy as np
 
 __all__ = [
-    "Estimate",
     "correlation",
     "covariances",
-    "estimate",
     "partial_correlation",
-    "resample_weights",
     "share_of_hardest",
     "weighted_ranks",
 ]
 
-_CELLS = 4_000_000
-"""Numbers in memory at once per array: draws are worked through in blocks of this size."""
-
 _NOTHING = 1e-10
 """Share of a column's variance below which what is left of it counts as rounding."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A statistic and its percentile interval; NaN where it is undefined."""
-
-    value: float
-    low: float
-    high: float
-
-
-def resample_weights(images: int, draws: int, seed: int) -> np.ndarray:
-    """Weights of draws + 1 x images: row 0 all ones, then how often each resample of as many images drew each."""
-    counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
-    return np.concatenate([np.ones((1, images)), counts]).astype(np.uint16)
-
-
-def estimate(statistics: np.ndarray, level: float = 0.95) -> Estimate:
-    """Row 0 as the value, percentiles of the other rows as its interval, over the draws in which it is defined."""
-    tail = 100 * (1 - level) / 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # no draw at all in which it is defined
-        low, high = np.nanpercentile(statistics[1:], [tail, 100 - tail]) if len(statistics) > 1 else (np.nan, np.nan)
-    if np.isnan(statistics[0]):
-        return Estimate(np.nan, np.nan, np.nan)
-    return Estimate(float(statistics[0]), float(low), float(high))
 
 
 def weighted_ranks(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -66,14 +31,17 @@ def covariances(weights: np.ndarray, columns: np.ndarray, ranks: bool = False) -
     weights: draws x images. columns: columns x images, finite. ranks: of the columns' ranks within each resample, which
     turns Pearson's coefficient into Spearman's. A constant column has variance 0.
     """
-    images = columns.shape[1]
     spread = columns.std(axis=1, keepdims=True)
     even = np.ptp(columns, axis=1, keepdims=True) == 0
     scaled = np.where(even, 0.0, (columns - columns.mean(axis=1, keepdims=True)) / np.where(even, 1.0, spread))
-    block = max(1, _CELLS // (images * len(columns)))
-    return np.concatenate(
-        [_block_covariances(weights[i : i + block], scaled, ranks) for i in range(0, len(weights), block)]
-    )
+    total = weights.sum(axis=1, dtype=float)[:, None, None]
+    if ranks:
+        values = np.stack([weighted_ranks(weights, c) for c in scaled], axis=1) / total
+    else:
+        values = np.broadcast_to(scaled, (len(weights), *scaled.shape))
+    heavy = weights[:, None, :].astype(float)
+    centred = (values - (heavy * values).sum(axis=2, keepdims=True) / total) * np.sqrt(heavy)
+    return np.asarray(centred @ centred.transpose(0, 2, 1) / total)
 
 
 def correlation(matrices: np.ndarray, first: int, second: int) -> np.ndarray:
@@ -109,17 +77,6 @@ def share_of_hardest(weights: np.ndarray, measured: np.ndarray, predicted: np.nd
     k = np.maximum(1, np.round(share * drawn))
     both = _inclusion(weights, measured, k) * _inclusion(weights, predicted, k)
     return np.asarray((weights * both).sum(axis=1) / k)
-
-
-def _block_covariances(weights: np.ndarray, columns: np.ndarray, ranks: bool) -> np.ndarray:
-    total = weights.sum(axis=1, dtype=float)[:, None, None]
-    if ranks:
-        values = np.stack([weighted_ranks(weights, c) for c in columns], axis=1) / total
-    else:
-        values = np.broadcast_to(columns, (len(weights), *columns.shape))
-    heavy = weights[:, None, :].astype(float)
-    centred = (values - (heavy * values).sum(axis=2, keepdims=True) / total) * np.sqrt(heavy)
-    return np.asarray(centred @ centred.transpose(0, 2, 1) / total)
 
 
 def _group_counts(weights: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from reports.intervals import mean_interval
 from reports.learning_curve import area_under_learning_curve, normalised_area
 from reports.statistics import (
-    bootstrap_interval,
     break_even_point,
     holm,
     labels_to_reach,
@@ -79,27 +79,19 @@ def settings(table: pd.DataFrame, baseline: str | None = None) -> Iterator[tuple
 
 
 def run_areas(table: pd.DataFrame, score: str, full_score: float | None = None) -> pd.DataFrame:
-    """One row per run: ALC and normalised ALC over labelled units, and the sum over cycles by the trapezoid rule.
+    """One row per run: ALC over labelled units, and the sum over cycles by the trapezoid rule.
 
-    full_score: where the normalised score is 1; the highest score of any mean curve of the variant unless given, so
-    that strategies share it. 0 is the run's own first score. final: the last cycle's score.
+    full_score: of training on all labels; with it there is a normalised ALC too, of scores scaled so that the run's
+    first is 0 and this is 1. final: the last cycle's score.
     """
     rows = []
-    for variant, part in table.groupby("variant"):
-        full = full_score
-        if full is None:
-            full = float(part.groupby(["strategy", "cycle"])[score].mean().max())
-        for (strategy, seed), run in part.sort_values("cycle").groupby(["strategy", "seed"]):
-            units, values = run["labelled_units"].to_list(), run[score].to_list()
-            rows.append(
-                {
-                    "variant": variant, "strategy": strategy, "seed": seed,
-                    "alc": area_under_learning_curve(units, values),
-                    "normalised_alc": normalised_area(units, values, full),
-                    "cycle_sum": area_under_learning_curve(run["cycle"].to_list(), values),
-                    "final": values[-1],
-                }
-            )  # fmt: skip
+    for (variant, strategy, seed), run in table.sort_values("cycle").groupby(_RUN):
+        units, values = run["labelled_units"].to_list(), run[score].to_list()
+        row = {"variant": variant, "strategy": strategy, "seed": seed, "alc": area_under_learning_curve(units, values)}
+        if full_score is not None:
+            row["normalised_alc"] = normalised_area(units, values, full_score)
+        row["cycle_sum"] = area_under_learning_curve(run["cycle"].to_list(), values)
+        rows.append(row | {"final": values[-1]})
     return pd.DataFrame(rows)
 
 
@@ -108,17 +100,19 @@ def area_table(areas: pd.DataFrame) -> pd.DataFrame:
     grouped = areas.groupby(["variant", "strategy"])
     columns = {"seeds": grouped["seed"].nunique()}
     for short, column in _MEASURES.items():
+        if column not in areas:
+            continue
         columns |= {f"{short}_mean": grouped[column].mean(), f"{short}_sd": grouped[column].std()}
     table = pd.DataFrame(columns).reset_index()
     return table.sort_values(["variant", "cycle_sum_mean"], ascending=[True, False], ignore_index=True)
 
 
 def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = ("alc", "final")) -> pd.DataFrame:
-    """Each strategy's differences to the baseline, paired by seed: mean, 95% bootstrap interval and tests.
+    """Each strategy's differences to the baseline, paired by seed: mean, 95% interval and tests.
 
-    p_wilcoxon and p_sign_flip are two-sided; the columns ending in _holm are corrected over the strategies of one
-    variant and measure; smallest_p is what the sign-flip test could give at best with so many seeds. areas: from
-    `run_areas`.
+    low and high: see `mean_interval`. p_wilcoxon and p_sign_flip are two-sided; the columns ending in _holm are
+    corrected over the strategies of one variant and measure; smallest_p is what the sign-flip test could give at best
+    with so many seeds. areas: from `run_areas`.
     """
     rows = []
     for variant, part in settings(areas, baseline):
@@ -129,7 +123,7 @@ def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = (
             tests = []
             for strategy in wide.columns.drop(baseline):
                 differences = (wide[strategy] - wide[baseline]).dropna().to_numpy()
-                low, high = bootstrap_interval(differences)
+                low, high = mean_interval(differences)
                 tests.append(
                     {
                         "variant": variant, "measure": measure, "strategy": strategy, "seeds": len(differences),

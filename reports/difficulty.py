@@ -1,22 +1,17 @@
 """Does predicted uncertainty say which images people will disagree about? Tables, figures and words of one run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from datamodules.files import RunDirectoryError, replacing
-from reports.bootstrap import (
-    correlation,
-    covariances,
-    estimate,
-    partial_correlation,
-    resample_weights,
-    share_of_hardest,
-)
+from reports.bootstrap import correlation, covariances, partial_correlation, share_of_hardest
 from reports.difficulty_figures import draw_calibration, draw_panels, draw_scatter
 from reports.difficulty_words import comparison_text, report_text
+from reports.intervals import Resampling
 from reports.pixel_agreement import PixelSums, boundary_nearness
 
 __all__ = ["MAPS", "PREDICTORS", "TRIVIAL", "compare", "compare_images", "precision_at_k", "write_difficulty_report"]
@@ -61,15 +56,16 @@ def compare(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) 
 def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> pd.DataFrame:
     """Write run_dir/difficulty: correlations, pixels, precision_at_k and calibration as CSV, figures, report.md.
 
-    Reads images.csv and predictions/NAME.npz. Measured difficulty: seed 000, eqs. (2.1) and (2.2). Every interval is
-    the 2.5th to 97.5th percentile over `draws` bootstrap resamples of the images. pictures: how many of the hardest,
+    Reads images.csv and predictions/NAME.npz. Measured difficulty: Wilhelmsson, "Predicting annotation
+    difficulty using Monte Carlo dropout", eqs. (2.1) and (2.2). Every interval is the 95 % BCa bootstrap interval over
+    `draws` resamples of the images (see `Resampling`). pictures: how many of the hardest,
     easiest and most misjudged images are drawn. Returns the rows of correlations.csv for the difficulty itself, with
     the pooled pixel AUROC beside them. Raises RunDirectoryError or ValueError where the run lacks something.
     """
     images = _read_images(run_dir)
     files = _prediction_files(run_dir, images["image"])
-    weights = resample_weights(len(images), draws, seed)
-    correlations = compare_images(images, weights)
+    resampling = Resampling(draws, seed)
+    correlations = compare_images(images, resampling)
     sums = PixelSums((*MAPS, "boundary_nearness", "constant"))
     for path in files:
         with _opened(path) as stored:
@@ -78,8 +74,8 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
             # not a number where fewer than two people voted
             variance = _stored(stored, "annotator_variance", path, finite=False)
         sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(variance)}, variance)
-    pixels, calibration = sums.table(weights), sums.calibration(weights, _VARIANCES)
-    precision = precision_at_k(images, weights)
+    pixels, calibration = sums.table(resampling), sums.calibration(resampling, _VARIANCES)
+    precision = precision_at_k(images, resampling)
     folder = run_dir / "difficulty"
     tables = {"correlations": correlations, "pixels": pixels, "precision_at_k": precision, "calibration": calibration}
     for name, table in tables.items():
@@ -94,11 +90,11 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
     return comparison
 
 
-def compare_images(images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
+def compare_images(images: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
     """Per target and predictor: Pearson, Spearman, their difference to the best trivial predictor, and what is left of
     them given predicted area and boundary length; each with its interval.
 
-    images: rows of images.csv. weights: draws x images. The best trivial predictor is the one that does best on these
+    images: rows of images.csv. The best trivial predictor is the one that does best on these
     very images, turned round (small is hard) where that is better, which favours it. NaN: undefined, as for a constant.
     """
     rows: list[dict[str, object]] = []
@@ -106,15 +102,15 @@ def compare_images(images: pd.DataFrame, weights: np.ndarray) -> pd.DataFrame:
         known = images[target].notna().to_numpy()
         if known.sum() < _FEWEST:
             continue
-        rows += _compare(images, weights, target, [*PREDICTORS, *TRIVIAL])
+        rows += _compare(images, resampling, target, [*PREDICTORS, *TRIVIAL])
         best = {s: str(rows[-1][f"{s}_best_trivial"]) for s in ("pearson", "spearman")}
         for ceiling in _ceilings(images, target):
             if (known & images[ceiling].notna().to_numpy()).sum() >= _FEWEST:
-                rows += _compare(_by_the_same_people(images, target, ceiling), weights, target, [ceiling], best)
+                rows += _compare(_by_the_same_people(images, target, ceiling), resampling, target, [ceiling], best)
     return pd.DataFrame(rows)
 
 
-def precision_at_k(images: pd.DataFrame, weights: np.ndarray, shares: Sequence[float] = _SHARES) -> pd.DataFrame:
+def precision_at_k(images: pd.DataFrame, resampling: Resampling, shares: Sequence[float] = _SHARES) -> pd.DataFrame:
     """Per target, predictor and share: how many of the k measured-hardest are among the k predicted-hardest, against
     k / images, which is what chance gives.
     """
@@ -126,45 +122,64 @@ def precision_at_k(images: pd.DataFrame, weights: np.ndarray, shares: Sequence[f
             if there.sum() < _FEWEST:
                 continue
             measured, predicted = (shown.loc[there, c].to_numpy(float) for c in (target, name))
-            drawn = weights[:, there]
-            # a resample may have drawn none of the few images that are known
-            drawn = drawn[drawn.sum(axis=1) > 0]
-            for share in shares:
+            precise = partial(_precisions, measured, predicted, shares)
+            for share, e in zip(shares, resampling.estimates(precise, len(measured)), strict=True):
                 k = max(1, round(share * there.sum()))
-                e = estimate(share_of_hardest(drawn, measured, predicted, share))
                 row: dict[str, object] = {"target": target, "predictor": name, "kind": _kind(name)}
                 row |= {"share": share, "k": k, "images": int(there.sum()), "precision": e.value}
                 rows.append(row | {"low": e.low, "high": e.high, "chance": k / there.sum()})
     return pd.DataFrame(rows)
 
 
+def _precisions(
+    measured: np.ndarray, predicted: np.ndarray, shares: Sequence[float], weights: np.ndarray
+) -> list[np.ndarray]:
+    return [share_of_hardest(weights, measured, predicted, share) for share in shares]
+
+
 def _compare(
-    images: pd.DataFrame, weights: np.ndarray, target: str, names: list[str], best: dict[str, str] | None = None
+    images: pd.DataFrame, resampling: Resampling, target: str, names: list[str], best: dict[str, str] | None = None
 ) -> list[dict[str, object]]:
     columns = [target, *dict.fromkeys([*names, *SIZE])]
     there = images[columns].notna().all(axis=1).to_numpy()
-    values, drawn = images.loc[there, columns].to_numpy(float).T, weights[:, there]
-    drawn = drawn[drawn.sum(axis=1) > 0]
+    values = images.loc[there, columns].to_numpy(float).T
     size = [columns.index(c) for c in SIZE]
     rows: dict[str, dict[str, object]] = {
         n: {"target": target, "predictor": n, "kind": _kind(n), "images": int(there.sum())} for n in names
     }
     for statistic in ("pearson", "spearman"):
-        matrices = covariances(drawn, values, ranks=statistic == "spearman")
-        of = {c: correlation(matrices, 0, k) for k, c in enumerate(columns) if k}
+        moments = partial(covariances, columns=values, ranks=statistic == "spearman")
+        once = moments(np.ones((1, int(there.sum()))))
+        here = {c: float(correlation(once, 0, columns.index(c))[0]) for c in SIZE}
         # a trivial predictor that is the same everywhere has no correlation and cannot be the best
-        trivial = best[statistic] if best else max(SIZE, key=lambda c: np.nan_to_num(abs(of[c][0]), nan=-1))
+        trivial = best[statistic] if best else max(SIZE, key=lambda c: np.nan_to_num(abs(here[c]), nan=-1))
         # where small images are the hard ones, the trivial rule is that one
-        rule = of[trivial] * (-1 if of[trivial][0] < 0 else 1)
+        sign = -1 if here[trivial] < 0 else 1
+        measured = partial(_measures, moments, [columns.index(n) for n in names], (columns.index(trivial), sign), size)
+        found = iter(resampling.estimates(measured, int(there.sum())))
         for name in names:
-            partial = partial_correlation(matrices, 0, columns.index(name), size)
-            measures = {"": of[name], "_minus_trivial": of[name] - rule, "_given_size": partial}
-            for suffix, draws in measures.items():
-                e = estimate(draws)
-                key = f"{statistic}{suffix}"
+            for suffix in ("", "_minus_trivial", "_given_size"):
+                e, key = next(found), f"{statistic}{suffix}"
                 rows[name] |= {key: e.value, f"{key}_low": e.low, f"{key}_high": e.high}
             rows[name][f"{statistic}_best_trivial"] = trivial
     return list(rows.values())
+
+
+def _measures(
+    moments: Callable[[np.ndarray], np.ndarray],
+    predictors: Sequence[int],
+    trivial: tuple[int, int],
+    size: list[int],
+    weights: np.ndarray,
+) -> list[np.ndarray]:
+    """For each predictor's column: correlation, its difference to the trivial rule's, and the one given size."""
+    matrices = moments(weights)
+    rule = correlation(matrices, 0, trivial[0]) * trivial[1]
+    found = []
+    for k in predictors:
+        plain = correlation(matrices, 0, k)
+        found += [plain, plain - rule, partial_correlation(matrices, 0, k, size)]
+    return found
 
 
 def _comparison(correlations: pd.DataFrame, pixels: pd.DataFrame) -> pd.DataFrame:

@@ -20,7 +20,7 @@ _VARIANCE_MAPS = {
 
 
 def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: Sequence[str], path: Path) -> None:
-    """Measured difficulty over each predictor, with the least-squares line and Pearson's r, as in seed 000."""
+    """Measured difficulty over each predictor, with the least-squares line and Pearson's r, as Wilhelmsson draws it."""
     rows = -(-len(predictors) // 4)
     figure = Figure(figsize=(14, 3.4 * rows), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False).ravel()

@@ -32,8 +32,9 @@ def report_text(
     """report.md: every predictor's result as it came out, with what it does not show."""
     blocks = [
         "# Predicted and measured annotation difficulty",
-        f"{images} images. Square brackets: 95 % percentile intervals over {draws} bootstrap resamples of the images. "
-        "They hold for each number alone, not for the best of several. Whatever came out is reported as it is.",
+        f"{images} images. Square brackets: 95 % BCa bootstrap intervals over {draws} resamples of the images "
+        "(percentile intervals where BCa is undefined). They hold for each number alone, not for the "
+        "best of several. Whatever came out is reported as it is.",
     ]
     for target, rows in correlations.groupby("target", sort=False):
         blocks += [f"## {_plain(target)}", "\n".join(f"- {_sentence(row)}" for _, row in rows.iterrows())]

@@ -1,4 +1,4 @@
-"""Acquisition values on softmax distributions drawn at random (thesis 002, section 2.2.1, figures 2.12 and 2.13)."""
+"""Acquisition values on softmax distributions drawn at random (Chen 2020, section 2.2.1, figures 2.12 and 2.13)."""
 
 from collections.abc import Mapping, Sequence
 

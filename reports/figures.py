@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from datamodules.files import replacing
-from reports.statistics import bootstrap_interval
+from reports.intervals import mean_interval
 
 __all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep", "save_figure"]
 
 _FEW_SEEDS = 5
-"""Fewer are shown from minimum to maximum: a bootstrap of so few is narrower than the truth."""
+"""Fewer are shown from minimum to maximum."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -27,8 +27,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baseline: str | None = None) -> Figure:
     """Mean learning curves over seeds with bands, one panel per value of a column; the baseline is drawn black.
 
-    The band is the range of the seeds below 5 of them, else the 95% percentile bootstrap interval of the mean; a single
-    seed has none. The title says which.
+    The band is the range of the seeds below 5 of them, else the 95% interval of the mean (see `mean_interval`); a
+    single seed has none. The title says which.
     """
     panels = list(table.groupby(panel))
     columns = min(len(panels), 3)
@@ -132,7 +132,7 @@ def _curve(axes: Axes, runs: pd.DataFrame, score: str, name: str, colour: str) -
     units = runs.groupby("cycle")["labelled_units"].mean()
     axes.plot(units, values.mean(), color=colour, label=name, linewidth=1.3, marker="." if len(units) < 30 else None)
     if len(values) >= _FEW_SEEDS:
-        low, high = bootstrap_interval(values.to_numpy())
+        low, high = mean_interval(values.to_numpy())
     elif len(values) > 1:
         low, high = values.min().to_numpy(), values.max().to_numpy()
     else:
@@ -147,5 +147,5 @@ def _band_words(fewest: int, most: int) -> str:
     if most < _FEW_SEEDS:
         return f"mean of {seeds}; band: minimum to maximum"
     if fewest >= _FEW_SEEDS:
-        return f"mean of {seeds}; band: 95% percentile bootstrap interval of the mean"
-    return f"mean of {seeds}; band: 95% bootstrap interval from {_FEW_SEEDS} seeds on, minimum to maximum below"
+        return f"mean of {seeds}; band: 95% interval of the mean"
+    return f"mean of {seeds}; band: 95% interval of the mean from {_FEW_SEEDS} seeds on, minimum to maximum below"

@@ -10,29 +10,51 @@ from matplotlib.figure import Figure
 
 from datamodules.files import read_metrics, replacing
 
-__all__ = ["area_under_learning_curve", "main_score", "normalised_area", "read_curve", "write_curve"]
+__all__ = [
+    "BETTER_SMALLER",
+    "area_under_learning_curve",
+    "area_words",
+    "main_score",
+    "normalised_area",
+    "read_curve",
+    "write_curve",
+]
+
+BETTER_SMALLER = ("/loss", "/calibration_error")
+"""How the names of scores end of which less is better."""
 
 
 def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[float]) -> float:
     """ALC: the trapezoid integral of the score over the number of labelled units, from the first cycle to the last.
 
-    scores in [0, 1], so the unit is labelled units. This is how tables 2.1 and 2.2 of thesis 002 must have been
-    made, which does not say so: with 400 images between the first cycle (50) and the last, the nine whole-image rows
-    agree with one first score of 0.506 and one full score of 0.75 (section 2.1 reports about 51% and 75%). Compare
-    only curves over the same units.
+    scores in [0, 1], so the unit is labelled units. This is how tables 2.1 and 2.2 of Chen 2020 must have been made,
+    which does not say so: with 400 images between the first cycle (50) and the last, all 15 whole-image rows agree
+    with one first score of 0.506 and one full score of 0.75 (section 2.1 reports about 51% and 75%), and the eight rows
+    of crops, 350 images apart, with 0.522 and 0.65. Compare only curves over the same units.
     """
     return float(np.trapezoid(np.asarray(scores, dtype=float), np.asarray(labelled_units, dtype=float)))
 
 
-def normalised_area(labelled_units: Sequence[float], scores: Sequence[float], full_score: float | None = None) -> float:
+def normalised_area(labelled_units: Sequence[float], scores: Sequence[float], full_score: float) -> float:
     """Normalised ALC: the same integral after scaling scores so that the first cycle is 0 and `full_score` is 1.
 
-    full_score: what training on the whole pool reaches (0.75 for Cityscapes in the thesis); the curve's own
-    maximum unless given. A flat curve has area 0.
+    full_score: what training on the whole pool reaches (0.75 for Cityscapes in Chen 2020), in the scores' own unit,
+    and never a score of the curve itself: then curves would not compare. NaN where the first score is not below it.
     """
+    if not 0 < full_score <= 1:
+        raise ValueError(f"full_score must lie above 0 and not above 1, as scores do, got {full_score}")
     values = np.asarray(scores, dtype=float)
-    rise = (values.max() if full_score is None else full_score) - values[0]
-    return 0.0 if rise == 0 else area_under_learning_curve(labelled_units, (values - values[0]) / rise)
+    rise = full_score - values[0]
+    return float("nan") if rise <= 0 else area_under_learning_curve(labelled_units, (values - values[0]) / rise)
+
+
+def area_words(curve: pd.DataFrame, score: str, full_score: float | None = None) -> str:
+    """ALC of a run's table, and the normalised one where a full score is stated, as a sentence."""
+    units, values = curve["labelled_units"], curve[score]
+    words = f"ALC {area_under_learning_curve(units, values):.3f}"
+    if full_score is not None:
+        words += f", normalised {normalised_area(units, values, full_score):.3f} (1 is {full_score:g})"
+    return f"{words}, labelled units x {score}"
 
 
 def read_curve(run_dir: Path) -> pd.DataFrame:
@@ -43,15 +65,27 @@ def read_curve(run_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("cycle", ignore_index=True)
 
 
-def main_score(curve: pd.DataFrame) -> str:
-    """The column by which the fits chose their best weights; of older run directories, mIoU."""
-    return str(curve["monitor"].iloc[-1]) if "monitor" in curve else "val/miou"
+def main_score(table: pd.DataFrame, score: str | None = None) -> str:
+    """The score to report of a run's or a study's table.
+
+    The given one, else the validation score by which the fits chose their best weights (`monitor`), else accuracy,
+    else mIoU, else the first of validation of which more is better.
+    """
+    found = [c for c in table if c.startswith("val/") and not c.endswith(BETTER_SMALLER)]
+    if score is None:
+        monitor = str(table["monitor"].iloc[-1]) if "monitor" in table else ""
+        # what has no validation score at all is shown by whatever it watches
+        usual = [c for c in (monitor, "val/accuracy", "val/miou", *found) if c in found]
+        score = next((c for c in (*usual, monitor) if c in table), None)
+    if score is None or score not in table:
+        raise ValueError(f"expected a score among {', '.join(found) or 'columns that begin with val/'}, got {score}")
+    return score
 
 
 def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
     """Write learning_curve.csv and learning_curve.png anew; returns the table. score: `main_score` unless given."""
     curve = read_curve(run_dir)
-    score = score or main_score(curve)
+    score = main_score(curve, score)
     with replacing(run_dir / "learning_curve.csv") as beside:
         curve.to_csv(beside, index=False)
     figure = Figure(figsize=(5.5, 4), layout="constrained")

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from reports.bootstrap import Estimate, estimate
+from reports.intervals import Resampling
 
 __all__ = ["PixelSums", "boundary_nearness"]
 
 _LOWEST, _HIGHEST, _SHIFT = np.float32(2**-20), np.float32(8), 16
 _FIRST = int(_LOWEST.view(np.uint32)) >> _SHIFT
 _BINS = (int(_HIGHEST.view(np.uint32)) >> _SHIFT) - _FIRST + 1
+
+_MEASURES = ("pearson_pooled", "pearson_mean", "auroc_pooled", "auroc_mean")
 
 _WIDTH, _STEPS = 0.025, 20
 """Calibration bins: 20 of equal width from 0 to 0.5, which the variance of 0/1 votes (N-1) cannot pass."""
@@ -62,34 +65,25 @@ class PixelSums:
         )  # fmt: skip
         self.levels.append(np.array([_levels(x.astype(np.float64), v) for x in values]))
 
-    def table(self, weights: np.ndarray) -> pd.DataFrame:
+    def table(self, resampling: Resampling) -> pd.DataFrame:
         """One row per map: pooled and mean per-image Pearson and AUROC with intervals over images.
 
-        weights: draws x images as of `resample_weights`. Images on which nobody or everybody disagrees have no AUROC,
-        constant maps no correlation: they are left out of the means, and counted.
+        Images on which nobody or everybody disagrees have no AUROC, constant maps no correlation: they are left out of
+        the means, and counted.
         """
         moments, histograms = np.stack(self.moments), np.stack(self.histograms)
         rows = []
         for k, name in enumerate(self.maps):
-            by_image = _pearson(moments[:, k])
-            heavy = weights.astype(float)
             auroc_by_image = _auroc(histograms[:, k, 0], histograms[:, k, 1])
-            pooled = _auroc(*(heavy @ histograms[:, k, side].astype(float) for side in (0, 1)))
-            measures = {
-                "pearson_pooled": _pearson(heavy @ moments[:, k]),
-                "pearson_mean": _means(weights, by_image),
-                "auroc_pooled": pooled,
-                "auroc_mean": _means(weights, auroc_by_image),
-            }
+            measured = partial(_measures, moments[:, k], histograms[:, k].astype(float), auroc_by_image)
             row: dict[str, object] = {"map": name}
-            for measure, statistics in measures.items():
-                e = estimate(statistics)
+            for measure, e in zip(_MEASURES, resampling.estimates(measured, len(moments)), strict=True):
                 row |= {measure: e.value, f"{measure}_low": e.low, f"{measure}_high": e.high}
             row["images_with_auroc"] = int(np.isfinite(auroc_by_image).sum())
             rows.append(row)
         return pd.DataFrame(rows)
 
-    def calibration(self, weights: np.ndarray, maps: Iterable[str]) -> pd.DataFrame:
+    def calibration(self, resampling: Resampling, maps: Iterable[str]) -> pd.DataFrame:
         """Mean predicted and mean measured variance by bins of predicted variance, for maps that predict a variance.
 
         ece: sum over bins of (share of pixels) x |mean predicted - mean measured|, the same in all rows of a map, with
@@ -99,7 +93,7 @@ class PixelSums:
         tables = []
         for name in maps:
             sums = levels[:, self.maps.index(name)]
-            error = _calibration_error(weights, sums)
+            (error,) = resampling.estimates(partial(_calibration_error, sums), len(sums))
             pixels, predicted, measured = sums.sum(axis=0).T
             there = pixels > 0
             table = pd.DataFrame(
@@ -155,6 +149,15 @@ def _means(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.where(drawn > 0, total / np.maximum(drawn, 1), np.nan)
 
 
-def _calibration_error(weights: np.ndarray, sums: np.ndarray) -> Estimate:
+def _measures(
+    moments: np.ndarray, histograms: np.ndarray, auroc_by_image: np.ndarray, weights: np.ndarray
+) -> list[np.ndarray]:
+    heavy = weights.astype(float)
+    pooled = _auroc(*(heavy @ histograms[:, side] for side in (0, 1)))
+    by_image = _means(weights, _pearson(moments))
+    return [_pearson(heavy @ moments), by_image, pooled, _means(weights, auroc_by_image)]
+
+
+def _calibration_error(sums: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
     pixels, predicted, measured = (weights.astype(float) @ sums[:, :, k] for k in range(3))
-    return estimate(np.abs(predicted - measured).sum(axis=1) / pixels.sum(axis=1))
+    return [np.abs(predicted - measured).sum(axis=1) / pixels.sum(axis=1)]

@@ -14,7 +14,6 @@ from statsmodels.stats.multitest import multipletests
 
 __all__ = [
     "SignedRanks",
-    "bootstrap_interval",
     "break_even_point",
     "friedman",
     "holm",
@@ -35,26 +34,6 @@ class SignedRanks(NamedTuple):
 
     statistic: float
     p: float
-
-
-def bootstrap_interval(
-    values: ArrayLike, confidence: float = 0.95, seed: int = 0, resamples: int = 9999
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap interval of the mean over axis 0 (Efron and Tibshirani 1993, chapter 13).
-
-    values: n x ..., at least 2 along axis 0; one seed has no interval and gets NaN. Returns low and high, each of the
-    shape that is left. With few values the interval is too narrow: of n = 4 only 35 different means can be drawn.
-    """
-    sample = np.asarray(values, dtype=float)
-    if len(sample) < 2:
-        nothing = np.full(sample.shape[1:], np.nan)
-        return nothing, nothing.copy()
-    drawn = np.random.default_rng(seed).integers(len(sample), size=(resamples, len(sample)))
-    # a resample's mean as weights times values: one matrix product for all cycles of a curve
-    weights = np.stack([(drawn == i).mean(axis=1) for i in range(len(sample))], axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.tensordot(weights, sample, axes=1), [tail, 1 - tail], axis=0)
-    return low, high
 
 
 def sign_flip_test(differences: ArrayLike, seed: int = 0) -> float:

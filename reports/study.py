@@ -18,13 +18,13 @@ from reports.comparison import (
     without_gaps,
 )
 from reports.figures import draw_curves, draw_matrix, save_figure
-from reports.learning_curve import read_curve, write_curve
+from reports.intervals import FEW_SEEDS
+from reports.learning_curve import BETTER_SMALLER, area_words, main_score, write_curve
 from reports.statistics import friedman, smallest_sign_flip_p
 
-__all__ = ["markdown", "pick_score", "read_study", "report", "write_study_report"]
+__all__ = ["markdown", "read_study", "report", "write_study_report"]
 
 _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
-_BETTER_SMALLER = ("/loss", "/calibration_error")
 
 
 def read_study(run_dir: Path) -> pd.DataFrame:
@@ -49,27 +49,17 @@ def read_study(run_dir: Path) -> pd.DataFrame:
     return table.sort_values(["variant", "strategy", "seed", "cycle"], ignore_index=True)
 
 
-def pick_score(table: pd.DataFrame, score: str | None = None) -> str:
-    """The score to report: the given one, else accuracy, else mIoU, else the first of validation."""
-    found = [c for c in table if c.startswith("val/") and not c.endswith(_BETTER_SMALLER)]
-    if score is None:
-        score = next((c for c in ("val/accuracy", "val/miou", *found) if c in table), None)
-    if score is None or score not in table:
-        raise ValueError(f"expected a score among {', '.join(found) or 'columns that begin with val/'}, got {score}")
-    return score
-
-
 def write_study_report(
     run_dir: Path, score: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
     """Write report/ below a study's folder from its study.csv; prints and returns the table of areas.
 
-    score: the column to report, see `pick_score`. levels: for the labels that are needed. full_score: where the
-    normalised area is 1.
+    score: the column to report, see `main_score`. levels: for the labels that are needed. full_score: where the
+    normalised area is 1; there is none without it.
     """
     table = read_study(run_dir)
-    score = pick_score(table, score)
-    if score.endswith(_BETTER_SMALLER):
+    score = main_score(table, score)
+    if score.endswith(BETTER_SMALLER):
         raise ValueError(
             f"a study's tables take the larger score for the better one, but of {score} the smaller is; report another "
             f"score, or draw its curves alone with analyse strategies --score {score}"
@@ -107,9 +97,9 @@ def write_study_report(
         stopped,
         "![learning curves](curves.png)",
         "## Area under the learning curve",
-        "ALC and normalised ALC: the score's trapezoid integral over labelled units. Normalised: 0 is a run's first "
-        + ("score, 1 the highest of any mean curve." if full_score is None else f"score, 1 is {full_score:g}.")
-        + " Cycle sum: the same with a step of 1 per cycle. Mean and standard deviation over seeds."
+        "ALC: the score's trapezoid integral over labelled units. "
+        + ("" if full_score is None else f"Normalised: a run's first score is made 0, and {full_score:g} 1. ")
+        + "Cycle sum: the same integral with a step of 1 per cycle. Mean and standard deviation over seeds."
         + _unit_words(whole),
         markdown(table_of_areas),
         "## Differences to random, paired by seed",
@@ -144,17 +134,19 @@ def report(
 
     Args:
         run_dir: Folder of a study or of a fit.
-        score: Column to report, such as val/accuracy; the usual one of the task unless given.
+        score: Column to report, such as val/accuracy; the one that chose the best weights unless given.
         levels: Scores for which the labels needed are reported; shares of random's final score unless given.
-        full_score: The score at which the normalised area is 1, such as that of training on all labels.
+        full_score: The score of training on all labels, where the normalised area is 1; without it there is none.
 
     """
     folder = Path(run_dir)
     if (folder / "study.csv").is_file():
         write_study_report(folder, score, levels, full_score)
         return
-    curve = write_curve(folder, pick_score(read_curve(folder), score))
+    curve = write_curve(folder, score)
     print(curve.round(4).to_string(index=False))
+    if len(curve) > 1:
+        print(f"\n{area_words(curve, main_score(curve, score), full_score)}")
     print(f"curve: {folder / 'learning_curve.png'}")
 
 
@@ -238,9 +230,9 @@ def _paired_words(baseline: str | None, paired: pd.DataFrame) -> str:
         else ""
     )
     return (
-        "Mean difference with its 95% percentile bootstrap interval (too narrow for few seeds), Wilcoxon's signed-rank "
-        "test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant and measure. "
-        f"The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
+        f"Mean difference with its 95% interval (Student's t; from {FEW_SEEDS} seeds on the BCa bootstrap), Wilcoxon's "
+        "signed-rank test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant "
+        f"and measure. The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
         f"({smallest / 2:.4g} one-sided). {verdict}"
     ).strip()
 

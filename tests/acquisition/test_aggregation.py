@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acquisition.aggregation import CountAbove, Mean, Sum
+from acquisition.functional import entropy
 
 VALUES = torch.tensor([[[0.0, 0.5], [0.6, 0.9]], [[0.5, 0.5], [0.5, 0.5]]])
 
@@ -44,6 +45,24 @@ def test_against_plain_python(pixels: list[float], threshold: float) -> None:
     assert CountAbove(threshold)(values).item() == sum(p > threshold for p in pixels) / len(pixels)
 
 
+def test_two_equally_likely_classes_are_not_above_log_2() -> None:
+    even = entropy(torch.tensor([[0.5, 0.5, 0.0]]))
+    rounded = torch.nextafter(even, torch.tensor(1.0))
+    for values in (even, even.double(), rounded, rounded.double()):
+        assert CountAbove("log2")(values).sum() == 0
+    assert CountAbove(0.6931)(even) == 1
+    # two classes and a trace of a third
+    assert CountAbove("log2")(entropy(torch.tensor([[0.49999, 0.49999, 0.00002]]))) == 1
+
+
+def test_a_threshold_is_a_number_or_the_word() -> None:
+    for wrong in ("log3", math.nan):
+        with pytest.raises(ValueError, match="must be a number or the word log2, got"):
+            CountAbove(wrong)  # type: ignore[arg-type]
+
+
 def test_the_threshold_stands_in_the_name() -> None:
-    assert CountAbove(math.log(2)).name == "CountAbove(0.6931)"
+    names = {CountAbove(t).name for t in ("log2", math.log(2), 0.6931, 0.693)}
+    assert {"CountAbove(log2)", "CountAbove(0.6931)", "CountAbove(0.693)"} < names
+    assert len(names) == 4
     assert (Mean().name, Sum().name) == ("Mean", "Sum")

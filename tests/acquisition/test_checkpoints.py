@@ -11,7 +11,17 @@ from acquisition import functional
 from acquisition.checkpoints import matching_checkpoints, network_state
 from acquisition.doctor import examine_network
 from acquisition.features import Feature
-from acquisition.scorer import BALD, Entropy, Expert, Inverse, MeanStd, MonteCarloAcquisition, Scorer, VoteEntropy
+from acquisition.scorer import (
+    BALD,
+    Entropy,
+    Expert,
+    Inverse,
+    MeanEntropy,
+    MeanStd,
+    MonteCarloAcquisition,
+    Scorer,
+    VoteEntropy,
+)
 
 Network = Callable[..., nn.Module]
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -62,6 +72,29 @@ def test_members_take_the_place_of_samples(
     assert scorer.name == f"Ensemble({acquisition.name})-Mean"
 
 
+@pytest.mark.parametrize(("acquisition", "parts"), [(BALD(), [3, 2]), (MeanEntropy(), [2, 1, 1, 1])])
+def test_the_spread_of_an_ensemble_is_that_of_its_parts(
+    acquisition: MonteCarloAcquisition, parts: list[int], tiny_network: Network, tmp_path: Path
+) -> None:
+    members = [save(build("classification", tiny_network), tmp_path / f"{i}.ckpt", i) for i in range(5)]
+    scorer = Scorer(acquisition, ensemble=[str(tmp_path / "*.ckpt")])
+    got = scorer(build("classification", tiny_network), IMAGES, NAMES, 0, 0, groups=4)
+    with torch.no_grad():
+        probs = torch.stack([m(IMAGES).double().softmax(dim=1) for m in members])
+    each = []
+    for part in probs.split(parts):
+        value = functional.entropy(part.mean(dim=0))
+        each.append(value - functional.entropy(part.flatten(0, 1)).view(len(part), -1).mean(dim=0))
+        each[-1] = each[-1] if isinstance(acquisition, BALD) else value
+    assert got.spreads is not None
+    torch.testing.assert_close(
+        got.spreads.double(), torch.stack(each).std(dim=0) / len(parts) ** 0.5, rtol=1e-4, atol=1e-6
+    )
+    few = Scorer(BALD(), ensemble=[str(tmp_path / "[0-2].ckpt")])
+    with pytest.raises(ValueError, match="spread of BALD needs two parts of at least 2 samples, got 3 in all"):
+        few(build("classification", tiny_network), IMAGES, NAMES, 0, 0, groups=4)
+
+
 def test_the_doctor_asks_an_ensemble_for_no_dropout(tiny_network: Network, tmp_path: Path) -> None:
     for i in range(2):
         save(tiny_network(dropout=0.0), tmp_path / f"{i}.ckpt", i)
@@ -82,6 +115,13 @@ def test_joint_probabilities_of_members(tmp_path: Path, tiny_network: Network) -
     with torch.no_grad():
         expected = torch.stack([m(IMAGES).log_softmax(dim=1) for m in members], dim=1)
     torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("pattern", ["{seed}/best.ckpt", "{}/best.ckpt", "{cycle:zz}.ckpt", "{cycle.no}", "a{b"])
+def test_other_braces_in_a_pattern(pattern: str) -> None:
+    with pytest.raises(ValueError, match="no other braces, got") as error:
+        matching_checkpoints([pattern], 0)
+    assert repr(pattern) in str(error.value)
 
 
 def test_what_is_no_ensemble(tmp_path: Path, tiny_network: Network) -> None:

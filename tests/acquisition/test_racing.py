@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acquisition.racing import Race, decide, moderated
+from acquisition.racing import Budget, Race, decide, moderated
 
 
 def test_rounds_double_up_to_the_full_number() -> None:
@@ -70,6 +70,22 @@ def test_the_risk_is_the_number_of_wrong_picks(scatter: float) -> None:
     assert spent < 0.25
     assert 0.05 < wrong < 0.5
     assert wrong / 2 < risks < 2 * wrong
+
+
+def test_a_budget_pays_in_order_up_to_the_first_that_it_cannot() -> None:
+    budget = Budget(3, 10)
+    assert budget.pays([4, 4, 2, 1]) == 3
+    assert budget.pays([4, 7, 1]) == 1
+    assert budget.without([4]) == Budget(2, 6)
+    assert Budget(3).without([4]) == Budget(2)
+    assert Budget(0, 10).pays([1]) == Budget(2, 0).pays([1]) == 0
+
+
+def test_nothing_is_chosen_where_the_best_cannot_be_paid_for() -> None:
+    result = decide([9, 5, 1], [1.0] * 3, 0, 8, 32, 0.99, 4)
+    assert result.chosen.tolist() == []
+    # another sample may put the second, which may be smaller, in front
+    assert 0 in result.undecided
 
 
 def test_moderated_errors_find_the_prior() -> None:

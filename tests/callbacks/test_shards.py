@@ -1,15 +1,27 @@
 """Scores that survive the process that made them."""
 
+import os
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import cli
+from acquisition.aggregation import CountAbove, Sum
+from acquisition.features import Feature
+from acquisition.identity import describe
+from acquisition.racing import Race
+from acquisition.scorer import BALD, ODIN, Entropy, Expert, Inverse, Scorer
 from callbacks.query import QueryCallback
 from callbacks.shards import Shards, query_fingerprint
+from datamodules.folder import Folder
+from datamodules.synthetic import SyntheticRoads
 
 
 def test_tables_add_up_and_another_query_begins_anew(tmp_path: Path) -> None:
@@ -33,6 +45,70 @@ def test_a_fingerprint_changes_with_weights_and_settings() -> None:
     with torch.no_grad():
         network[1].running_mean[0] = 1
     assert query_fingerprint(network, "BALD", 10) != before
+
+
+def test_a_fingerprint_changes_with_what_leaves_the_weights_alone() -> None:
+    class Bent(Entropy):
+        def __init__(self, power: float = 1.0) -> None:
+            self._kept = power
+
+    def of(scorer: Scorer, rate: float = 0.5) -> str:
+        return query_fingerprint(nn.Sequential(nn.Dropout(rate), nn.ReLU()), scorer)
+
+    different = [
+        of(Scorer(Entropy())), of(Scorer(Entropy()), rate=0.4), of(Scorer(ODIN(1e-7))), of(Scorer(ODIN(2e-7))),
+        of(Scorer(Bent())), of(Scorer(Bent(1.5))), of(Scorer(Inverse(Bent(1.5)))), of(Scorer(Entropy(), Sum())),
+        of(Scorer(Entropy(), CountAbove("log2"))), of(Scorer(Entropy(), CountAbove(0.693147))),
+        of(Scorer(Expert("a", Entropy(), partial(nn.Linear, 2, 2)))),
+        of(Scorer(Expert("a", Entropy(), partial(nn.Linear, 2, 3)))),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+    assert of(Scorer(Bent(1.5))) == of(Scorer(Bent(power=1.5)))
+    assert (Bent().name, Bent(1.5).name) == ("Bent", "Bent(power=1.5)")
+    assert ODIN(0.1234567).name != ODIN(0.1234568).name
+
+
+def test_descriptions_know_no_addresses() -> None:
+    def made() -> str:
+        width = 2
+        expert = Expert("a", Inverse(BALD()), lambda: nn.Linear(width, 2))
+        network = partial(nn.Linear, 2, bias=False)
+        return describe([Scorer(expert, CountAbove("log2"), features=set(Feature)), network, nn.Dropout(0.5), Race()])
+
+    assert made() == made()
+    assert "0x" not in made()
+    assert describe({"a": 1, "b": {"x", "y"}}) == describe({"b": {"y", "x"}, "a": 1}) != describe({"a": 1, "b": {"x"}})
+
+
+def test_what_the_pool_looks_like(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in "ab":
+        Image.new("RGB", (4, 4)).save(tmp_path / "images" / f"{name}.png")
+
+    def view(**settings: object) -> str:
+        data = Folder(root=str(tmp_path), val_fraction=0, **{"run_dir": str(tmp_path / "run"), **settings})
+        return data.view(data.pool, labels=False)
+
+    plain = view()
+    assert plain == view(run_dir=str(tmp_path / "moved"), batch_size=3, eval_batch_size=2, num_workers=1, seed=5)
+    assert len({plain, view(image_size=[2, 2]), view(image_size=[3, 3])}) == 3
+    os.utime(tmp_path / "images" / "a.png", ns=(1, 1))
+    assert view() != plain
+
+
+def test_a_query_with_other_data_or_precision_begins_anew(tmp_path: Path) -> None:
+    def of(precision: str = "32-true", layout: object = torch.contiguous_format, **settings: object) -> str:
+        data = SyntheticRoads(num_train=3, run_dir=str(tmp_path), **settings)  # type: ignore[arg-type]
+        trainer: Any = SimpleNamespace(precision=precision)
+        module: Any = SimpleNamespace(network=nn.Dropout(0.5), memory_format=layout)
+        return QueryCallback(BALD(), race=Race())._fingerprint(trainer, module, data, data.pool, 0)
+
+    different = {
+        of(), of(image_size=[8, 8]), of(size=[8, 8]), of(scene_seed=1), of(seed=1), of("bf16-mixed"),
+        of(layout=torch.channels_last),
+    }  # fmt: skip
+    assert len(different) == 7
+    assert of() == of(batch_size=2, num_workers=1)
 
 
 def test_the_next_query_scores_only_what_is_missing(

@@ -36,7 +36,7 @@ DAMAGE = [
     Row(THREE, "run/config.yaml is not readable YAML", {"run/config.yaml": ""}),
     Row(QUERY, "run/config.yaml is not readable YAML", {"run/config.yaml": "a: [1"}),
     Row(THREE, "model.class_path: None then", {"run/config.yaml": swap("model:", "models:")}),
-    Row(FIT, "the ledger run/ledger.sqlite cannot be used", {"run/ledger.sqlite": b"no database, but long enough" * 99}),
+    Row(FIT, "the ledger run/ledger.sqlite cannot be used", {"run/ledger.sqlite": b"no database" * 99}),
     Row(f"{THREE} --data.num_train 10", "num_train: 24 then, 10 now"),
     Row(QUERY, "cycle 1 of run has not been trained", {"run/cycles/01/metrics.json": Path.unlink}),
 ]  # fmt: skip

@@ -9,8 +9,10 @@ from tests.hostile.table import FIT, Row, run_in_process, table
 
 def bomb(link: str) -> str:
     """Nine anchors, each of which stands for nine of the one before."""
-    lines = [f"{now}: &{now} {link.format(','.join([f'*{before}'] * 9))}" for before, now in zip("abcdefgh", "bcdefghi")]  # noqa: B905
-    return "\n".join(["a: &a {x: [1]}", *lines])
+    lines = ["a: &a {x: [1]}"]
+    for before, now in zip("abcdefgh", "bcdefghi", strict=True):
+        lines.append(f"{now}: &{now} " + link.format(",".join([f"*{before}"] * 9)))
+    return "\n".join(lines)
 
 
 def yaml_row(name: str, content: str | bytes, says: str) -> Row:

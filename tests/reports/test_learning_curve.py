@@ -8,9 +8,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports.learning_curve import area_under_learning_curve, normalised_area, read_curve, write_curve
+from reports.learning_curve import (
+    area_under_learning_curve,
+    main_score,
+    normalised_area,
+    read_curve,
+    write_curve,
+)
+from reports.study import report
 
-# Tables 2.1 and 2.2 of thesis 002, rows that query whole images: ALC, normalised ALC
+# Tables 2.1 and 2.2 of Chen 2020, rows that query whole images: ALC, normalised ALC
 WHOLE_IMAGES = {
     "Random": (238.0, 145.7),
     "Entropy": (255.0, 215.4),
@@ -28,8 +35,17 @@ WHOLE_IMAGES = {
     "ODIN T=1000 eps=0.0014": (247.9, 186.4),
     "BALD": (255.5, 217.7),
 }
-CROPS = {"Random": (212.6, 233.5), "Entropy": (215.6, 256.8), "ODIN T=0.1": (215.8, 258.8)}
-IMAGES = 400
+# rows that query crops
+CROPS = {
+    "Random": (212.6, 233.5),
+    "Entropy": (215.6, 256.8),
+    "Entropy above log 2": (215.6, 257.2),
+    "Margin": (215.2, 253.9),
+    "Margin above 0.8": (215.6, 257.1),
+    "Max Softmax": (215.2, 254.2),
+    "Max Softmax above 0.5": (215.8, 258.6),
+    "ODIN T=0.1": (215.8, 258.8),
+}
 
 
 def test_area_by_hand() -> None:
@@ -41,34 +57,61 @@ def test_area_by_hand() -> None:
 
 def test_normalised_area_by_hand() -> None:
     # (score - 0.2) / (0.6 - 0.2): 0, 0.5, 1
-    assert normalised_area([10, 20, 40], [0.2, 0.4, 0.6]) == pytest.approx(10 * 0.25 + 20 * 0.75)
-    assert normalised_area([10, 20, 40], [0.2, 0.4, 0.6], full_score=1.0) == pytest.approx(10 * 0.125 + 20 * 0.375)
-    # by its own maximum, which need not be last
-    assert normalised_area([0, 1, 2], [0.0, 0.5, 0.25]) == pytest.approx(0.5 + 0.75)
-    assert normalised_area([10, 20], [0.3, 0.3]) == 0
-    assert normalised_area([10], [0.3]) == 0
+    assert normalised_area([10, 20, 40], [0.2, 0.4, 0.6], 0.6) == pytest.approx(10 * 0.25 + 20 * 0.75)
+    assert normalised_area([10, 20, 40], [0.2, 0.4, 0.6], 1.0) == pytest.approx(10 * 0.125 + 20 * 0.375)
+    assert normalised_area([10, 20], [0.3, 0.3], 0.6) == 0
+    assert normalised_area([10], [0.3], 0.6) == 0
+    assert np.isnan(normalised_area([10, 20], [0.6, 0.7], 0.6)), "it began where it should end"
+    with pytest.raises(ValueError, match="full_score must lie above 0 and not above 1, as scores do, got 75"):
+        normalised_area([10, 20], [0.3, 0.3], 75)
 
 
-def test_the_tables_of_the_thesis_agree_with_the_definition() -> None:
-    alc, normalised = np.array(list(WHOLE_IMAGES.values())).T
-    # normalised = (ALC / 400 - first) / (full - first) * 400 is a line in ALC
+@pytest.mark.parametrize(
+    ("table", "images", "first", "full"),
+    # section 2.1 says about 51 % and 75 %
+    [(WHOLE_IMAGES, 400, 0.506, 0.75), (CROPS, 350, 0.522, 0.65)],
+    ids=["whole images", "crops"],
+)
+def test_every_row_of_the_published_tables(
+    table: dict[str, tuple[float, float]], images: int, first: float, full: float
+) -> None:
+    alc, normalised = np.array(list(table.values())).T
+    # normalised = (ALC / images - first) / (full - first) * images is a line in ALC
     slope, offset = np.polyfit(alc, normalised, 1)
-    first = -offset / slope / IMAGES
-    full = first + 1 / slope
-    # section 2.1 says about 51% and 75%
-    assert first == pytest.approx(0.506, abs=0.002)
-    assert full == pytest.approx(0.75, abs=0.002)
-    # both tables are rounded to 0.05 either way
-    rounding = 0.05 * slope + 0.05
-    for name, (area, row) in WHOLE_IMAGES.items():
-        curve = [first, first + 2 * (area / IMAGES - first), first + 0.5]
+    fitted = -offset / slope / images
+    assert fitted == pytest.approx(first, abs=0.002)
+    assert fitted + 1 / slope == pytest.approx(full, abs=0.002)
+    first, full = fitted, fitted + 1 / slope
+    assert len(table) == (15 if table is WHOLE_IMAGES else 8)
+    for name, (area, row) in table.items():
         # a curve of three cycles that has this area
-        curve[2] = 4 * area / IMAGES - curve[0] - 2 * curve[1]
-        units = [50, 50 + IMAGES / 2, 50 + IMAGES]
+        units, middle = [50, 50 + images / 2, 50 + images], first + 1.2 * (area / images - first)
+        curve = [first, middle, 4 * area / images - first - 2 * middle]
         assert area_under_learning_curve(units, curve) == pytest.approx(area)
-        assert normalised_area(units, curve, full_score=full) == pytest.approx(row, abs=rounding), name
-    # crops have another full score (section 2.2.3), so their rows are off that line
-    assert all(abs(slope * area + offset - row) > 100 for area, row in CROPS.values())
+        # both tables are rounded to 0.05 either way
+        rounding = 0.05 / (full - first) + 0.05
+        assert normalised_area(units, curve, full) == pytest.approx(row, abs=rounding), name
+
+
+def test_one_rule_for_the_score_that_is_shown() -> None:
+    scores = pd.DataFrame({"val/loss": [0.1], "val/miou": [0.5], "val/dice": [0.6], "val/accuracy": [0.7]})
+    assert main_score(scores) == "val/accuracy"
+    assert main_score(scores.assign(monitor="val/miou")) == "val/miou"
+    for other in ("last", "val/loss", "train/loss", np.nan):
+        assert main_score(scores.assign(monitor=other)) == "val/accuracy"
+    assert main_score(scores.assign(monitor="val/miou"), "val/loss") == "val/loss"
+    assert main_score(scores[["val/loss", "val/dice"]]) == "val/dice"
+    assert main_score(scores[["val/loss"]].assign(monitor="val/loss")) == "val/loss"
+    with pytest.raises(ValueError, match="expected a score among val/miou, val/dice, val/accuracy, got val/iou"):
+        main_score(scores, "val/iou")
+
+
+def test_a_normalised_area_only_against_a_stated_full_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", [0.25, 0.5])
+    report(str(run))
+    assert "ALC 1.875, labelled units x val/miou" in capsys.readouterr().out
+    report(str(run), full_score=0.75)
+    assert "ALC 1.875, normalised 1.250 (1 is 0.75), labelled units x val/miou" in capsys.readouterr().out
 
 
 def make_run(folder: Path, scores: list[float]) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from reports.bootstrap import resample_weights
+from reports.intervals import Resampling
 from reports.pixel_agreement import PixelSums, boundary_nearness
 
 
@@ -29,8 +29,7 @@ def summed(images: list[tuple[np.ndarray, np.ndarray]]) -> PixelSums:
 
 
 def test_pooled_and_per_image_against_the_libraries(pixels: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    weights = resample_weights(5, 300, 0)
-    table = summed(pixels).table(weights).set_index("map")
+    table = summed(pixels).table(Resampling(300)).set_index("map")
     x, v = (np.concatenate([p[k].ravel() for p in pixels]) for k in (0, 1))
     row = table.loc["total"]
     assert row["pearson_pooled"] == pytest.approx(stats.pearsonr(x, v)[0], abs=1e-6)
@@ -41,19 +40,20 @@ def test_pooled_and_per_image_against_the_libraries(pixels: list[tuple[np.ndarra
         np.mean([stats.pearsonr(a.ravel(), b.ravel())[0] for a, b in pixels[:4]])
     )
     assert row["images_with_auroc"] == 4
+
     # the interval: images drawn with their pixels
-    brute = []
-    for w in weights[1:]:
-        drawn = [pixels[i] for i in np.repeat(np.arange(5), w)]
-        a, b = (np.concatenate([p[k].ravel() for p in drawn]) for k in (0, 1))
-        brute.append(roc_auc_score(b > 0, a) if (b > 0).any() else np.nan)
-    assert (row["auroc_pooled_low"], row["auroc_pooled_high"]) == pytest.approx(
-        tuple(np.nanpercentile(brute, [2.5, 97.5])), abs=2e-3
-    )
+    def auroc(drawn: np.ndarray) -> float:
+        a, b = (np.concatenate([pixels[i][k].ravel() for i in drawn]) for k in (0, 1))
+        return float(roc_auc_score(b > 0, a)) if (b > 0).any() else 0.5
+
+    theirs = stats.bootstrap(
+        (np.arange(5),), auroc, n_resamples=300, method="BCa", vectorized=False, rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert (row["auroc_pooled_low"], row["auroc_pooled_high"]) == pytest.approx((theirs.low, theirs.high), abs=5e-3)
 
 
 def test_a_constant_map_knows_nothing(pixels: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    row = summed(pixels).table(resample_weights(5, 20, 0)).set_index("map").loc["constant"]
+    row = summed(pixels).table(Resampling(20)).set_index("map").loc["constant"]
     assert (row["auroc_pooled"], row["auroc_mean"]) == (0.5, 0.5)
     assert np.isnan(row[["pearson_pooled", "pearson_mean", "pearson_pooled_low"]].astype(float)).all()
 
@@ -61,7 +61,7 @@ def test_a_constant_map_knows_nothing(pixels: list[tuple[np.ndarray, np.ndarray]
 def test_tiny_and_large_values_keep_their_order() -> None:
     values = np.array([[0, 1e-5, 1e-3, 0.2, 1.0, 6.0]], np.float32)
     variance = np.array([[0, 0, 0, 0.3, 0.3, 0.3]], np.float32)
-    table = summed([(values, variance), (values, variance)]).table(resample_weights(2, 5, 0))
+    table = summed([(values, variance), (values, variance)]).table(Resampling(5))
     assert table.loc[0, "auroc_pooled"] == 1
 
 
@@ -69,7 +69,7 @@ def test_calibration_by_hand() -> None:
     # bins of 0.025: two pixels predict 0.01 and measure 0 and 0.1, two predict 0.1 and measure 0.3
     values = np.array([[0.01, 0.01, 0.1, 0.1]], np.float64)
     variance = np.array([[0.0, 0.1, 0.3, 0.3]], np.float64)
-    table = summed([(values, variance)] * 3).calibration(resample_weights(3, 5, 0), ["total"])
+    table = summed([(values, variance)] * 3).calibration(Resampling(5), ["total"])
     assert table["from"].tolist() == pytest.approx([0, 0.1])
     assert table["pixels"].tolist() == [6, 6]
     assert table["mean_predicted"].tolist() == pytest.approx([0.01, 0.1])
@@ -79,7 +79,7 @@ def test_calibration_by_hand() -> None:
 
 
 def test_a_perfect_prediction_is_calibrated(pixels: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    table = summed([(v, v) for _, v in pixels]).calibration(resample_weights(5, 5, 0), ["total"])
+    table = summed([(v, v) for _, v in pixels]).calibration(Resampling(5), ["total"])
     assert table["ece"].to_numpy() == pytest.approx(0, abs=1e-9)
 
 
@@ -88,10 +88,10 @@ def test_pixels_that_fewer_than_two_people_judged_are_left_out() -> None:
     nobody = np.full((1, 4), np.nan, np.float32)
     sums, known = (summed([p, p]) for p in ((values, variance), (values[:, [0, 1, 3]], variance[:, [0, 1, 3]])))
     sums.add({"total": values, "constant": np.ones_like(values)}, nobody)
-    got, expected = (s.table(np.ones((1, n), int)).set_index("map") for s, n in ((sums, 3), (known, 2)))
+    got, expected = (s.table(Resampling(5)).set_index("map") for s in (sums, known))
     for measure in ("pearson_pooled", "pearson_mean", "auroc_pooled", "auroc_mean", "images_with_auroc"):
         assert got.loc["total", measure] == pytest.approx(expected.loc["total", measure])
-    assert sums.calibration(np.ones((1, 3), int), ["total"])["pixels"].sum() == 6
+    assert sums.calibration(Resampling(5), ["total"])["pixels"].sum() == 6
 
 
 def test_nearness_to_any_other_class() -> None:

@@ -11,7 +11,6 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from reports.statistics import (
-    bootstrap_interval,
     break_even_point,
     friedman,
     holm,
@@ -24,27 +23,6 @@ from reports.statistics import (
 )
 
 some_differences = st.lists(st.floats(-5, 5).map(lambda x: round(x, 3)), min_size=1, max_size=8)
-
-
-def test_bootstrap_agrees_with_scipy() -> None:
-    values = np.random.default_rng(1).normal(size=(12, 2))
-    low, high = bootstrap_interval(values, seed=3)
-    theirs = stats.bootstrap((values[:, 0],), np.mean, method="percentile", rng=np.random.default_rng(5))
-    assert low[0] == pytest.approx(theirs.confidence_interval.low, abs=0.03)
-    assert high[0] == pytest.approx(theirs.confidence_interval.high, abs=0.03)
-    assert (low < values.mean(axis=0)).all()
-    assert (values.mean(axis=0) < high).all()
-    np.testing.assert_array_equal(bootstrap_interval(values, seed=3), (low, high))
-
-
-def test_bootstrap_of_two_by_hand() -> None:
-    # the means of two draws from {0, 1} are 0, 0.5, 1 with 1/4, 1/2, 1/4
-    assert [float(x) for x in bootstrap_interval([0.0, 1.0])] == [0, 1]
-    assert [float(x) for x in bootstrap_interval([0.0, 1.0], confidence=0.4)] == [0.5, 0.5]
-
-
-def test_one_seed_has_no_interval() -> None:
-    assert np.isnan(bootstrap_interval(np.ones((1, 3)))).all()
 
 
 @given(some_differences)

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 import cli
-from reports.study import markdown, pick_score, read_study, write_study_report
+from reports.comparison import area_table, run_areas
+from reports.learning_curve import main_score
+from reports.study import markdown, read_study, write_study_report
 
 Rows = Callable[..., list[dict[str, object]]]
 MakeStudy = Callable[[list[dict[str, object]]], Path]
@@ -29,8 +31,11 @@ def test_the_tables_by_hand(rows: Rows, make_study: MakeStudy, capsys: pytest.Ca
     assert table.loc["random", "cycle_sum_mean"] == pytest.approx(np.mean(sums))
     assert table.loc["random", "cycle_sum_sd"] == pytest.approx(np.std(sums, ddof=1))
     assert table.loc["random", "alc_mean"] == pytest.approx(5 * np.mean(sums))
-    # the highest mean curve ends at 0.81: (score - 0.5) / 0.31 over 10 units
-    assert table.loc["random", "normalised_mean"] == pytest.approx((5 * np.mean(sums) - 5) / 0.31)
+    assert "normalised_mean" not in table, "no score of the study stands for the full one"
+    areas = run_areas(read_study(folder), "val/accuracy", full_score=0.9)
+    normalised = area_table(areas).set_index("strategy")["normalised_mean"]
+    # (score - 0.5) / (0.9 - 0.5) over 10 units
+    assert normalised["random"] == pytest.approx((5 * np.mean(sums) - 5) / 0.4)
 
     paired = pd.read_csv(folder / "report" / "paired.csv").set_index(["measure", "strategy"])
     better = paired.loc[("alc", "better")]
@@ -41,7 +46,9 @@ def test_the_tables_by_hand(rows: Rows, make_study: MakeStudy, capsys: pytest.Ca
     assert better["p_sign_flip_holm"] == 0.5
     final = paired.loc[("final", "margin")]
     assert final["difference"] == pytest.approx(0.1)
-    assert 0.08 - 1e-9 <= final["low"] <= 0.1 <= final["high"] <= 0.12 + 1e-9
+    # three seeds: 4.303 deviations of the mean to either side
+    half = 4.3027 * np.std([0.1, 0.08, 0.12], ddof=1) / 3**0.5
+    assert final[["low", "high"]].tolist() == pytest.approx([0.1 - half, 0.1 + half], rel=1e-4)
 
     penalties = pd.read_csv(folder / "report" / "penalty_matrix.csv", index_col="beats")
     assert penalties.loc["better", "random"] == 1
@@ -156,7 +163,7 @@ def test_mistakes(rows: Rows, make_study: MakeStudy, tmp_path: Path) -> None:
         read_study(tmp_path)
     folder = make_study(rows({"random": RANDOM}))
     with pytest.raises(ValueError, match="expected a score among val/accuracy, got val/miou"):
-        pick_score(read_study(folder), "val/miou")
+        main_score(read_study(folder), "val/miou")
     make_study(rows({"random": RANDOM}) * 2)
     with pytest.raises(ValueError, match="two rows for strategy random, seed 0, cycle 0"):
         read_study(folder)
@@ -175,7 +182,7 @@ def test_the_verb_reports_studies_and_single_runs(
 ) -> None:
     folder = make_study(rows(CURVES))
     cli.main(["report", "--run_dir", str(folder), "--full_score", "1"])
-    assert "score, 1 is 1." in (folder / "report" / "report.md").read_text()
+    assert "a run's first score is made 0, and 1 1." in (folder / "report" / "report.md").read_text()
     metrics = tmp_path / "run" / "cycles" / "00" / "metrics.json"
     metrics.parent.mkdir(parents=True)
     metrics.write_text('{"cycle": 0, "labelled_units": 10, "labelled_pixels": 9, "val/accuracy": 0.5}')

@@ -1,0 +1,61 @@
+"""A race for as many units as a budget in pixels pays for."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from acquisition.racing import Race
+from acquisition.scorer import BALD
+from callbacks.query import QueryCallback
+from datamodules.units import Unit
+
+TOTAL = 64
+
+
+def race(seed: int, sizes: np.ndarray, pixels: int, folder: Path) -> dict[str, Any]:
+    """Picks, wrong picks and the report of one race; 64 samples of each unit, those of `test_racing`."""
+    rng = np.random.default_rng(seed)
+    names = [f"{i:03d}" for i in range(len(sizes))]
+    truth, deviation = rng.gamma(2, 1, size=len(sizes)), 0.5 * np.exp(0.5 * rng.normal(size=len(sizes)))
+    samples = pd.DataFrame(truth[:, None] + deviation[:, None] * rng.normal(size=(len(sizes), TOTAL)), index=names)
+
+    def table(count: int, unit_ids: list[str]) -> pd.DataFrame:
+        seen = samples.loc[unit_ids].to_numpy()[:, :count]
+        spreads = seen.reshape(len(seen), 4, -1).mean(axis=2).std(axis=1, ddof=1) / 2
+        return pd.DataFrame({"unit_id": unit_ids, "score": seen.mean(axis=1), "spread": spreads})
+
+    query = QueryCallback(BALD(), budget=len(sizes), budget_pixels=pixels, num_samples=TOTAL, race=Race(8, 0.95))
+    query._score_units = lambda *_: None  # type: ignore[method-assign]
+    trainer = SimpleNamespace(strategy=SimpleNamespace(barrier=lambda _: None), is_global_zero=True)
+    data: Any = SimpleNamespace(seed=0, size=lambda unit: (1, sizes[int(unit.unit_id)]))
+    shards: Any = SimpleNamespace(table=table, folder=folder / "shards")
+    found = query._score_pool(trainer, None, data, [Unit(n) for n in names], 0, shards)  # type: ignore[arg-type]
+    ranked = found.sort_values("score", ascending=False).sort_values("tier", kind="stable")["unit_id"]
+    chosen = set(ranked[: query._within_budget(data, [Unit(n) for n in ranked])])
+    best = samples.mean(axis=1).sort_values(ascending=False).index
+    right = set(best[: query._within_budget(data, [Unit(n) for n in best])])
+    return {"picks": len(chosen), "wrong": len(right - chosen), **json.loads((folder / "race.json").read_text())}
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(100, 100), (50, 150)])
+def test_a_race_under_a_pixel_budget_ends_where_the_pixels_end(smallest: int, largest: int, tmp_path: Path) -> None:
+    races = []
+    for seed in range(20):
+        sizes = np.random.default_rng(seed).integers(smallest, largest + 1, size=400)
+        races.append(race(seed, sizes, 4000, tmp_path))
+    mean = pd.DataFrame(races).mean()
+    assert mean["picks"] == pytest.approx(40, abs=0 if smallest == largest else 2)
+    assert mean["samples"] < 0.25 * mean["samples_without_race"]
+    assert mean["wrong"] < 0.7
+    assert mean["wrong"] / 3 < mean["expected_wrong_picks"] < 3 * mean["wrong"]
+
+
+def test_a_race_spends_no_samples_where_nothing_is_affordable(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="budget_pixels must pay for at least one unit"):
+        race(0, np.full(50, 100), 99, tmp_path)
+    assert json.loads((tmp_path / "race.json").read_text())["samples"] == 8 * 50
