@@ -62,7 +62,7 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 _MAY_CHANGE = (
-    "run_dir", "data.init_args.run_dir", "cycles", "stop", "members", "full_score", "data.init_args.num_workers",
+    "run_dir", "data.init_args.run_dir", "cycles", "stop", "full_score", "members", "data.init_args.num_workers",
     "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
     "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip

@@ -114,8 +114,9 @@ class QueryCallback(Callback):
         return f"{self.scorer.name}-{self.selection.name}"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse a strategy that does not fit the network before hours of training."""
+        """Refuse a query that could not be answered, or a strategy that does not fit, before hours of training."""
         if self.after_fit:
+            trainer.datamodule.check_open()  # type: ignore[attr-defined]
             require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -351,10 +352,13 @@ class QueryCallback(Callback):
         def features(feature: Feature, names: Sequence[str]) -> np.ndarray:
             return shards.features(self.scorer.num_samples, feature, names)
 
-        centres = {}
+        centres: dict[Feature, np.ndarray] = {}
         if self.selection.needs_labelled:
             names = datamodule.ledger.labelled()
-            centres = {f: labelled.features(0, f, names) for f in self.selection.needs}
+            for feature in self.selection.needs:
+                # before anything is labelled there are no centres, of the same size
+                none = None if names else np.array(features(feature, unit_ids[:1])[:0])
+                centres[feature] = labelled.features(0, feature, names) if none is None else none
         return self.selection.order_by_features(
             unit_ids, scores, datamodule.seed, cycle, self.budget, features, centres
         )

@@ -155,8 +155,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
             self.start()
 
     def start(self) -> None:
-        """Label the initial set if nothing is labelled yet; refuse an oracle that could never answer."""
-        self._check_oracle()
+        """Label the initial set if nothing is labelled yet."""
+        self._check_named()
         if self.ledger.labelled():
             return
         answered = [a for u in self._units("train").values() if (a := self.answer(u)) and self.has_label(a)]

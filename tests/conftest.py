@@ -18,6 +18,7 @@ from torch import nn
 
 import cli
 from pipelines.jobs import Job, Outcome
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / "shared" / "data" / "camvid"
@@ -53,7 +54,7 @@ TINY: dict[str, Any] = {
         "acquisition": {"class_path": "acquisition.scorer.BALD"},
         "budget": 4,
         "num_samples": 3,
-        "pictures": 1,
+        "pictures": 0,
     },
     "wandb": {"mode": "disabled"},
     "trainer": {"max_epochs": 3, "accelerator": "cpu", "enable_model_summary": False},
@@ -143,16 +144,52 @@ def tiny_config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], Path]:
+    """Settings to the checkpoint of one cycle's fit with them, trained once for all tests."""
+    kept: dict[str, Path] = {}
+
+    def train(settings: dict[str, Any]) -> Path:
+        key = yaml.safe_dump(settings)
+        if key not in kept:
+            folder = tmp_path_factory.mktemp("trained")
+            (folder / "config.yaml").write_text(key)
+            cli.main(
+                ["fit", "--config", str(folder / "config.yaml"), "--run_dir", str(folder / "run"), "--cycles", "1"]
+            )
+            kept[key] = folder / "run" / "cycles" / "00" / "best.ckpt"
+        return kept[key]
+
+    return train
+
+
+@pytest.fixture
+def ask(tmp_path: Path, trained: Callable[[dict[str, Any]], Path]) -> Callable[..., Path]:
+    """(name, *arguments, settings=TINY) to the run directory of a query by the network trained with the settings."""
+
+    def query(name: str, *arguments: str, settings: dict[str, Any] = TINY) -> Path:
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(settings))
+        weights = ["--ckpt_path", str(trained(settings))]
+        cli.main(["query", "--config", str(config), "--run_dir", str(tmp_path / name), *weights, *arguments])
+        return tmp_path / name
+
+    return query
+
+
 @pytest.fixture
 def dropquery(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line in a process of its own, as a user does."""
+    """Run the command line in a process of its own, as a user does; `fresh`: in one that imports everything itself."""
 
-    def run(*args: object, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(*args: object, check: bool = True, fresh: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLCONFIGDIR": str(tmp_path / "mpl")}
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *map(str, args)],
-            capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300, **options,
-        )  # fmt: skip
+        if fresh:
+            command = [sys.executable, str(ROOT / "cli.py"), *map(str, args)]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=300, **options
+            )
+        else:
+            done = forked.run(args, environment, timeout=300, **options)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 

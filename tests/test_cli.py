@@ -21,7 +21,7 @@ def test_fit_then_every_other_verb_from_one_yaml(
     tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
-    common = ["--config", str(tiny_config), "--run_dir", str(run_dir)]
+    common = ["--config", str(tiny_config), "--run_dir", str(run_dir), "--strategy.pictures", "1"]
     cli.main(["fit", *common])
 
     curve = pd.read_csv(run_dir / "learning_curve.csv")

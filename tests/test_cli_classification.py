@@ -14,7 +14,7 @@ def test_cycles_predictions_and_doctor(
     tiny_digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tmp_path / "run"
-    common = ["--config", str(tiny_digits), "--run_dir", str(run)]
+    common = ["--config", str(tiny_digits), "--run_dir", str(run), "--strategy.pictures", "1"]
     cli.main(["fit", *common])
     assert "labelled units x val/accuracy" in caplog.text
     curve = pd.read_csv(run / "learning_curve.csv")

@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
+from torch import nn
 
 import cli
 from datamodules.synthetic import draw_scene
+from lightning_modules.networks import DeepLabV3Plus
 from pipelines import study
 from tests.conftest import ROOT, fake_cifar10, fake_mnist, one_after_another
 
@@ -120,6 +123,20 @@ def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert 1 <= labelled[0] < 8
     else:
         assert labelled == ([6] if kind == "Folder" else [first, first + 2])
+
+
+def test_cityscapes_trains_the_network_of_the_thesis() -> None:
+    settings = yaml.safe_load((ROOT / "configs" / "cityscapes_deeplabv3plus_bald.yaml").read_text())
+    with torch.device("meta"):
+        network = DeepLabV3Plus(**settings["model"]["init_args"]["network"]["init_args"] | {"weights": None}).eval()
+        deepest = network.model.encoder(torch.empty(1, 3, 64, 64))[-1]
+    assert deepest.shape == (1, 2048, 4, 4)
+    # resnet_v1_50_beta's first layers are three 3 x 3 convolutions
+    stem = [m for m in network.model.encoder.model.conv1 if isinstance(m, nn.Conv2d)]
+    assert [(m.kernel_size, m.out_channels) for m in stem] == [((3, 3), 64), ((3, 3), 64), ((3, 3), 128)]
+    # the thesis's 0.9 is a keep rate; 0.5 is both
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.1]
+    assert settings["strategy"]["dropout_rate"] == 0.5
 
 
 @pytest.mark.parametrize("config", STUDIES, ids=lambda p: p.stem)

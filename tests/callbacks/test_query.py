@@ -1,6 +1,8 @@
 """The query's files, budgets and what it must not see."""
 
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,46 +14,42 @@ import cli
 from acquisition.racing import Race
 from acquisition.scorer import BALD, Random
 from callbacks.query import QueryCallback
+from tests.conftest import TINY
 
 
 def fit(config: Path, run_dir: Path, *arguments: str) -> None:
     cli.main(["fit", "--config", str(config), "--run_dir", str(run_dir), "--cycles", "2", *arguments])
 
 
-def test_same_scores_whatever_the_batch_size_workers_and_pictures(tiny_config: Path, tmp_path: Path) -> None:
-    variants = {
-        "plain": [],
-        "batch": ["--data.eval_batch_size", "7"],
-        "workers": ["--data.num_workers", "2", "--strategy.pictures", "0"],
-    }
-    tables = {}
-    for name, arguments in variants.items():
-        fit(tiny_config, tmp_path / name, *arguments)
-        tables[name] = pd.read_parquet(tmp_path / name / "cycles" / "00" / "scores.parquet")
-    for name in ("batch", "workers"):
-        assert tables[name]["unit_id"].tolist() == tables["plain"]["unit_id"].tolist()
-        np.testing.assert_allclose(tables[name]["score"], tables["plain"]["score"], rtol=0, atol=1e-6)
+def scores_of(run_dir: Path) -> pd.DataFrame:
+    return pd.read_parquet(run_dir / "cycles" / "00" / "scores.parquet")
 
 
-def test_budget_in_pixels(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tiny_config, tmp_path / "run", "--strategy.budget_pixels", str(3 * 32 * 48 - 1))
-    assert pd.read_parquet(tmp_path / "run" / "cycles" / "00" / "scores.parquet")["selected"].sum() == 2
+def test_same_scores_whatever_the_batch_size_workers_and_pictures(ask: Callable[..., Path]) -> None:
+    plain = scores_of(ask("plain", "--strategy.pictures", "1"))
+    for other in (ask("batch", "--data.eval_batch_size", "7"), ask("workers", "--data.num_workers", "2")):
+        scores = scores_of(other)
+        assert scores["unit_id"].tolist() == plain["unit_id"].tolist()
+        np.testing.assert_allclose(scores["score"], plain["score"], rtol=0, atol=1e-6)
+
+
+def test_budget_in_pixels(ask: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert scores_of(ask("run", "--strategy.budget_pixels", str(3 * 32 * 48 - 1)))["selected"].sum() == 2
     with pytest.raises(SystemExit):
-        fit(tiny_config, tmp_path / "none", "--strategy.budget_pixels", "10")
+        ask("none", "--strategy.budget_pixels", "10")
     assert "must pay for at least one unit" in capsys.readouterr().err
 
 
-def test_random_reads_no_image_and_draws_no_picture(tiny_config: Path, tmp_path: Path) -> None:
-    fit(tiny_config, tmp_path / "run", "--strategy.acquisition", "Random")
-    folder = tmp_path / "run" / "cycles" / "00"
-    assert pd.read_parquet(folder / "scores.parquet")["score"].between(0, 1).all()
-    assert not (folder / "maps").exists()
+def test_random_reads_no_image_and_draws_no_picture(ask: Callable[..., Path]) -> None:
+    run = ask("run", "--strategy.acquisition", "Random", "--strategy.pictures", "1")
+    assert scores_of(run)["score"].between(0, 1).all()
+    assert not (run / "cycles" / "00" / "maps").exists()
 
 
-def test_pictures_show_image_prediction_map_and_truth(tiny_config: Path, tmp_path: Path) -> None:
-    fit(tiny_config, tmp_path / "run", "--strategy.pictures", "2")
-    maps = sorted((tmp_path / "run" / "cycles" / "00" / "maps").glob("*.png"))
-    scores = pd.read_parquet(tmp_path / "run" / "cycles" / "00" / "scores.parquet")
+def test_pictures_show_image_prediction_map_and_truth(ask: Callable[..., Path]) -> None:
+    run = ask("run", "--strategy.pictures", "2")
+    maps = sorted((run / "cycles" / "00" / "maps").glob("*.png"))
+    scores = scores_of(run)
     assert [p.name for p in maps] == sorted(
         [f"top-{i + 1}_{u}.png" for i, u in enumerate(scores["unit_id"].head(2))]
         + [f"bottom-{i + 1}_{u}.png" for i, u in enumerate(scores["unit_id"].tail(2)[::-1])]
@@ -81,18 +79,19 @@ def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, t
     assert repeated <= 4, f"random picking would take about 12 copies, this took {repeated}"
 
 
-def test_a_race_finds_nearly_the_same_units_with_fewer_samples(
-    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--strategy.num_samples", "32", "--data.num_train", "60", "--trainer.max_epochs", "8"]
+def test_a_race_finds_nearly_the_same_units_with_fewer_samples(ask: Callable[..., Path]) -> None:
+    settings = copy.deepcopy(TINY)
+    settings["data"]["init_args"]["num_train"] = 60
+    settings["strategy"]["num_samples"] = 32
+    settings["trainer"]["max_epochs"] = 8
     chosen = []
     for name, extra in (("full", []), ("race", ["--strategy.race", '{"first": 8, "confidence": 0.95}'])):
-        fit(tiny_config, tmp_path / name, *arguments, *extra)
-        scores = pd.read_parquet(tmp_path / name / "cycles" / "00" / "scores.parquet")
-        assert len(scores) == 55
+        run = ask(name, *extra, settings=settings)
+        scores = scores_of(run)
+        assert len(scores) == 60
         chosen.append(set(scores["unit_id"][scores["selected"]]))
-    report = json.loads((tmp_path / "race" / "cycles" / "00" / "race.json").read_text())
-    assert report["samples"] < report["samples_without_race"] == 32 * 55
+    report = json.loads((run / "cycles" / "00" / "race.json").read_text())
+    assert report["samples"] < report["samples_without_race"] == 32 * 60
     assert len(chosen[0] & chosen[1]) >= 3
     with pytest.raises(ValueError, match="a race needs an acquisition that draws MC samples and TopK"):
         QueryCallback(Random(), race=Race())
@@ -114,13 +113,16 @@ def test_the_doctor_prints_a_table_and_moves_nothing(
     assert not (tmp_path / "run" / "cycles" / "01" / "scores.parquet").exists()
 
 
-def test_the_approximation_at_output_stride_ranks_nearly_alike(tiny_config: Path, tmp_path: Path) -> None:
-    network = ["--model.network", "lightning_modules.networks.DeepLabV3Plus", "--model.network.num_classes", "5"]
-    network += ["--model.network.encoder", "resnet18", "--model.network.decoder_channels", "16"]
+def test_the_approximation_at_output_stride_ranks_nearly_alike(ask: Callable[..., Path]) -> None:
+    settings = copy.deepcopy(TINY)
+    settings["model"]["init_args"]["network"] = {
+        "class_path": "lightning_modules.networks.DeepLabV3Plus",
+        "init_args": {"num_classes": 5, "encoder": "resnet18", "decoder_channels": 16},
+    }
+    settings["data"]["init_args"]["num_train"] = 40
     tables = []
     for name in ("false", "true"):
-        fit(tiny_config, tmp_path / name, *network, "--strategy.at_output_stride", name, "--data.num_train", "40")
-        table = pd.read_parquet(tmp_path / name / "cycles" / "00" / "scores.parquet")
+        table = scores_of(ask(name, "--strategy.at_output_stride", name, settings=settings))
         tables.append(table.set_index("unit_id")["score"].sort_index())
     assert not np.allclose(*tables, rtol=1e-6), "it is an approximation"
     assert tables[0].corr(tables[1], method="spearman") > 0.9

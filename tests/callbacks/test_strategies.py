@@ -12,6 +12,7 @@ from acquisition.greedy import k_center
 from callbacks.query import QueryCallback
 from callbacks.shards import Shards
 from datamodules.ledger import Ledger
+from tests.conftest import TINY, TINY_DIGITS
 
 CORE_SET = ["--strategy.acquisition", "Random", "--strategy.selection", "acquisition.batch.CoreSet"]
 
@@ -121,12 +122,12 @@ def test_a_batch_strategy_for_classified_images_is_refused_before_training(
         assert not (tmp_path / selection / "cycles" / "00" / "last.ckpt").exists()
 
 
-def test_an_oracle_strategy_sees_the_truth_and_says_so(tiny_config: Path, tmp_path: Path) -> None:
-    fit(tiny_config, tmp_path / "run", "--strategy.acquisition", "acquisition.hindsight.LowestMIoU")
-    scores = table(tmp_path / "run")["score"]
+def test_an_oracle_strategy_sees_the_truth_and_says_so(ask: Callable[..., Path]) -> None:
+    run = ask("run", "--strategy.acquisition", "acquisition.hindsight.LowestMIoU")
+    scores = table(run)["score"]
     assert scores.between(0, 1).all()
     assert scores.nunique() > 10
-    assert strategies(tmp_path / "run") == {"oracle:LowestMIoU-TopK"}
+    assert strategies(run) == {"oracle:LowestMIoU-TopK"}
 
 
 def test_people_are_no_oracle_to_look_at(
@@ -134,9 +135,8 @@ def test_people_are_no_oracle_to_look_at(
 ) -> None:
     oracle = ["--data.oracle", "datamodules.oracle.FolderOracle", "--data.oracle.folder", str(tmp_path / "masks")]
     run = tmp_path / "run"
-    names = sorted(u for u in _train_ids(tiny_config, tmp_path))[:5]
-    for name in names:
-        save_image(tmp_path / "masks" / f"{name}.png", np.zeros((32, 48), dtype=np.uint8))
+    for number in range(5):
+        save_image(tmp_path / "masks" / f"train_{number:06d}.png", np.zeros((32, 48), dtype=np.uint8))
     with pytest.raises(SystemExit):
         fit(tiny_config, run, *oracle, "--strategy.acquisition", "acquisition.hindsight.Incorrect")
     error = capsys.readouterr().err
@@ -144,32 +144,19 @@ def test_people_are_no_oracle_to_look_at(
     assert not (run / "cycles" / "00" / "last.ckpt").exists()
 
 
-def _train_ids(config: Path, tmp_path: Path) -> list[str]:
-    fit(config, tmp_path / "names", "--strategy.acquisition", "Random")
-    return table(tmp_path / "names")["unit_id"].tolist()
-
-
 def test_an_ensemble_and_an_expert_from_other_fits(
-    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ask: Callable[..., Path], trained: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for seed in (1, 2):
-        fit(tiny_config, tmp_path / f"s{seed}", "--seed_everything", str(seed), "--strategy.acquisition", "Random")
+    one, two = (str(trained({**TINY, "seed_everything": seed})) for seed in (1, 2))
     # no dropout: an ensemble needs none
-    ensemble = [
-        "--strategy.ensemble",
-        f'["{tmp_path}/s*/cycles/{{cycle:02d}}/best.ckpt"]',
-        "--model.network.dropout",
-        "0",
-    ]
-    fit(tiny_config, tmp_path / "ensemble", *ensemble)
-    assert strategies(tmp_path / "ensemble") == {"Ensemble(BALD)-Mean-TopK"}
-    assert (table(tmp_path / "ensemble")["score"] > 0).all()
+    run = ask("ensemble", "--strategy.ensemble", f'["{one}", "{two}"]', "--model.network.dropout", "0")
+    assert strategies(run) == {"Ensemble(BALD)-Mean-TopK"}
+    assert (table(run)["score"] > 0).all()
     expert = ["--strategy.acquisition", "Expert", "--strategy.acquisition.acquisition", "Entropy"]
-    expert += ["--strategy.acquisition.checkpoint", str(tmp_path / "s1" / "cycles" / "01" / "best.ckpt")]
-    fit(tiny_config, tmp_path / "expert", *expert)
-    assert strategies(tmp_path / "expert") == {"oracle:Expert(Entropy)-Mean-TopK"}
+    run = ask("expert", *expert, "--strategy.acquisition.checkpoint", one)
+    assert strategies(run) == {"oracle:Expert(Entropy)-Mean-TopK"}
     with pytest.raises(SystemExit):
-        fit(tiny_config, tmp_path / "none", "--strategy.ensemble", '["nowhere/{cycle}.ckpt"]')
+        ask("none", "--strategy.ensemble", '["nowhere/{cycle}.ckpt"]')
     assert "expected checkpoints at nowhere/0.ckpt, got none" in capsys.readouterr().err
 
 
@@ -199,9 +186,9 @@ def test_features_are_written_when_they_grow_large(
         ("acquisition.hindsight.TrueClassLoss", "TopK", "oracle:TrueClassLoss-TopK"),
     ],
 )
-def test_classified_images(acquisition: str, selection: str, strategy: str, tiny_digits: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    fit(tiny_digits, run, "--strategy.acquisition", acquisition, "--strategy.selection", selection)
+def test_classified_images(acquisition: str, selection: str, strategy: str, ask: Callable[..., Path]) -> None:
+    chosen = ["--strategy.acquisition", acquisition, "--strategy.selection", selection]
+    run = ask("run", *chosen, settings=TINY_DIGITS)
     assert strategies(run) == {strategy}
     scores = table(run)
     if acquisition.endswith("Incorrect"):

@@ -18,15 +18,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of two cycles of tiny.yaml."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
     cli.main(["fit", "--config", str(folder / "tiny.yaml"), "--run_dir", str(folder / "run")])
     return folder / "run"
 
 
 @pytest.fixture
-def run_dir(here: Path, trained: Path) -> Path:
+def run_dir(here: Path, finished: Path) -> Path:
     """A copy of the trained run, to be damaged."""
-    return Path(shutil.copytree(trained, here / "run"))
+    return Path(shutil.copytree(finished, here / "run"))

@@ -1,5 +1,6 @@
 """Settings that nobody means, on the command line and in YAML."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,8 @@ from tests.hostile.table import FIT, Row, run_in_process, table
 
 def bomb(link: str) -> str:
     """Nine anchors, each of which stands for nine of the one before."""
-    lines = ["a: &a {x: [1]}"]
-    for before, now in zip("abcdefgh", "bcdefghi", strict=True):
-        lines.append(f"{now}: &{now} " + link.format(",".join([f"*{before}"] * 9)))
-    return "\n".join(lines)
+    lines = [f"{now}: &{now} {link.format(','.join([f'*{before}'] * 9))}" for before, now in pairwise("abcdefghi")]
+    return "\n".join(["a: &a {x: [1]}", *lines])
 
 
 def yaml_row(name: str, content: str | bytes, says: str) -> Row:

@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
             "batch_size": 16,
         },
     },
-    "strategy": {"acquisition": {"class_path": "acquisition.scorer.Margin"}, "budget": 20, "pictures": 1},
+    "strategy": {"acquisition": {"class_path": "acquisition.scorer.Margin"}, "budget": 20, "pictures": 0},
     "trainer": {
         "accelerator": "cpu",
         "max_epochs": 2,

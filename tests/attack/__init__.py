@@ -1,0 +1,1 @@
+"""Stops the command line at its file events, starts it again, and compares what is left with an uninterrupted run."""
