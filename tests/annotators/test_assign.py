@@ -53,6 +53,14 @@ def test_names_are_read_as_they_were_before_a_spreadsheet(tmp_path: Path) -> Non
     assert read_scores(path)["unit_id"].tolist() == ["=1+1", "'b'"]
 
 
+def test_names_that_pandas_would_take_for_nothing(tmp_path: Path, people: Path) -> None:
+    people.write_text("annotator,experience,capacity\nNA,9.5,20\nnull,1,20\n")
+    assign(written(tmp_path, "unit_id,score\nNA,0.1\nnan,0.7\n"), people, tmp_path / "out.csv", audit_share=0)
+    plan = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    assert set(plan["unit_id"]) == {"NA", "nan"}
+    assert set(plan["annotator"]) == {"NA", "null"}
+
+
 def test_the_verb_on_the_command_line(tmp_path: Path, people: Path, dropquery) -> None:
     scores = written(tmp_path, "unit_id,score\n" + "".join(f"u{k},{k}\n" for k in range(10)))
     done = dropquery(

@@ -1,5 +1,6 @@
 """The working directory of every row, and a trained run to be damaged."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of two cycles of tiny.yaml."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(SETTINGS))
-    cli.main(["fit", "--config", str(folder / "tiny.yaml"), "--run_dir", str(folder / "run")])
+    with contextlib.chdir(folder):
+        cli.main(["fit", "--config", "tiny.yaml", "--run_dir", "run"])
     return folder / "run"
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.table import FIT, Row, run_in_process, table
+import cli
+from tests.hostile.table import FIT, Row, listing, prepare, run_in_process, table
 
 QUERY = "query --config tiny.yaml --run_dir run --ckpt_path run/cycles/01/best.ckpt"
 THREE = f"{FIT} --cycles 3"
@@ -37,6 +38,15 @@ DAMAGE = [
     Row(QUERY, "run/config.yaml is not readable YAML", {"run/config.yaml": "a: [1"}),
     Row(THREE, "model.class_path: None then", {"run/config.yaml": swap("model:", "models:")}),
     Row(FIT, "the ledger run/ledger.sqlite cannot be used", {"run/ledger.sqlite": b"no database" * 99}),
+    Row(FIT, "run/ledger.sqlite is lost or empty", {"run/ledger.sqlite": b""}),
+    Row(FIT, "run/ledger.sqlite is lost or empty", {"run/ledger.sqlite": Path.unlink}),
+    Row(QUERY, "run/ledger.sqlite is lost or empty", {"run/ledger.sqlite": Path.unlink}),
+    Row(FIT, "run/cycles/01/metrics.json", {"run/cycles/01/metrics.json": "{"}),
+    Row(FIT, "run/cycles/01/metrics.json", {"run/cycles/01/metrics.json": "[]"}),
+    Row(FIT, "run/cycles/00/metrics.json", {"run/cycles/00/metrics.json": b"\xff"}),
+    Row("report --run_dir run", "run/cycles/01/metrics.json", {"run/cycles/01/metrics.json": "{}"}),
+    Row(THREE, "run/cycles/01/best.ckpt is not a readable checkpoint",
+        {"run/cycles/01/best.ckpt": b"PK", "run/config.yaml": swap("cycles: 2", "cycles: 3")}),
     Row(f"{THREE} --data.num_train 10", "num_train: 24 then, 10 now"),
     Row(QUERY, "cycle 1 of run has not been trained", {"run/cycles/01/metrics.json": Path.unlink}),
 ]  # fmt: skip
@@ -45,3 +55,32 @@ DAMAGE = [
 @table([*SETTINGS, *DAMAGE])
 def test_one_sentence_and_nothing_else(row: Row, run_dir: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_in_process(row, here, capsys)
+
+
+def test_a_run_goes_on_where_it_was_moved_to_however_it_is_spelled(
+    run_dir: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(Row("", ""), here)
+    run_dir.rename(here / "moved")
+    for spelled in ("moved", "moved/", "moved/../moved", str(here / "moved")):
+        cli.main(["fit", "--config", "tiny.yaml", "--run_dir", spelled])
+    assert not run_dir.exists()
+    assert len((here / "moved" / "learning_curve.csv").read_text().splitlines()) == 3
+    cli.main(["fit", "--config", "moved/config.yaml", "--trainer.enable_progress_bar", "false", "--wandb.group", "x"])
+
+
+def test_queries_without_a_fit_keep_their_settings(
+    run_dir: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(Row("", ""), here)
+    query = ["query", "--config", "tiny.yaml", "--run_dir", "new", "--ckpt_path", "run/cycles/01/best.ckpt"]
+    cli.main(query)
+    cli.main(query)
+    before = listing(here / "new")
+    assert {"query.yaml", "cycles/00/queried.csv", "cycles/01/queried.csv"} <= before.keys()
+    for command in (query, ["fit", *query[1:5]]):
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--strategy.budget", "7"])
+        assert "strategy.budget: 4 then, 7 now" in capsys.readouterr().err
+    assert listing(here / "new") == before
+    cli.main([*query[:5], "--doctor", "true", "--strategy.budget", "7", *query[5:]])

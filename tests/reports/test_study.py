@@ -151,6 +151,12 @@ def test_variants_are_ranked_and_borrow_random(rows: Rows, make_study: MakeStudy
     assert labels.groupby("variant")["strategy"].nunique().to_dict() == {"": 2, "stride=4": 2, "stride=8": 2}
 
 
+def test_a_strategy_may_be_called_na(rows: Rows, make_study: MakeStudy) -> None:
+    table = read_study(make_study(rows({"NA": MARGIN, "null": BETTER}, variant="")))
+    assert set(table["strategy"]) == {"NA", "null"}
+    assert set(table["variant"]) == {""}
+
+
 def test_without_random_nothing_is_compared(rows: Rows, make_study: MakeStudy) -> None:
     folder = make_study(rows({"margin": MARGIN, "better": BETTER}))
     write_study_report(folder)
