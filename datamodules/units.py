@@ -130,6 +130,7 @@ def _files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
 def _opened(path: Path, decode: bool = True) -> Image.Image:
     try:
         image = Image.open(path)
+        wide = image.mode in ("RGB", "RGBA") and any(";16" in str(tile.args) for tile in image.tile)
         if decode:
             image.load()
     except FileNotFoundError as error:
@@ -138,4 +139,7 @@ def _opened(path: Path, decode: bool = True) -> Image.Image:
         raise DataError(f"{path} is too large to be read safely ({error}); cut it into smaller images") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} is not a readable image ({error}); replace the file or remove it") from error
+    if wide:
+        # Pillow has kept the upper byte of every channel, without a word
+        raise DataError(f"expected 8 bits per channel in {path}, got colour of 16 bits; save it with 8 bits")
     return image

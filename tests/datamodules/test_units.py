@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,6 +69,14 @@ def test_more_than_8_bits_need_a_range(tmp_path: Path, save_image: Save, suffix:
     assert (image.shape, image.dtype) == ((1, 4, 3), np.uint8)
     assert image[0, :, 1].tolist() == [0, 62, 128, 255]
     assert read_image(ramp, (1000, 2048))[0, :, 2].tolist() == [0, 0, 255, 255]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_colour_of_more_than_8_bits_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"colour.{suffix}"
+    cv2.imwrite(str(path), np.zeros((4, 5, 3), dtype=np.uint16))
+    with pytest.raises(DataError, match=rf"colour\.{suffix}, got colour of 16 bits"):
+        read_image(path)
 
 
 def test_floating_point_images_need_a_range(tmp_path: Path, save_image: Save) -> None:
