@@ -20,6 +20,8 @@ class Described:
     _defaults: Mapping[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise TypeError(f"{cls.__name__} takes no arguments")
         made = super().__new__(cls)
         signature = inspect.signature(cls)
         bound = signature.bind_partial(*args, **kwargs)
@@ -77,7 +79,8 @@ def describe(thing: object) -> str:
     if callable(thing) and hasattr(thing, "__qualname__"):
         cells: Mapping[str, Any] = inspect.getclosurevars(thing).nonlocals if inspect.isfunction(thing) else {}
         return _call(thing, cells)
-    return _call(type(thing), dict(getattr(thing, "__dict__", {})))
+    slots = {n for c in type(thing).__mro__ for n in c.__dict__.get("__slots__", ()) if hasattr(thing, n)}
+    return _call(type(thing), {**{n: getattr(thing, n) for n in slots}, **getattr(thing, "__dict__", {})})
 
 
 def exact(number: float) -> str:

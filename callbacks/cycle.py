@@ -195,6 +195,11 @@ class CycleMetrics(Callback):
         scores = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         # a class that is in neither truth nor prediction has no score
         scores = {k: v for k, v in scores.items() if not math.isnan(v) or k == self.monitor}
+        if self.monitor not in scores:
+            raise ValueError(
+                f"no validation logged {self.monitor}, by which the best weights are known, got "
+                f"{', '.join(scores) or 'no score at all'}; log it, or name another monitor in the module"
+            )
         self.last = {"epoch": trainer.current_epoch, **scores}
         better = self.keeps_last or not self.best or _is_larger(scores[self.monitor], self.best[self.monitor])
         # the processes of a job save together, or none does

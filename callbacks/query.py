@@ -117,6 +117,7 @@ class QueryCallback(Callback):
         """Refuse a query that could not be answered, or a strategy that does not fit, before hours of training."""
         if self.after_fit:
             trainer.datamodule.check_open()  # type: ignore[attr-defined]
+            self._check_budget(trainer.datamodule)  # type: ignore[attr-defined]
             require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -175,6 +176,8 @@ class QueryCallback(Callback):
         fingerprint = self._fingerprint(trainer, module, datamodule, seen, cycle)
         shards = Shards(folder / "shards", fingerprint)
         if trainer.is_global_zero:
+            # of a query that was cut: the ledger does not know it
+            (folder / "queried.csv").unlink(missing_ok=True)
             shards.open()
         labelled = Shards(shards.folder / "labelled", fingerprint)
         if trainer.is_global_zero and needs_labelled:
@@ -372,6 +375,15 @@ class QueryCallback(Callback):
                 f"{ranked[0].unit_id!r} has {sizes[0]} pixels; raise it"
             )
         return taken
+
+    def _check_budget(self, datamodule: PoolDataModule) -> None:
+        """Refuse a budget that does not pay for every unit of the pool: after the fit it could not be raised."""
+        largest = max(self._sizes(datamodule, datamodule.pool), default=0)
+        if self.budget_pixels is not None and largest > self.budget_pixels:
+            raise ValueError(
+                f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
+                f"got {self.budget_pixels}"
+            )
 
     def _sizes(self, datamodule: PoolDataModule, units: Sequence[Unit]) -> list[int]:
         """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""

@@ -20,7 +20,9 @@ class RunDirectoryError(OSError):
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path`, with its suffix, to write to; rename it to `path` if nothing went wrong."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}~{path.suffix}")
+    # a name that is as long as names may be has no room for more
+    stem = path.stem.encode()[:200].decode(errors="ignore")
+    beside = path.with_name(f".{stem}.{os.getpid()}~{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside

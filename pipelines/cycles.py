@@ -30,6 +30,10 @@ __all__ = ["Experiment", "check_settings", "experiment_key", "held", "keep_query
 
 _CONFIG = "config.yaml"
 _QUERY = "query.yaml"
+_FIT_ONLY = (
+    "trainer.max_epochs", "trainer.max_steps", "trainer.check_val_every_n_epoch", "warm_start", "initial_models",
+)  # fmt: skip
+"""Settings that no query reads, so that a fit may choose them after a query without one."""
 
 _PATIENCE = 60.0
 """Seconds between two meetings of processes that wait for a lock together."""
@@ -68,7 +72,7 @@ def held(run_dir: Path) -> Iterator[None]:
             f"{run_dir} cannot be written to ({error.strerror}); choose another --run_dir"
         ) from error
     try:
-        written = (run_dir.glob(pattern) for pattern in ("cycles/*", "cycles/*/*", "predictions", "report"))
+        written = (run_dir.glob(pattern) for pattern in ("cycles/*", "cycles/*/*", "predictions/**", "report"))
         remove_leftovers([run_dir, *(folder for folders in written for folder in folders if folder.is_dir())])
         _check_ledger(run_dir)
         yield
@@ -96,6 +100,8 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
     Returns whether one was started with other settings and has left nothing.
     """
     kept = next((p for p in (run_dir / _CONFIG, run_dir / _QUERY) if p.is_file()), None)
+    if kept is not None and kept.name == _QUERY:
+        ignored = (*ignored, *_FIT_ONLY)
     changed = difference(read_yaml(kept), parse_yaml(config), ignored) if kept else ""
     if changed and _begun(run_dir):
         raise RunDirectoryError(
@@ -111,14 +117,17 @@ def _check_ledger(run_dir: Path) -> None:
     if not begun:
         return
     path = run_dir / "ledger.sqlite"
-    labelled, open_cycle = -1, -1
+    labelled, open_cycle, asked = -1, -1, set[int]()
     if path.is_file() and path.stat().st_size:
         with closing(Ledger(path)) as ledger:
             labelled, open_cycle = len(ledger.labelled()), ledger.cycle
+            asked = {e.cycle for e in ledger.events() if e.kind == "queried"}
     for folder in begun:
         metrics = folder / METRICS
         trained = read_metrics(metrics)["labelled_units"] if metrics.is_file() else 0
-        if open_cycle < int(folder.name) or labelled < trained:
+        # shards go when the ledger has the query
+        queried = (folder / "queried.csv").is_file() and not (folder / "shards").exists()
+        if open_cycle < int(folder.name) or labelled < trained or (queried and int(folder.name) not in asked):
             known = f"has {labelled} labelled units" if open_cycle >= 0 else "is lost or empty"
             raise RunDirectoryError(
                 f"{path} {known} and does not know of what stands in {folder}"

@@ -110,7 +110,7 @@ def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
 def refresh_curve(run_dir: Path) -> None:
     """Write what a kill between a run's last scores and their curve has left out; a stack's runs have no picture."""
     curve, table = read_curve(run_dir), run_dir / _TABLE
-    if table.is_file() and len(pd.read_csv(table)) == len(curve):
+    if table.is_file() and table.read_bytes() == curve.to_csv(index=False).encode():
         return
     if (run_dir / _PICTURE).is_file():
         write_curve(run_dir)

@@ -40,6 +40,15 @@ def test_budget_in_pixels(ask: Callable[..., Path], capsys: pytest.CaptureFixtur
     assert "must pay for at least one unit" in capsys.readouterr().err
 
 
+def test_a_budget_in_pixels_that_pays_for_nothing_is_said_before_the_fit(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        fit(tiny_config, tmp_path / "run", "--strategy.budget_pixels", "10")
+    assert "whichever it is: expected 1536 or more, got 10" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "cycles" / "00" / "last.ckpt").exists()
+
+
 def test_random_reads_no_image_and_draws_no_picture(ask: Callable[..., Path]) -> None:
     run = ask("run", "--strategy.acquisition", "Random", "--strategy.pictures", "1")
     assert scores_of(run)["score"].between(0, 1).all()

@@ -1,6 +1,7 @@
 """Scores that survive the process that made them."""
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +79,18 @@ def test_descriptions_know_no_addresses() -> None:
     assert made() == made()
     assert "0x" not in made()
     assert describe({"a": 1, "b": {"x", "y"}}) == describe({"b": {"y", "x"}, "a": 1}) != describe({"a": 1, "b": {"x"}})
+
+
+@dataclass(slots=True)
+class Slotted:
+    number: int
+
+
+def test_things_that_differ_are_told_apart_and_unknown_arguments_refused() -> None:
+    assert describe(Slotted(1)) != describe(Slotted(2))
+    assert describe(Slotted(1)) == describe(Slotted(1))
+    with pytest.raises(TypeError, match="Entropy takes no arguments"):
+        Entropy(temperature=3)  # type: ignore[call-arg]
 
 
 def test_what_the_pool_looks_like(tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ def half_write(path: Path, error: BaseException) -> None:
         raise error
 
 
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    path = tmp_path / f"{'ü' * 125}.json"
+    write_json(path, {"a": 1})
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 def test_an_exception_leaves_the_earlier_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "x.json"

@@ -83,4 +83,6 @@ def test_queries_without_a_fit_keep_their_settings(
             cli.main([*command, "--strategy.budget", "7"])
         assert "strategy.budget: 4 then, 7 now" in capsys.readouterr().err
     assert listing(here / "new") == before
+    # a query reads nothing of how long fits are
+    cli.main(["fit", *query[1:5], "--cycles", "3", "--trainer.max_epochs", "2"])
     cli.main([*query[:5], "--doctor", "true", "--strategy.budget", "7", *query[5:]])

@@ -137,7 +137,9 @@ def a_run(run_dir: Path) -> Path:
             folder / "metrics.json", {"cycle": cycle, "labelled_units": 1 + cycle, "labelled_pixels": 10 + 10 * cycle}
         )
         (folder / "queried.csv").write_text("name\n")
+        (folder / "shards").mkdir()
         if cycle == 0:
+            (folder / "shards").rmdir()
             ledger.query(0, "s", [Queried("b", 1.0, 1)], [("b", 10)])
     ledger.close()
     return run_dir / "ledger.sqlite"
@@ -163,7 +165,7 @@ def begun_anew(ledger: Path) -> None:
     [
         (Path.unlink, "is lost or empty"),
         (lambda ledger: ledger.write_bytes(b""), "is lost or empty"),
-        (older, "has 1 labelled units and does not know of what stands in .*01, a fit on 2;"),
+        (older, "has 1 labelled units and does not know of what stands in .*00, a fit on 1;"),
         (unlabelled, "has 1 labelled units and does not know of what stands in .*01, a fit on 2;"),
         (begun_anew, "has 1 labelled units"),
     ],
@@ -188,6 +190,21 @@ def test_a_ledger_lost_while_the_first_query_waits_is_refused(tmp_path: Path) ->
     queried.parent.mkdir(parents=True)
     queried.write_text("name\n")
     with pytest.raises(RunDirectoryError, match=r"ledger\.sqlite is lost or empty"), held(tmp_path):
+        pass
+
+
+def test_a_ledger_that_does_not_know_of_a_query_is_refused_unless_the_query_was_cut(tmp_path: Path) -> None:
+    cycle = tmp_path / "cycles" / "00"
+    (cycle / "shards").mkdir(parents=True)
+    (cycle / "queried.csv").write_text("name\n")
+    Ledger(tmp_path / "ledger.sqlite").close()
+    with held(tmp_path):
+        pass
+    (cycle / "shards").rmdir()
+    with (
+        pytest.raises(RunDirectoryError, match=r"ledger\.sqlite has 0 labelled units and does not know"),
+        held(tmp_path),
+    ):
         pass
 
 

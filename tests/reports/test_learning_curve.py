@@ -122,7 +122,7 @@ def make_run(folder: Path, scores: list[float]) -> Path:
         row = {"cycle": cycle, "labelled_units": 10 + 5 * cycle, "labelled_pixels": 100, "val/miou": score}
         path.write_text(json.dumps(row))
     # a cycle that is not finished has no metrics yet
-    (folder / "cycles" / f"{len(scores):02d}").mkdir()
+    (folder / "cycles" / f"{len(scores):02d}").mkdir(exist_ok=True)
     return folder
 
 
@@ -171,6 +171,9 @@ def test_what_a_kill_left_out_is_written(tmp_path: Path, picture: bool) -> None:
     assert (run / "learning_curve.png").is_file() == picture
     refresh_curve(run)
     assert (run / "learning_curve.csv").stat().st_ino == written.st_ino, "what is up to date is left alone"
+    make_run(tmp_path / "run", [0.2, 0.5, 0.9])
+    refresh_curve(run)
+    assert pd.read_csv(run / "learning_curve.csv")["val/miou"].tolist() == [0.2, 0.5, 0.9], "a cycle was fitted again"
 
 
 def test_another_score(tmp_path: Path) -> None:
