@@ -4,7 +4,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 import cli
+from pipelines import study, trainer
 from pipelines.jobs import Job, Outcome
 from tests import forked
 
@@ -122,6 +124,17 @@ def one_after_another(
             reason = "it failed"
         outcomes.append(Outcome(job, "failed" if reason else "finished", 1, 0.0, log_dir / f"{job.name}.log", reason))
     return outcomes
+
+
+@contextmanager
+def in_this_process() -> Iterator[None]:
+    """Studies and ensembles without processes of their own and without reports, which cost more than tiny runs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (study, trainer):
+            patch.setattr(module, "run_jobs", one_after_another)
+        patch.setattr(cli, "compare", lambda run_dir: None)
+        patch.setattr(cli, "write_study_report", lambda run_dir, full_score: None)
+        yield
 
 
 def fake_mnist(root: Path, count: int = 60) -> None:
