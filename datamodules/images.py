@@ -68,7 +68,7 @@ class ImagePool(PoolDataModule):
         sampler, transform, cycle = None, self._eval_transform, 0
         if training:
             transform, cycle = self._train_transform, self.ledger.cycle
-            sampler = EpochSampler(len(units), self.batch_size, self.seed, *self.place, *self.progress)
+            sampler = EpochSampler(len(units), self.batch_size, self.seed, *self.rank_and_world_size, *self.progress)
         # by keyword, because Lightning makes the loader again with another sampler for predict
         return DataLoader(
             self.dataset(units, transform, labels, cycle),
