@@ -13,9 +13,18 @@ __all__ = ["Aggregation", "CountAbove", "Mean", "Sum"]
 
 
 class Aggregation(Described, ABC):
-    """Maps acquisition values, N x ..., to scores, N.
+    """Maps acquisition values to scores: subclass it with a `reduce`.
 
     In float64: a sum over a million pixels must not lose the last one.
+
+    Example:
+        >>> class Max(Aggregation):
+        ...     def reduce(self, values_NP):
+        ...         return values_NP.double().amax(dim=1)
+        >>> Max()(torch.tensor([[[0.0, 0.5], [0.25, 0.25]]]))
+        tensor([0.5000], dtype=torch.float64)
+        >>> Max().name
+        'Max'
     """
 
     @property
@@ -24,33 +33,70 @@ class Aggregation(Described, ABC):
         return self.short_description
 
     def __call__(self, values: Tensor) -> Tensor:
+        """One score per unit.
+
+        Args:
+            values: N x ..., a value per pixel, or one per unit.
+
+        Returns:
+            N, in float64.
+        """
         return self.reduce(values.flatten(start_dim=1) if values.ndim > 1 else values[:, None])
 
     @abstractmethod
     def reduce(self, values_NP: Tensor) -> Tensor:
-        """N x P values, P pixels, to N scores in float64."""
+        """One score per unit.
+
+        Args:
+            values_NP: N x P, a value for each of P pixels.
+
+        Returns:
+            N, in float64.
+        """
 
 
 class Mean(Aggregation):
-    """Average over the pixels (1.9)."""
+    """Average over the pixels (Chen 2020, eq. 1.9).
+
+    Example:
+        >>> Mean()(torch.tensor([[0.0, 0.5, 1.0, 1.0]]))
+        tensor([0.6250], dtype=torch.float64)
+    """
 
     def reduce(self, values_NP: Tensor) -> Tensor:
         return values_NP.double().mean(dim=1)
 
 
 class Sum(Aggregation):
-    """Sum over the pixels (SuperAnnotate 2020): favours large units where sizes differ."""
+    """Sum over the pixels (SuperAnnotate 2020): favours large units where sizes differ.
+
+    Example:
+        >>> Sum()(torch.tensor([[0.0, 0.5, 1.0, 1.0]]))
+        tensor([2.5000], dtype=torch.float64)
+    """
 
     def reduce(self, values_NP: Tensor) -> Tensor:
         return values_NP.double().sum(dim=1)
 
 
 class CountAbove(Aggregation):
-    """Share of the pixels whose value is above a threshold (1.10).
+    """Share of the pixels whose value is above a threshold (Chen 2020, eq. 1.10).
 
-    threshold: a number, or the word "log2", the entropy of two equally likely classes in nats: such a pixel is not
-    above it, whatever its rounding, but is above 0.6931. Chen 2020, tables 2.1 and 2.2: log 2 for entropy, 0.5 for
-    max-softmax, 0.8 and 0.9 for margin; it belongs to one acquisition function, so there is no default.
+    Chen 2020, tables 2.1 and 2.2: log 2 for entropy, 0.5 for max-softmax, 0.8 and 0.9 for margin. The threshold
+    belongs to one acquisition function, so there is no default.
+
+    Args:
+        threshold: A number, or the word "log2", the entropy of two equally likely classes in nats: such a pixel is
+            not above it, whatever its rounding, but is above 0.6931.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+        >>> CountAbove(0.75)(torch.tensor([[0.0, 0.5, 1.0, 1.0]]))
+        tensor([0.5000], dtype=torch.float64)
+        >>> CountAbove("log2").name
+        'CountAbove(log2)'
     """
 
     def __init__(self, threshold: float | Literal["log2"]) -> None:

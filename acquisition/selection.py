@@ -28,7 +28,23 @@ __all__ = [
 
 
 def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> list[int]:
-    """Positions from the highest score to the lowest, ties by hash of (seed, unit id)."""
+    """Positions from the highest score to the lowest, ties by hash of (seed, unit id).
+
+    Args:
+        unit_ids: The names of N units.
+        scores: Their N scores.
+        seed: Of the order among equal scores.
+
+    Returns:
+        N positions, the highest score's first.
+
+    Raises:
+        ValueError: If a score is NaN or infinite.
+
+    Example:
+        >>> rank_units(["a", "b", "c"], [0.25, 0.75, 0.5], seed=0)
+        [1, 2, 0]
+    """
     values = np.asarray(scores, dtype=np.float64)
     if not np.isfinite(values).all():
         bad = unit_ids[int(np.flatnonzero(~np.isfinite(values))[0])]
@@ -43,7 +59,15 @@ def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> l
 
 
 class Selection(Described, ABC):
-    """Orders a pool for labelling."""
+    """Orders a pool for labelling: subclass it with an `order`.
+
+    Example:
+        >>> class BottomK(Selection):
+        ...     def order(self, unit_ids, scores, seed, cycle):
+        ...         return rank_units(unit_ids, [-score for score in scores], seed)
+        >>> BottomK().order(["a", "b", "c"], [0.25, 0.75, 0.5], seed=0, cycle=0)
+        [0, 2, 1]
+    """
 
     @property
     def name(self) -> str:
@@ -52,21 +76,46 @@ class Selection(Described, ABC):
 
     @abstractmethod
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
-        """Positions of all units, first choice first."""
+        """Positions of all units, first choice first.
+
+        Args:
+            unit_ids: The names of N units.
+            scores: Their N scores.
+            seed: Of ties and of what is drawn.
+            cycle: So that each cycle draws anew.
+
+        Returns:
+            N positions.
+        """
 
 
 class TopK(Selection):
-    """Highest score first."""
+    """Highest score first.
+
+    Example:
+        >>> TopK().order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [1, 3, 2, 0]
+    """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         return rank_units(unit_ids, scores, seed)
 
 
 class Stride(Selection):
-    """Every d-th unit from the top, going round through those left when the end is reached (Chen 2020, 3.1.2).
+    """Every d-th unit from the top, going round through those left when the end is reached (Chen 2020, section 3.1.2).
 
     With stride 4 the first choices have ranks 4, 8, 12, ...; stride 1 is top-k. Each round counts afresh from the
     top of what is left; when fewer than d units are left they come in order of score.
+
+    Args:
+        stride: d, at least 1.
+
+    Raises:
+        ValueError: If the stride is below 1.
+
+    Example:
+        >>> Stride(2).order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [3, 0, 2, 1]
     """
 
     def __init__(self, stride: int) -> None:
@@ -90,14 +139,24 @@ class Stride(Selection):
 
 
 class Alphabetical(Selection):
-    """By unit id, whatever the scores: the "order" control of Chen 2020 (3.3.1)."""
+    """By unit id, whatever the scores: the "order" control of Chen 2020 (section 3.3.1).
+
+    Example:
+        >>> Alphabetical().order(["d", "b", "c", "a"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [3, 1, 2, 0]
+    """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         return sorted(range(len(unit_ids)), key=unit_ids.__getitem__)
 
 
 class RandomSelection(Selection):
-    """Uniformly at random, whatever the scores; drawn from (seed, cycle, unit id)."""
+    """Uniformly at random, whatever the scores; drawn from (seed, cycle, unit id).
+
+    Example:
+        >>> RandomSelection().order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [0, 1, 3, 2]
+    """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
         draws = [derive_seed(seed, cycle, "random selection", u) for u in unit_ids]
@@ -105,7 +164,18 @@ class RandomSelection(Selection):
 
 
 class StochasticSelection(Selection, ABC):
-    """Draws without replacement, the more willingly the higher the score; exponent 0 is uniform, a large one top-k."""
+    """Draws without replacement, the more willingly the higher the score.
+
+    Args:
+        exponent: 0 is uniform; a large one tends to top-k.
+
+    Raises:
+        ValueError: If the exponent is below 0.
+
+    Example:
+        >>> PowerSampling(0.5).name
+        'PowerSampling(0.5)'
+    """
 
     def __init__(self, exponent: float = 1.0) -> None:
         if exponent < 0:
@@ -121,7 +191,19 @@ class PowerSampling(StochasticSelection):
     """Without replacement, with probability proportional to score**exponent.
 
     Kirsch et al. 2023, "Stochastic batch acquisition" (PowerBALD): top-k of log score + Gumbel noise of scale
-    1 / exponent. Exponent 0 is uniform, a large one tends to top-k. Scores below 0 count as 0 and come last.
+    1 / exponent. Scores below 0 count as 0 and come last.
+
+    Args:
+        exponent: 0 is uniform; a large one tends to top-k.
+
+    Raises:
+        ValueError: If the exponent is below 0.
+
+    Example:
+        >>> PowerSampling().order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [1, 0, 2, 3]
+        >>> PowerSampling(exponent=1000).order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [1, 3, 2, 0]
     """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
@@ -137,7 +219,19 @@ class PowerSampling(StochasticSelection):
 class SoftmaxSampling(StochasticSelection):
     """Without replacement, with probability proportional to exp(exponent x score) (Kirsch et al. 2023).
 
-    Scores of any sign. Exponent 0 is uniform, a large one tends to top-k; what is large depends on the scores' scale.
+    Scores of any sign.
+
+    Args:
+        exponent: 0 is uniform; a large one tends to top-k, and what is large depends on the scores' scale.
+
+    Raises:
+        ValueError: If the exponent is below 0.
+
+    Example:
+        >>> SoftmaxSampling().order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [3, 2, 1, 0]
+        >>> SoftmaxSampling(exponent=1000).order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [1, 3, 2, 0]
     """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
@@ -149,6 +243,18 @@ class SoftRankSampling(StochasticSelection):
     """Without replacement, with probability proportional to rank**-exponent, the highest score having rank 1.
 
     Kirsch et al. 2023: only the order of the scores counts, not their scale.
+
+    Args:
+        exponent: 0 is uniform; a large one tends to top-k.
+
+    Raises:
+        ValueError: If the exponent is below 0.
+
+    Example:
+        >>> SoftRankSampling().order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [1, 0, 2, 3]
+        >>> SoftRankSampling(exponent=1000).order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [1, 3, 2, 0]
     """
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:

@@ -13,7 +13,12 @@ __all__ = ["Statistic", "StreamingStatistics"]
 
 
 class Statistic(StrEnum):
-    """A sum that an acquisition function may ask for."""
+    """A mean over MC samples that an acquisition function may ask for.
+
+    Example:
+        >>> [statistic.value for statistic in Statistic]
+        ['mean', 'expected_entropy', 'mean_squares', 'vote_fractions']
+    """
 
     MEAN = "mean"
     EXPECTED_ENTROPY = "expected_entropy"
@@ -32,8 +37,20 @@ _KERNEL_NAMES = {
 class StreamingStatistics:
     """Means over MC samples, kept as running sums in float32 or better.
 
-    needs: the statistics to keep; asking for another one raises KeyError. Samples come as probabilities
-    (`update`) or, faster, as logits (`update_logits`), the same shape every time.
+    Samples come as probabilities (`update`) or, faster, as logits (`update_logits`), the same shape every time.
+
+    Args:
+        needs: The statistics to keep.
+
+    Example:
+        >>> statistics = StreamingStatistics({Statistic.MEAN, Statistic.VOTE_FRACTIONS})
+        >>> statistics.update(torch.tensor([[0.75, 0.25]]))
+        >>> statistics.update(torch.tensor([[0.25, 0.75]]))
+        >>> statistics.update(torch.tensor([[0.00, 1.00]]))
+        >>> statistics[Statistic.MEAN]
+        tensor([[0.3333, 0.6667]])
+        >>> statistics[Statistic.VOTE_FRACTIONS]
+        tensor([[0.3333, 0.6667]])
     """
 
     def __init__(self, needs: Collection[Statistic]) -> None:
@@ -42,7 +59,11 @@ class StreamingStatistics:
         self._sums: dict[Statistic, Tensor] = {}
 
     def update(self, probs: Tensor) -> None:
-        """Add one MC sample's probabilities, N x C x ...."""
+        """Add one MC sample.
+
+        Args:
+            probs: N x C x ..., summing to 1 over axis 1.
+        """
         probs = probs if probs.dtype == torch.float64 else probs.float()
         self._allocate(probs, probs.shape)
         if Statistic.MEAN in self.needs:
@@ -58,9 +79,17 @@ class StreamingStatistics:
         self.num_samples += 1
 
     def update_logits(self, logits: Tensor, resize: Bilinear | None = None) -> None:
-        """Add S MC samples: logits, S x N x C x ..., of which the softmax (after resizing) is the sample.
+        """Add S MC samples, each the softmax of its logits.
 
-        One class means a sigmoid, as in `functional.class_probabilities`.
+        Args:
+            logits: S x N x C x ...; one class means a sigmoid, as in `functional.class_probabilities`.
+            resize: What comes before the softmax, if anything.
+
+        Example:
+            >>> statistics = StreamingStatistics({Statistic.MEAN})
+            >>> statistics.update_logits(torch.tensor([[[0.0, 0.0]], [[0.0, 2.0]]]))
+            >>> statistics.num_samples, statistics[Statistic.MEAN]
+            (2, tensor([[0.3096, 0.6904]]))
         """
         if logits.dtype not in (torch.float32, torch.float64):
             logits = logits.float()
@@ -76,12 +105,36 @@ class StreamingStatistics:
             self.update(class_probabilities(resize(sample.contiguous()) if resize else sample.contiguous()))
 
     def __getitem__(self, statistic: Statistic) -> Tensor:
-        """The mean over the samples seen so far."""
+        """The mean over the samples seen so far.
+
+        Args:
+            statistic: One of those that are kept.
+
+        Returns:
+            N x C x ..., or N x ... for the expected entropy.
+
+        Raises:
+            KeyError: If it is not kept, or no sample was seen.
+        """
         return self._sums[statistic] / self.num_samples
 
     @classmethod
     def merged(cls, parts: "Sequence[StreamingStatistics]") -> "StreamingStatistics":
-        """The statistics of all samples of several parts; the first part's sums are used up."""
+        """The statistics of all samples of several parts.
+
+        Args:
+            parts: Statistics of the same needs and shapes, at least one; the first one's sums are used up.
+
+        Returns:
+            Statistics as one pass over all the samples gives them.
+
+        Example:
+            >>> parts = [StreamingStatistics({Statistic.MEAN}) for _ in range(2)]
+            >>> parts[0].update(torch.tensor([[0.5, 0.5]]))
+            >>> parts[1].update(torch.tensor([[1.0, 0.0]]))
+            >>> StreamingStatistics.merged(parts)[Statistic.MEAN]
+            tensor([[0.7500, 0.2500]])
+        """
         whole = parts[0]
         for part in parts[1:]:
             for statistic, total in part._sums.items():

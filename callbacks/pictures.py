@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from datamodules.files import replacing
+from datamodules.files import write_figure
 from datamodules.pool import PoolDataModule
 from datamodules.units import VOID
 
@@ -44,17 +44,17 @@ def draw_ends(
     """
     # of units with equal scores the gallery has kept those that came first, not those that rank first
     kept = table[table["unit_id"].isin(list(saved))].sort_values(["score", "rank"], ascending=[False, True])
-    for place, rows in (("top", kept.head(count)), ("bottom", kept.tail(count)[::-1])):
-        with _warned(f"the pictures of the {place} units"):
+    for end, rows in (("top", kept.head(count)), ("bottom", kept.tail(count)[::-1])):
+        with _warned(f"the pictures of the {end} units"):
             found = [(row, _load(saved[row.unit_id])) for row in rows.itertuples()]
             if found and found[0][1]["values"].ndim == 0:
-                draw_sheet(folder / f"{place}.png", [_tile(row, sample, datamodule) for row, sample in found])
+                draw_sheet(folder / f"{end}.png", [_tile(row, sample, datamodule) for row, sample in found])
                 continue
             for number, (row, sample) in enumerate(found, start=1):
                 mark = "queried" if row.selected else "not queried"
                 with _warned(f"the picture of {row.unit_id!r}"):
                     draw_panel(
-                        folder / f"{place}-{number}_{_file_name(row.unit_id)}.png",
+                        folder / f"{end}-{number}_{_file_name(row.unit_id)}.png",
                         f"{row.unit_id}: score {row.score:.4g}, rank {row.rank} of {len(table)}, {mark}",
                         datamodule.to_display(sample["image"]),
                         sample["prediction"],
@@ -76,8 +76,7 @@ def draw_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
     for axis, (image, caption) in zip(axes.flat, tiles, strict=False):
         axis.imshow(image)
         axis.set_title(caption, fontsize=7, parse_math=False)
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=110)
+    write_figure(path, figure)
 
 
 def draw_panel(
@@ -112,8 +111,7 @@ def draw_panel(
     figure.suptitle(title, fontsize=10, parse_math=False)
     patches = [Patch(color=colours[i], label=name) for i, name in enumerate(class_names)]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=7, frameon=False)
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=110)
+    write_figure(path, figure)
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import albumentations as A  # noqa: N812 - the library's own convention
-
 from acquisition.seeding import uniform_for
 from datamodules.datasets import LabelDataset
 from datamodules.images import ImagePool
 from datamodules.labels import LabelPool
+from datamodules.transforms import JointTransform
 from datamodules.units import DataError, Unit, check_name, find_files
 
 __all__ = ["ClassFolders"]
@@ -56,7 +55,7 @@ class ClassFolders(LabelPool, ImagePool):
             units += [Unit(f"{_UNLABELLED}/{name}", path) for name, path in found.items()]
         return units
 
-    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool, cycle: int) -> LabelDataset:
+    def dataset(self, units: Sequence[Unit], transform: JointTransform, labels: bool, cycle: int) -> LabelDataset:
         return LabelDataset(units, self, transform, labels, self.seed, cycle)
 
     @property

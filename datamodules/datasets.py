@@ -4,13 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import albumentations as A  # noqa: N812 - the library's own convention
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from acquisition.seeding import derive_seed, generator_for
+from datamodules.transforms import JointTransform
 from datamodules.units import VOID, DataError, Unit
 
 __all__ = [
@@ -25,9 +25,6 @@ __all__ = [
     "collate_units",
     "shard",
 ]
-
-
-_FIXED = {"Resize", "Normalize", "ToTensorV2"}
 
 
 class ImageReader(Protocol):
@@ -78,7 +75,7 @@ class ImageDataset(PoolDataset):
         self,
         units: Sequence[Unit],
         reader: ImageReader,
-        transform: A.Compose,
+        transform: JointTransform,
         labels: bool,
         seed: int = 0,
         cycle: int = 0,
@@ -92,7 +89,7 @@ class ImageDataset(PoolDataset):
 
     @property
     def augmentations(self) -> list[str]:
-        return [name for t in self.transform.transforms if (name := type(t).__name__) not in _FIXED]
+        return self.transform.augmentations
 
     @abstractmethod
     def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:
@@ -101,10 +98,9 @@ class ImageDataset(PoolDataset):
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         epoch, position = index if isinstance(index, tuple) else (None, index)
         unit = self.units[position]
-        # albumentations wants 32 bits
-        self.transform.set_random_seed(derive_seed(self.seed, self.cycle, epoch or 0, unit.unit_id) % 2**32)
+        self.transform.seed(derive_seed(self.seed, self.cycle, epoch or 0, unit.unit_id))
         image = self.reader.read_image(unit)
-        sample = self.labelled(unit, image, epoch) if self.labels else {"image": self.transform(image=image)["image"]}
+        sample = self.labelled(unit, image, epoch) if self.labels else self.transform(image)
         return {"unit_id": unit.unit_id, **sample}
 
 
@@ -117,7 +113,7 @@ class UnitDataset(ImageDataset):
         self,
         units: Sequence[Unit],
         reader: UnitReader,
-        transform: A.Compose,
+        transform: JointTransform,
         num_classes: int,
         masks: bool,
         seed: int = 0,
@@ -129,7 +125,7 @@ class UnitDataset(ImageDataset):
     def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:
         mask = self.reader.read_mask(unit) if epoch is None else self.reader.read_training_mask(unit, epoch)
         check_mask(unit, image, mask, self.num_classes)
-        sample = self.transform(image=image, mask=mask)
+        sample = self.transform(image, mask)
         return {"image": sample["image"], "mask": sample["mask"].long()}
 
 
@@ -137,7 +133,7 @@ class LabelDataset(ImageDataset):
     """`ImageDataset` with "label": the unit's class."""
 
     def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:
-        return {"image": self.transform(image=image)["image"], "label": unit.label}
+        return {"image": self.transform(image)["image"], "label": unit.label}
 
 
 def check_mask(unit: Unit, image: np.ndarray, mask: np.ndarray, num_classes: int) -> None:

@@ -6,9 +6,20 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["RunDirectoryError", "read_json", "read_metrics", "remove_leftovers", "replacing", "write_json"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "RunDirectoryError",
+    "read_json",
+    "read_metrics",
+    "remove_leftovers",
+    "replacing",
+    "write_figure",
+    "write_json",
+]
 
 _BESIDE = re.compile(r"\..+\.(\d{1,9})~(\.[^.]*)?")
 
@@ -41,6 +52,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     with replacing(path) as beside:
         beside.write_text(json.dumps(content, indent=1))
+
+
+def write_figure(path: Path, figure: "Figure", dpi: int = 110) -> None:
+    """Write a matplotlib figure as a PNG, whole or not at all."""
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=dpi)
 
 
 def read_json(path: Path, remedy: str, **keys: type) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import albumentations as A  # noqa: N812 - the library's own convention
 import numpy as np
 from torch.utils.data import DataLoader
 
 from datamodules.datasets import EpochSampler, ImageDataset, collate_units
 from datamodules.pool import PoolDataModule
-from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, train_transform
+from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, JointTransform, eval_transform, train_transform
 from datamodules.units import DataError, Unit, image_size, read_image
 
 __all__ = ["ImagePool"]
@@ -49,7 +48,7 @@ class ImagePool(PoolDataModule):
         self._eval_transform = eval_transform(image_size)
 
     @abstractmethod
-    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool, cycle: int) -> ImageDataset:
+    def dataset(self, units: Sequence[Unit], transform: JointTransform, labels: bool, cycle: int) -> ImageDataset:
         """Units as samples, with their labels or without; cycle: of the augmentation."""
 
     def read_image(self, unit: Unit) -> np.ndarray:
@@ -69,7 +68,7 @@ class ImagePool(PoolDataModule):
         sampler, transform, cycle = None, self._eval_transform, 0
         if training:
             transform, cycle = self._train_transform, self.ledger.cycle
-            sampler = EpochSampler(len(units), self.batch_size, self.seed, *self.place, *self.progress)
+            sampler = EpochSampler(len(units), self.batch_size, self.seed, *self.rank_and_world_size, *self.progress)
         # by keyword, because Lightning makes the loader again with another sampler for predict
         return DataLoader(
             self.dataset(units, transform, labels, cycle),

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import albumentations as A  # noqa: N812 - the library's own convention
 import numpy as np
 
 from datamodules.datasets import UnitDataset, check_mask
 from datamodules.images import ImagePool
+from datamodules.transforms import JointTransform
 from datamodules.units import VOID, DataError, Unit, read_mask
 
 __all__ = ["MaskPool"]
@@ -54,7 +54,7 @@ class MaskPool(ImagePool):
         self._check_content(chosen, "initial set")
         self._check_content(list(self._units("val").values()), "validation split")
 
-    def dataset(self, units: Sequence[Unit], transform: A.Compose, labels: bool, cycle: int) -> UnitDataset:
+    def dataset(self, units: Sequence[Unit], transform: JointTransform, labels: bool, cycle: int) -> UnitDataset:
         return UnitDataset(units, self, transform, self.num_classes, labels, self.seed, cycle)
 
     def _check_content(self, units: Sequence[Unit], where: str) -> None:

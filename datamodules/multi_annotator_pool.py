@@ -150,7 +150,7 @@ class MultiAnnotatorPool(MaskPool):
         if not (resized and masks):
             return masks
         blank = np.zeros((*next(iter(masks.values())).shape, 3), dtype=np.uint8)
-        return {a: self._eval_transform(image=blank, mask=m)["mask"].numpy() for a, m in masks.items()}
+        return {a: self._eval_transform(blank, m)["mask"].numpy() for a, m in masks.items()}
 
 
 def _holds_something(mask: np.ndarray) -> bool:

@@ -233,13 +233,13 @@ class PoolDataModule(Described, pl.LightningDataModule):
 
     def pool_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
         """This process's share of some units of the pool: no labels, no augmentation, no shuffling."""
-        return self.loader(shard(units, *self.place), training=False, labels=False)
+        return self.loader(shard(units, *self.rank_and_world_size), training=False, labels=False)
 
     def truth_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
         """`pool_dataloader` with the labels that the data set has, for strategies declared as oracle strategies."""
         self.check_truth()
         known = [self._units("train")[u.unit_id] for u in units]
-        return self.loader(shard(known, *self.place), training=False, labels=True)
+        return self.loader(shard(known, *self.rank_and_world_size), training=False, labels=True)
 
     def check_truth(self) -> None:
         """Refuse an oracle strategy where people label."""
@@ -268,7 +268,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         return self.read_label(unit) if self.has_label(unit) else None
 
     @property
-    def place(self) -> tuple[int, int]:
+    def rank_and_world_size(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
@@ -343,7 +343,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
 
     def _evaluation(self, split: str) -> DataLoader[dict[str, Any]]:
         units = list(self._units(split).values())
-        rank, world_size = self.place
+        rank, world_size = self.rank_and_world_size
         if len(units) < world_size:
             raise DataError(
                 f"the {split} split has {len(units)} images for {world_size} processes; use fewer devices or add images"

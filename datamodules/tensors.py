@@ -94,7 +94,7 @@ class TensorPool(LabelPool):
         dataset = self._dataset(units, training, labels)
         sampler: Sampler[Any] = InOrder(len(units), self.eval_batch_size)
         if training:
-            sampler = EpochBatches(len(units), self.batch_size, self.seed, *self.place, *self.progress)
+            sampler = EpochBatches(len(units), self.batch_size, self.seed, *self.rank_and_world_size, *self.progress)
         return DataLoader(
             dataset,
             batch_size=None,
@@ -225,8 +225,8 @@ class TensorDataset(PoolDataset):
 class EpochBatches(EpochSampler):
     """The batches of `EpochSampler`, each as (epoch, positions)."""
 
-    def __init__(self, length: int, batch_size: int, seed: int, *place_and_progress: int) -> None:
-        super().__init__(length, batch_size, seed, *place_and_progress)
+    def __init__(self, length: int, batch_size: int, seed: int, *process_and_progress: int) -> None:
+        super().__init__(length, batch_size, seed, *process_and_progress)
         self.batch_size = batch_size
 
     def __len__(self) -> int:

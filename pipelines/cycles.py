@@ -200,11 +200,11 @@ def run_cycles(
             experiment = make(cycle)
             datamodule = experiment.datamodule
             # a process that comes later must decide as the others did, before the ledger moves
-            _meet(experiment.trainer)
+            _broadcast(experiment.trainer)
             if is_first_process():
                 datamodule.start()
                 datamodule.collect()
-            _meet(experiment.trainer)
+            _broadcast(experiment.trainer)
             waiting = datamodule.ledger.waiting(datamodule.ledger.cycle)
             if waiting and datamodule.ledger.cycle <= cycle:
                 _tell_waiting(datamodule, waiting)
@@ -242,12 +242,12 @@ def _fit_and_query(
     shared = None
     if initial_models is not None and cycle == 0 and is_first_process():
         shared = initial_models / experiment_key(settings, experiment.datamodule.ledger.labelled())
-    with _alone(shared, experiment.trainer):
+    with _holding_initial_model(shared, experiment.trainer):
         if shared is not None and not fitted and (shared / METRICS).is_file():
             rank_zero_info(f"Cycle 0: using the initial model in {shared}")
             _copy_model(shared, folder)
             log_row(experiment.trainer.loggers, read_metrics(folder / METRICS))
-        _meet(experiment.trainer)
+        _broadcast(experiment.trainer)
         # the run directory alone decides, so that all processes of a job decide alike
         fitted = (folder / METRICS).is_file()
         experiment.query.after_fit = not last
@@ -286,18 +286,18 @@ def _fit(experiment: Experiment, folder: Path, cycle: int, warm_start: bool) -> 
 
 
 @contextmanager
-def _alone(shared: Path | None, trainer: QueryTrainer) -> Iterator[None]:
+def _holding_initial_model(shared: Path | None, trainer: QueryTrainer) -> Iterator[None]:
     """Hold a shared initial model, so that of several strategies started together one trains it.
 
-    All processes of a job wait, and meet now and then: torch gives up a meeting for which one has to wait for hours.
+    All processes of a job wait, with a broadcast now and then: torch gives up one for which it has to wait for hours.
     """
     lock = None
     if shared is not None:
         shared.mkdir(parents=True, exist_ok=True)
         lock = FileLock(shared / ".lock")
-    if not _meet(trainer, lock is None or _acquired(lock, 0)):
+    if not _broadcast(trainer, lock is None or _acquired(lock, 0)):
         rank_zero_info(f"Cycle 0: waiting for the process that trains the initial model in {shared}")
-        while not _meet(trainer, lock is None or _acquired(lock, _PATIENCE)):
+        while not _broadcast(trainer, lock is None or _acquired(lock, _PATIENCE)):
             pass
     try:
         if shared is not None:
@@ -325,8 +325,8 @@ def _copy_model(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, beside)
 
 
-def _meet(trainer: QueryTrainer, said: bool = True) -> bool:
-    """Wait for the others and hear what the first process says, where all processes of a job start together.
+def _broadcast(trainer: QueryTrainer, value: bool = True) -> bool:
+    """Wait for the others and return the first process's value, where all processes of a job start together.
 
     Lightning's own launcher starts the others later, from the first one's fit.
     """
@@ -334,8 +334,8 @@ def _meet(trainer: QueryTrainer, said: bool = True) -> bool:
     if trainer.world_size > 1 and started_by_others:
         trainer.strategy.setup_environment()
         trainer.strategy.barrier("all have come")
-        return trainer.strategy.broadcast(said)
-    return said
+        return trainer.strategy.broadcast(value)
+    return value
 
 
 def _closed(run_dir: Path, cycle: int) -> bool:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import replacing
+from datamodules.files import replacing, write_figure
 from reports.comparison import find_baseline, run_areas, settings, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
-from reports.figures import draw_curves, draw_histograms, draw_sweep, save_figure
+from reports.figures import draw_curves, draw_histograms, draw_sweep
 from reports.learning_curve import main_score
 from reports.statistics import break_even_point
 from reports.study import read_study
@@ -89,7 +89,7 @@ class _Asked:
     def write(self, name: str, table: pd.DataFrame, figure: Figure) -> None:
         with replacing(self.out / f"{name}.csv") as beside:
             table.to_csv(beside, index=False)
-        save_figure(figure, self.out / f"{name}.png")
+        write_figure(self.out / f"{name}.png", figure, dpi=130)
         print(f"{self.out / name}.png and .csv")
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from datamodules.files import RunDirectoryError, replacing
 from reports.bootstrap import correlation, covariances, partial_correlation, share_of_hardest
-from reports.difficulty_figures import draw_calibration, draw_panels, draw_scatter
-from reports.difficulty_words import comparison_text, report_text
+from reports.difficulty_figures import draw_calibration, draw_chosen_images, draw_scatter
+from reports.difficulty_report import comparison_text, report_text
 from reports.intervals import Resampling
 from reports.pixel_agreement import PixelSums, boundary_nearness
 
@@ -84,7 +84,7 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
     comparison = _comparison(correlations, pixels)
     draw_scatter(images, correlations, [*PREDICTORS, *SIZE], folder / "scatter.png")
     draw_calibration(calibration, folder / "calibration.png")
-    draw_panels(images, dict(zip(images["image"], files, strict=True)), folder / "panels", pictures)
+    draw_chosen_images(images, dict(zip(images["image"], files, strict=True)), folder / "panels", pictures)
     with replacing(folder / "report.md") as beside:
         beside.write_text(report_text(correlations, pixels, precision, calibration, len(images), draws))
     return comparison

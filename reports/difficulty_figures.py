@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import replacing
+from datamodules.files import write_figure
 
-__all__ = ["choose_images", "draw_calibration", "draw_panel", "draw_panels", "draw_scatter"]
+__all__ = ["choose_images", "draw_calibration", "draw_chosen_images", "draw_scatter", "draw_variance_maps"]
 
 _VARIANCE_MAPS = {
     "ensemble_variance": "variance of the networks",
@@ -43,7 +43,7 @@ def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: S
     for axes in grid[len(predictors) :]:
         axes.remove()
     figure.supylabel("measured difficulty")
-    _save(figure, path)
+    write_figure(path, figure)
 
 
 def draw_calibration(calibration: pd.DataFrame, path: Path) -> None:
@@ -59,7 +59,7 @@ def draw_calibration(calibration: pd.DataFrame, path: Path) -> None:
     axes.set_ylabel("variance of the annotators")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    _save(figure, path)
+    write_figure(path, figure)
 
 
 def choose_images(images: pd.DataFrame, number: int, judge: str = "total") -> list[tuple[str, str]]:
@@ -75,7 +75,9 @@ def choose_images(images: pd.DataFrame, number: int, judge: str = "total") -> li
     return [(f"{why}_{rank}", name) for why, names in groups.items() for rank, name in enumerate(names, 1)]
 
 
-def draw_panels(images: pd.DataFrame, files: dict[str, Path], folder: Path, number: int, judge: str = "total") -> None:
+def draw_chosen_images(
+    images: pd.DataFrame, files: dict[str, Path], folder: Path, number: int, judge: str = "total"
+) -> None:
     """One figure per chosen image: the image, every network's output, then the predicted and measured variances.
 
     Pictures of an earlier report are removed.
@@ -88,11 +90,11 @@ def draw_panels(images: pd.DataFrame, files: dict[str, Path], folder: Path, numb
         row = table.loc[name]
         title = f"{name}: difficulty {row['difficulty']:.4g}, {judge} uncertainty {row[judge]:.4g}"
         with np.load(files[name]) as stored:
-            figure = draw_panel(stored, title)
-        _save(figure, folder / f"{why}_{name.replace('/', '_')}.png")
+            figure = draw_variance_maps(stored, title)
+        write_figure(folder / f"{why}_{name.replace('/', '_')}.png", figure)
 
 
-def draw_panel(stored: Mapping[str, np.ndarray], title: str) -> Figure:
+def draw_variance_maps(stored: Mapping[str, np.ndarray], title: str) -> Figure:
     """One image's figure, from predictions/NAME.npz."""
     outputs, top = stored["member_probabilities"].astype(np.float32), 1.0
     if outputs.ndim > 3:  # of more than two classes, the chosen one
@@ -115,8 +117,3 @@ def draw_panel(stored: Mapping[str, np.ndarray], title: str) -> Figure:
         axes.set_axis_off()
     figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=110)

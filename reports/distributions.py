@@ -87,8 +87,8 @@ def draw_cumulative(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     thinned = table.iloc[:: max(len(table) // 2000, 1)]
-    for place, name in enumerate(table.columns.drop("entropy")):
-        style = {"color": "black", "linewidth": 2} if name == "Entropy" else {"color": f"C{place - 1}"}
+    for number, name in enumerate(table.columns.drop("entropy")):
+        style = {"color": "black", "linewidth": 2} if name == "Entropy" else {"color": f"C{number - 1}"}
         axes.plot(thinned["entropy"], thinned[name], label=name, **style)
     _label(axes, "entropy (nats)", "normalised cumulative mean")
     return figure
@@ -103,8 +103,8 @@ def draw_bounds(table: pd.DataFrame, classes: int, marks: Mapping[str, float] | 
     smallest_entropy, largest_entropy = entropy_bounds(largest, classes)
     axes.plot(smallest_entropy, 1 - largest, color="red", label="smallest entropy")
     axes.plot(largest_entropy, 1 - largest, color="blue", label="largest entropy")
-    for name, place in (marks or {}).items():
-        axes.axvline(place, color="black", linestyle=":", label=name)
+    for name, value in (marks or {}).items():
+        axes.axvline(value, color="black", linestyle=":", label=name)
     _label(axes, "entropy (nats)", "1 - max-softmax")
     return figure
 

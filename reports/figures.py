@@ -1,7 +1,6 @@
 """The figures of studies: curves, matrices and what a varied setting does, each from tables alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,19 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from datamodules.files import replacing
 from reports.intervals import mean_interval
 
-__all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep", "save_figure"]
+__all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep"]
 
 _FEW_SEEDS = 5
 """Fewer are shown from minimum to maximum."""
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=130)
 
 
 def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baseline: str | None = None) -> Figure:
@@ -117,8 +109,8 @@ def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int 
     axes = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(s, dtype=float) for s in scores.values()]), bins)
     shown = sorted(scores)[:: -(-len(scores) // 10)]
-    for place, cycle in enumerate(shown):
-        colour = (0.15 + 0.8 * place / max(len(shown) - 1, 1), 0.25, 0.85 - 0.7 * place / max(len(shown) - 1, 1))
+    for number, cycle in enumerate(shown):
+        colour = (0.15 + 0.8 * number / max(len(shown) - 1, 1), 0.25, 0.85 - 0.7 * number / max(len(shown) - 1, 1))
         label = f"cycle {cycle}: {len(scores[cycle])} units"
         axes.hist(scores[cycle], edges.tolist(), histtype="step", color=colour, label=label)
     axes.set_xlabel(f"score ({name})")

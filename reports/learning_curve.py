@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import read_metrics, replacing
+from datamodules.files import read_metrics, replacing, write_figure
 
 __all__ = [
     "BETTER_SMALLER",
@@ -101,8 +101,7 @@ def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
     axes.grid(alpha=0.3)
     area = area_under_learning_curve(curve["labelled_units"], curve[score])
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
-    with replacing(run_dir / _PICTURE) as beside:
-        figure.savefig(beside, dpi=130)
+    write_figure(run_dir / _PICTURE, figure, dpi=130)
     _write_table(curve, run_dir)
     return curve
 

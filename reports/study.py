@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.files import replacing
+from datamodules.files import replacing, write_figure
 from reports.comparison import (
     area_table,
     find_baseline,
@@ -17,7 +17,7 @@ from reports.comparison import (
     run_areas,
     without_gaps,
 )
-from reports.figures import draw_curves, draw_matrix, save_figure
+from reports.figures import draw_curves, draw_matrix
 from reports.intervals import FEW_SEEDS
 from reports.learning_curve import BETTER_SMALLER, area_words, main_score, refresh_curve, write_curve
 from reports.statistics import friedman, smallest_sign_flip_p
@@ -87,10 +87,10 @@ def write_study_report(
             _write_table(folder / f"{name}.csv", content)
     with replacing(folder / "penalty_matrix.csv") as beside:
         matrix.to_csv(beside, index_label="beats")
-    save_figure(draw_curves(whole, score, baseline=baseline), folder / "curves.png")
+    write_figure(folder / "curves.png", draw_curves(whole, score, baseline=baseline), dpi=130)
     if used:
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
-        save_figure(draw_matrix(matrix, title), folder / "penalty_matrix.png")
+        write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
 
     text = [
         f"# {run_dir.name}: {score}",

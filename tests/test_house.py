@@ -67,6 +67,11 @@ def test_networks_never_import_lightning(path: Path) -> None:
     assert not {m for m, _ in imports(path) if m.startswith(("pytorch_lightning", "lightning."))}
 
 
+def test_one_file_knows_albumentations() -> None:
+    knowing = {p.relative_to(ROOT).as_posix() for p in SOURCES for m, _ in imports(p) if m.startswith("albumentations")}
+    assert knowing == {"datamodules/transforms.py"}
+
+
 def private(name: str) -> bool:
     # _version is how torch itself tells that a tensor was written to; there is no public name
     return name.startswith("_") and not name.startswith("__") and name != "_version"

@@ -54,7 +54,9 @@ def test_other_commands_parse(capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert len(understood) == sum(c[0] in plain for c in others)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/python.md", "CHANGELOG.md"]
+)
 def test_links_lead_to_files(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\((?!http)([^)#]+)", path.read_text())

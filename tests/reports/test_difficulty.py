@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from datamodules.files import RunDirectoryError
 from reports.difficulty import MAPS, compare, write_difficulty_report
-from reports.difficulty_figures import choose_images, draw_panel
-from reports.difficulty_words import comparison_text
+from reports.difficulty_figures import choose_images, draw_variance_maps
+from reports.difficulty_report import comparison_text
 
 SIZE = 24
 PEOPLE = 4
@@ -148,7 +148,7 @@ def test_networks_are_named_after_their_own_people() -> None:
     stored, _ = discs(np.random.default_rng(0))
     # of four networks' people, another drew this image
     stored["members"] = np.array(["person3", "person1", "person0", "anna"])
-    shown = [axes.get_title() for axes in draw_panel(stored, "").axes]
+    shown = [axes.get_title() for axes in draw_variance_maps(stored, "").axes]
     assert [t for t in shown if t.startswith("network")] == [
         "network person3", "network person1", "network person0", "network anna",
     ]  # fmt: skip
