@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.reviews import STATES, Review, Reviews
 from datamodules.units import DataError
+from records.reviews import STATES, Review, Reviews
 
 __all__ = ["read_assignments", "read_events", "review"]
 

@@ -15,8 +15,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.seeding import derive_seed
-from datamodules.files import RunDirectoryError, replacing, write_json
 from datamodules.pool import PoolDataModule
+from records.files import RunDirectoryError, replacing, write_json
 
 __all__ = [
     "BEST",

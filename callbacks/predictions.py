@@ -17,9 +17,9 @@ from torch.utils.hooks import RemovableHandle
 
 from acquisition.functional import predicted_class
 from callbacks.cycle import CycleMetrics
-from datamodules.files import replacing
 from datamodules.masks import MaskPool
 from lightning_modules.classification import ClassificationModule
+from records.files import replacing
 
 __all__ = ["ClassWriter", "MaskWriter", "StopSetPredictions", "prediction_writer", "read_stop_set"]
 

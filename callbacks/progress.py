@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from datamodules.files import write_json
+from records.files import write_json
 
 __all__ = ["PROGRESS", "Progress", "ProgressFile", "read_progress"]
 

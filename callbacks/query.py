@@ -21,15 +21,16 @@ from acquisition.features import Feature
 from acquisition.racing import Budget, Race, decide
 from acquisition.scorer import AcquisitionFunction, Random, Scored, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
+from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
-from callbacks.shards import Shards, query_fingerprint
 from datamodules.doctor import examine_pool
-from datamodules.files import replacing, write_json
-from datamodules.ledger import Queried
 from datamodules.pool import PoolDataModule
 from datamodules.texts import shielded
 from datamodules.units import Unit
+from records.files import replacing, write_json
+from records.ledger import Queried
+from records.shards import Shards
 
 __all__ = ["QueryCallback"]
 

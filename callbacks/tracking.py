@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from callbacks.processes import is_first_process
-from datamodules.files import replacing
+from records.files import replacing
 
 __all__ = ["WandbSettings", "open_run"]
 

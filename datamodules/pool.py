@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 from acquisition.identity import Described
 from datamodules.datasets import shard
 from datamodules.initial import AllAnswered, InitialSet
-from datamodules.ledger import AlreadyLabelledError, Ledger, Queried
 from datamodules.oracle import HiddenTruth, Oracle
 from datamodules.units import DataError, Unit
+from records.ledger import AlreadyLabelledError, Ledger, Queried
 
 __all__ = ["PoolDataModule"]
 

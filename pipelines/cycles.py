@@ -18,13 +18,13 @@ from pytorch_lightning.utilities import rank_zero_info
 from callbacks.cycle import BEST, LAST, METRICS, load_weights, log_row, read_checkpoint
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
-from datamodules.files import RunDirectoryError, read_metrics, remove_leftovers, replacing, write_json
-from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
-from datamodules.reviews import Reviews
 from pipelines.settings import difference, parse_yaml, read_yaml
 from pipelines.stopping import STOPPED, StoppingCriterion, history_of, why_stop
 from pipelines.trainer import QueryTrainer
+from records.files import RunDirectoryError, read_metrics, remove_leftovers, replacing, write_json
+from records.ledger import Ledger
+from records.reviews import Reviews
 
 __all__ = ["Experiment", "check_settings", "experiment_key", "held", "keep_query", "run_cycles", "run_directory"]
 

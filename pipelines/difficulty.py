@@ -21,10 +21,10 @@ from annotators.agreement import krippendorff_alpha, vote_table
 from annotators.disagreement import against_others, difficulty, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
 from callbacks.cycle import load_weights
-from datamodules.files import replacing
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
 from datamodules.units import DataError
 from pipelines.ensemble import Members, check_held_out, member_weights
+from records.files import replacing
 
 __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"]
 

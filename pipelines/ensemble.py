@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from callbacks.cycle import BEST, LAST, METRICS
-from datamodules.files import RunDirectoryError
-from datamodules.ledger import Ledger
 from datamodules.multi_annotator_pool import MAJORITY, RANDOM, MultiAnnotatorPool
 from datamodules.units import DataError
 from pipelines.jobs import Job
+from records.files import RunDirectoryError
+from records.ledger import Ledger
 
 __all__ = ["Members", "check_held_out", "jobs_of", "member_dir", "member_weights", "multi_annotator"]
 

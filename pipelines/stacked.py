@@ -23,13 +23,13 @@ from callbacks.cycle import BEST, METRICS, curve_row, load_weights
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datasets import EpochSampler
-from datamodules.files import read_metrics, replacing, write_json
-from datamodules.ledger import Queried
 from datamodules.tensors import TensorPool
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.stacked import check_stackable, fit_stacked
 from pipelines.cycles import run_directory
 from pipelines.trainer import QueryTrainer
+from records.files import read_metrics, replacing, write_json
+from records.ledger import Queried
 
 __all__ = ["Member", "Parts", "run_stack", "why_not_stacked"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from callbacks.cycle import METRICS
 from callbacks.predictions import read_stop_set
-from datamodules.files import read_metrics
+from records.files import read_metrics
 
 __all__ = [
     "STOPPED",

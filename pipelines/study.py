@@ -15,13 +15,13 @@ from tqdm.auto import tqdm
 
 from callbacks.cycle import METRICS
 from callbacks.progress import PROGRESS, Progress
-from datamodules.files import read_metrics, replacing, write_json
 from pipelines.cycles import check_settings
 from pipelines.grid import Grid, Run, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
 from pipelines.stacked import Member, Parts, run_stack, why_not_stacked
 from pipelines.stopping import STOPPED
+from records.files import read_metrics, replacing, write_json
 
 __all__ = ["STUDY", "PlannedRun", "Planner", "gather", "jobs_of", "plan", "run_part", "run_study"]
 

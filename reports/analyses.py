@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import replacing
+from records.files import replacing
 from reports.comparison import find_baseline, run_areas, settings, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep, save_figure

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datamodules.files import RunDirectoryError, replacing
+from records.files import RunDirectoryError, replacing
 from reports.bootstrap import correlation, covariances, partial_correlation, share_of_hardest
 from reports.difficulty_figures import draw_calibration, draw_panels, draw_scatter
 from reports.difficulty_words import comparison_text, report_text

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import replacing
+from records.files import replacing
 
 __all__ = ["choose_images", "draw_calibration", "draw_panel", "draw_panels", "draw_scatter"]
 

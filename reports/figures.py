@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from datamodules.files import replacing
+from records.files import replacing
 from reports.intervals import mean_interval
 
 __all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep", "save_figure"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import read_metrics, replacing
+from records.files import read_metrics, replacing
 
 __all__ = [
     "BETTER_SMALLER",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.files import replacing
+from records.files import replacing
 from reports.comparison import (
     area_table,
     find_baseline,

@@ -18,8 +18,8 @@ from callbacks.cycle import CycleCheckpoint, CycleMetrics, WholeCheckpoints, loa
 from callbacks.predictions import StopSetPredictions, read_stop_set
 from callbacks.processes import LostProcessError, others_explained
 from datamodules.digits import Digits
-from datamodules.files import RunDirectoryError
 from datamodules.initial import RandomSubset
+from records.files import RunDirectoryError
 
 NAN = math.nan
 

@@ -15,11 +15,11 @@ import yaml
 import cli
 from annotators.disagreement import variance_map
 from annotators.prediction import MAPS
-from datamodules.ledger import Ledger
 from datamodules.synthetic_annotators import SyntheticAnnotators
 from datamodules.units import DataError
 from pipelines.difficulty import annotator_rows, image_row
 from pipelines.ensemble import Members, jobs_of, member_dir
+from records.ledger import Ledger
 from tests.conftest import TINY
 from tests.pipelines.test_cycles import Crash
 
