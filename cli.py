@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from acquisition.seeding import derive_seed
 from annotators.assign import assign
 from annotators.review import review
-from callbacks.cycle import METRICS, CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
+from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
 from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.processes import is_first_process, others_explained
 from callbacks.progress import ProgressFile
@@ -44,6 +44,7 @@ from pipelines.study import Planner, run_part, run_study
 from pipelines.study import jobs_of as study_jobs
 from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
+from records.run_directory import RunDirectory
 from reports.analyses import analyse
 from reports.difficulty import compare
 from reports.learning_curve import area_words, main_score, write_curve
@@ -131,9 +132,8 @@ class DropqueryCLI(LightningCLI):
         run_dir = Path(config.run_dir)
         ours: list[pl.Callback] = []
         if self.subcommand == "fit":
-            folder = run_dir / "cycles" / f"{self._cycle:02d}"
             last = bool(getattr(self.model, "keeps_last", False))
-            metrics = CycleMetrics(folder, self._cycle, self.model.monitor, last)
+            metrics = CycleMetrics(RunDirectory(run_dir).cycle(self._cycle), self.model.monitor, last)
             # CycleMetrics stands before the query: a fit counts as done before its query starts
             ours = [
                 StepSeed(config.seed_everything, self._cycle),
@@ -151,7 +151,7 @@ class DropqueryCLI(LightningCLI):
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
         if self.subcommand == "predict":
-            ours = [prediction_writer(self.model, run_dir / "predictions")]
+            ours = [prediction_writer(self.model, RunDirectory(run_dir).predictions)]
         if config.trainer.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stderr.isatty()
         callbacks = [*ours, *_listed(config.trainer.callbacks)]
@@ -209,7 +209,7 @@ class DropqueryCLI(LightningCLI):
         elif subcommand != "query" or (config.strategy.scorer.needs_network and not config.doctor):
             raise ValueError(
                 f"{subcommand} needs trained weights, got no --ckpt_path; give one, such as "
-                f"{Path(config.run_dir) / 'cycles' / '00' / 'best.ckpt'}"
+                f"{RunDirectory(Path(config.run_dir)).cycle(0).best}"
             )
         if subcommand == "query":
             with held(Path(config.run_dir)):
@@ -447,7 +447,8 @@ def _checked_checkpoint(path: str, module: pl.LightningModule) -> str:
 
 def _check_fitted(run_dir: Path, cycle: int) -> None:
     """In the run directory of a fit, refuse to query a cycle that has not been trained: its turn would be skipped."""
-    if (run_dir / "config.yaml").is_file() and not (run_dir / "cycles" / f"{cycle:02d}" / METRICS).is_file():
+    run = RunDirectory(run_dir)
+    if run.config.is_file() and not run.cycle(cycle).is_fitted:
         raise ValueError(
             f"cycle {cycle} of {run_dir} has not been trained, so it cannot be queried; run fit with --cycles "
             f"{cycle + 1} first, or choose another --run_dir"
@@ -476,7 +477,8 @@ def _print_curve(curve: pd.DataFrame, run_dir: Path, full_score: float | None) -
     rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
     if len(curve) > 1:
         rank_zero_info(f"\n{area_words(curve, score, full_score)}")
-    rank_zero_info(f"curve:    {run_dir / 'learning_curve.png'}\npictures: {run_dir / 'cycles'}/*/maps/*.png")
+    curve_picture = RunDirectory(run_dir).learning_curve_picture
+    rank_zero_info(f"curve:    {curve_picture}\npictures: {run_dir}/cycles/*/maps/*.png")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from annotators.assignment import assign_units
-from datamodules.files import replacing
 from datamodules.texts import unshielded
 from datamodules.units import DataError
+from records.files import replacing
 
 __all__ = ["assign", "read_people", "read_scores"]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.reviews import STATES, Review, Reviews
 from datamodules.units import DataError
+from records.reviews import STATES, Review, Reviews
+from records.run_directory import RunDirectory
 
 __all__ = ["read_assignments", "read_events", "review"]
 
@@ -22,7 +23,7 @@ def review(run_dir: Path, events: Path | None = None, assignments: Path | None =
             not at all.
         assignments: CSV that assign wrote, recorded first; what was assigned before is passed over.
     """
-    ledger = run_dir / "ledger.sqlite"
+    ledger = RunDirectory(run_dir).ledger
     if assignments is None and not ledger.is_file():
         raise DataError(
             f"expected a ledger at {ledger}, got no such file; check --run_dir, or begin one with --assignments"

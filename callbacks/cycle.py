@@ -15,13 +15,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.seeding import derive_seed
-from datamodules.files import RunDirectoryError, replacing, write_json
 from datamodules.pool import PoolDataModule
+from records.files import RunDirectoryError, replacing
+from records.run_directory import CycleDirectory
 
 __all__ = [
-    "BEST",
-    "LAST",
-    "METRICS",
     "CycleCheckpoint",
     "CycleMetrics",
     "StepSeed",
@@ -32,18 +30,10 @@ __all__ = [
     "read_checkpoint",
 ]
 
-BEST, LAST, METRICS = "best.ckpt", "last.ckpt", "metrics.json"
-
-_REMEDIES = {
-    BEST: f"put a whole copy back, or delete it and its {METRICS}, then start the same command again: the fit is made "
-    "anew unless its cycle is closed",
-    LAST: "delete it, then start the same command again: the fit is made anew",
-}
-
 
 def read_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
     """A checkpoint, on the CPU; RunDirectoryError, with the remedy, where the file is none."""
-    remedy = remedy or _REMEDIES.get(path.name, "give another file")
+    remedy = remedy or _remedy(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
@@ -60,9 +50,19 @@ def load_weights(module: pl.LightningModule, path: Path, remedy: str = "") -> No
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
-        raise RunDirectoryError(
-            f"{path} holds the weights of another network; {remedy or _REMEDIES.get(path.name, 'give another file')}"
-        ) from error
+        raise RunDirectoryError(f"{path} holds the weights of another network; {remedy or _remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    cycle = CycleDirectory(path.parent)
+    if path == cycle.best:
+        return (
+            f"put a whole copy back, or delete it and its {cycle.metrics.name}, then start the same command again: the "
+            "fit is made anew unless its cycle is closed"
+        )
+    if path == cycle.last:
+        return "delete it, then start the same command again: the fit is made anew"
+    return "give another file"
 
 
 class CycleCheckpoint(ModelCheckpoint):
@@ -74,10 +74,10 @@ class CycleCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, metrics: "CycleMetrics") -> None:
-        folder = metrics.path.parent
-        super().__init__(folder, Path(BEST).stem, save_on_train_epoch_end=False, enable_version_counter=False)
+        cycle = metrics.directory
+        super().__init__(cycle.path, cycle.best.stem, save_on_train_epoch_end=False, enable_version_counter=False)
         self.metrics = metrics
-        self.best_model_path = str(folder / BEST)
+        self.best_model_path = str(cycle.best)
         self._last_step = -1
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class CycleCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.metrics.path.with_name(LAST))
+        trainer.save_checkpoint(self.metrics.directory.last)
         self._last_step = trainer.global_step
 
 
@@ -167,9 +167,8 @@ class CycleMetrics(Callback):
     score, and any number is larger than NaN; with keeps_last it is the last.
     """
 
-    def __init__(self, cycle_dir: Path, cycle: int, monitor: str, keeps_last: bool = False) -> None:
-        self.path = cycle_dir / METRICS
-        self.cycle = cycle
+    def __init__(self, directory: CycleDirectory, monitor: str, keeps_last: bool = False) -> None:
+        self.directory = directory
         self.monitor = monitor
         self.keeps_last = keeps_last
         self.best: dict[str, float] = {}
@@ -213,12 +212,12 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
-        row = curve_row(self.cycle, self.labelled, self.best, self.last, self.monitor)
+        row = curve_row(self.directory.number, self.labelled, self.best, self.last, self.monitor)
         log_row(trainer.loggers, row)
         if trainer.is_global_zero:
-            write_json(self.path, row)
+            self.directory.write_metrics(row)
         rank_zero_info(
-            f"Cycle {self.cycle}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
+            f"Cycle {self.directory.number}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from acquisition.scorer import Scored
-from datamodules.files import replacing
+from records.files import replacing
 
 __all__ = ["Gallery", "saved_samples"]
 

@@ -17,13 +17,11 @@ from torch.utils.hooks import RemovableHandle
 
 from acquisition.functional import predicted_class
 from callbacks.cycle import CycleMetrics
-from datamodules.files import replacing
 from datamodules.masks import MaskPool
 from lightning_modules.classification import ClassificationModule
+from records.files import replacing
 
-__all__ = ["ClassWriter", "MaskWriter", "StopSetPredictions", "prediction_writer", "read_stop_set"]
-
-_STOP_SET = "stop_set.npy"
+__all__ = ["ClassWriter", "MaskWriter", "StopSetPredictions", "prediction_writer"]
 
 
 def prediction_writer(module: pl.LightningModule, folder: Path) -> BasePredictionWriter:
@@ -69,7 +67,6 @@ class StopSetPredictions(Callback):
     """
 
     def __init__(self, metrics: CycleMetrics) -> None:
-        self.path = metrics.path.with_name(_STOP_SET)
         self.metrics = metrics
         self.batch: np.ndarray = np.empty((0, 1), np.int16)
         self.classes: dict[str, np.ndarray] = {}
@@ -99,8 +96,7 @@ class StopSetPredictions(Callback):
         shares = _from_everyone(trainer, self.classes)
         if trainer.is_global_zero:
             classes = {unit_id: c for share in shares for unit_id, c in share.items()}
-            with replacing(self.path) as beside:
-                np.save(beside, np.concatenate([classes[unit_id] for unit_id in sorted(classes)]))
+            self.metrics.directory.write_stop_set(np.concatenate([classes[unit_id] for unit_id in sorted(classes)]))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.hook is not None:
@@ -110,12 +106,6 @@ class StopSetPredictions(Callback):
         if logits.ndim == 4:
             logits = logits[:, :, ::8, ::8]
         self.batch = predicted_class(logits).to("cpu", torch.int16).numpy().reshape(len(logits), -1)
-
-
-def read_stop_set(cycle_dir: Path) -> np.ndarray | None:
-    """The predictions of a cycle on the stop set, in one order; None where none were kept."""
-    path = cycle_dir / _STOP_SET
-    return np.load(path).astype(np.int64) if path.is_file() else None
 
 
 def _from_everyone(trainer: pl.Trainer, mine: Any) -> list[Any]:

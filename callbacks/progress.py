@@ -10,11 +10,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from datamodules.files import write_json
+from records.files import write_json
+from records.run_directory import RunDirectory
 
-__all__ = ["PROGRESS", "Progress", "ProgressFile", "read_progress"]
-
-PROGRESS = "progress.json"
+__all__ = ["Progress", "ProgressFile", "read_progress"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class ProgressFile(Callback):
     """Keeps RUN_DIR/progress.json up to date, at most every `every` seconds and at the fit's start and end."""
 
     def __init__(self, run_dir: Path, cycle: int, cycles: int, every: float = 2.0) -> None:
-        self.path = run_dir / PROGRESS
+        self.path = RunDirectory(run_dir).progress
         self.cycle = cycle
         self.cycles = cycles
         self.every = every
@@ -60,6 +59,6 @@ class ProgressFile(Callback):
 def read_progress(run_dir: Path) -> Progress | None:
     """What a fit wrote last; None where it has written nothing, or where another version wrote it."""
     try:
-        return Progress(**json.loads((run_dir / PROGRESS).read_text()))
+        return Progress(**json.loads(RunDirectory(run_dir).progress.read_text()))
     except (OSError, ValueError, TypeError):
         return None

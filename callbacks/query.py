@@ -21,15 +21,17 @@ from acquisition.features import Feature
 from acquisition.racing import Budget, Race, decide
 from acquisition.scorer import AcquisitionFunction, Random, Scored, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
+from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
-from callbacks.shards import Shards, query_fingerprint
 from datamodules.doctor import examine_pool
-from datamodules.files import replacing, write_json
-from datamodules.ledger import Queried
 from datamodules.pool import PoolDataModule
 from datamodules.texts import shielded
 from datamodules.units import Unit
+from records.files import write_json
+from records.ledger import Queried
+from records.run_directory import CycleDirectory, RunDirectory
+from records.shards import Shards
 
 __all__ = ["QueryCallback"]
 
@@ -165,7 +167,7 @@ class QueryCallback(Callback):
         # before the files of a query that waits for people are written over
         datamodule.check_open()
         cycle = datamodule.ledger.cycle
-        folder = datamodule.run_dir / "cycles" / f"{cycle:02d}"
+        directory = RunDirectory(datamodule.run_dir).cycle(cycle)
         units = datamodule.pool
         if not units:
             rank_zero_info("The pool is empty: nothing to query.")
@@ -174,16 +176,16 @@ class QueryCallback(Callback):
         needs_labelled = isinstance(self.selection, BatchSelection) and self.selection.needs_labelled
         seen = [*units, *(datamodule.labelled_units if needs_labelled else ())]
         fingerprint = self._fingerprint(trainer, module, datamodule, seen, cycle)
-        shards = Shards(folder / "shards", fingerprint)
+        shards = Shards(directory.shards, fingerprint)
         if trainer.is_global_zero:
             # of a query that was cut: the ledger does not know it
-            (folder / "queried.csv").unlink(missing_ok=True)
+            directory.queried.unlink(missing_ok=True)
             shards.open()
         labelled = Shards(shards.folder / "labelled", fingerprint)
         if trainer.is_global_zero and needs_labelled:
             labelled.open()
         trainer.strategy.barrier("query starts")
-        table = self._score_pool(trainer, module, datamodule, units, cycle, shards)
+        table = self._score_pool(trainer, module, datamodule, units, directory, shards)
         if isinstance(self.selection, BatchSelection) and needs_labelled:
             # their scores are not looked at
             describe = Scorer(Random(), features=self.selection.needs)
@@ -192,7 +194,7 @@ class QueryCallback(Callback):
             )
             trainer.strategy.barrier("labelled units are described")
         if trainer.is_global_zero:
-            self._choose(datamodule, units, table, cycle, folder, shards, labelled)
+            self._choose(datamodule, units, table, directory, shards, labelled)
         trainer.strategy.barrier("units are labelled")
 
     def _fingerprint(
@@ -218,14 +220,14 @@ class QueryCallback(Callback):
         module: pl.LightningModule,
         datamodule: PoolDataModule,
         units: Sequence[Unit],
-        cycle: int,
+        directory: CycleDirectory,
         shards: Shards,
     ) -> pd.DataFrame:
         """unit_id, score and tier (0 for sure in, 1 open, 2 and more surely out), the same table in every process.
 
         Without a race there is one round and one tier.
         """
-        total = self.scorer.num_samples
+        cycle, total = directory.number, self.scorer.num_samples
         rounds = [total] if self.race is None else self.race.rounds(total)
         budget, picks, spent, risk = Budget(self.budget, self.budget_pixels), 0, 0, 0.0
         open_units, parts = list(units), list[pd.DataFrame]()
@@ -262,7 +264,7 @@ class QueryCallback(Callback):
         if self.race is not None and trainer.is_global_zero:
             full = total * len(units)
             report = {"samples": spent, "samples_without_race": full, "expected_wrong_picks": risk}
-            write_json(shards.folder.parent / "race.json", report)
+            write_json(directory.race, report)
             rank_zero_info(
                 f"Race: {spent} MC samples instead of {full} ({spent / full:.0%}); expected wrong picks {risk:.2f} of "
                 f"{picks}"
@@ -321,23 +323,21 @@ class QueryCallback(Callback):
         datamodule: PoolDataModule,
         units: Sequence[Unit],
         table: pd.DataFrame,
-        cycle: int,
-        folder: Path,
+        directory: CycleDirectory,
         shards: Shards,
         labelled: Shards,
     ) -> None:
+        cycle = directory.number
         order = self._order(datamodule, table, cycle, shards, labelled)
         table = table.iloc[order].sort_values("tier", kind="stable", ignore_index=True).drop(columns="tier")
         table["rank"] = np.arange(1, len(table) + 1)
         by_id = {u.unit_id: u for u in units}
         taken = self._within_budget(datamodule, [by_id[i] for i in table["unit_id"]])
         table["selected"] = table["rank"] <= taken
-        with replacing(folder / "scores.parquet") as beside:
-            table[["unit_id", "score", "rank", "selected"]].to_parquet(beside)
+        directory.write_scores(table)
         selected = table[table["selected"]]
-        with replacing(folder / "queried.csv") as beside:
-            _platform_table(selected, by_id).to_csv(beside, index=False)
-        self._draw(datamodule, table, folder / "maps", shards)
+        directory.write_queried(_platform_table(selected, by_id))
+        self._draw(datamodule, table, directory.maps, shards)
         chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
         waiting = datamodule.ask(chosen, self.strategy)
         shards.remove()

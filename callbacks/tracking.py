@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from callbacks.processes import is_first_process
-from datamodules.files import replacing
+from records.files import replacing
+from records.run_directory import RunDirectory
 
 __all__ = ["WandbSettings", "open_run"]
 
@@ -39,7 +40,7 @@ def open_run(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> 
         return WandbLogger(save_dir=run_dir)
     import wandb
 
-    id_file = run_dir / "wandb" / "run_id"
+    id_file = RunDirectory(run_dir).wandb_id
     if not id_file.is_file():
         with replacing(id_file) as beside:
             beside.write_text(uuid.uuid4().hex[:8])

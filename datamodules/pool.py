@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 from acquisition.identity import Described
 from datamodules.datasets import shard
 from datamodules.initial import AllAnswered, InitialSet
-from datamodules.ledger import AlreadyLabelledError, Ledger, Queried
 from datamodules.oracle import HiddenTruth, Oracle
 from datamodules.units import DataError, Unit
+from records.ledger import AlreadyLabelledError, Ledger, Queried
+from records.run_directory import RunDirectory
 
 __all__ = ["PoolDataModule"]
 
@@ -119,7 +120,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
     def ledger(self) -> Ledger:
         """The ledger of the run directory, opened when first needed."""
         if self._ledger is None:
-            self._ledger = Ledger(self.run_dir / "ledger.sqlite")
+            self._ledger = Ledger(RunDirectory(self.run_dir).ledger)
         return self._ledger
 
     def at(self, run_dir: Path, seed: int) -> Self:

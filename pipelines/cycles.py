@@ -15,21 +15,20 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities import rank_zero_info
 
-from callbacks.cycle import BEST, LAST, METRICS, load_weights, log_row, read_checkpoint
+from callbacks.cycle import load_weights, log_row, read_checkpoint
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
-from datamodules.files import RunDirectoryError, read_metrics, remove_leftovers, replacing, write_json
-from datamodules.ledger import Ledger
 from datamodules.pool import PoolDataModule
-from datamodules.reviews import Reviews
 from pipelines.settings import difference, parse_yaml, read_yaml
-from pipelines.stopping import STOPPED, StoppingCriterion, history_of, why_stop
+from pipelines.stopping import StoppingCriterion, history_of, why_stop
 from pipelines.trainer import QueryTrainer
+from records.files import RunDirectoryError, remove_leftovers, replacing, write_json
+from records.ledger import Ledger
+from records.reviews import Reviews
+from records.run_directory import CycleDirectory, RunDirectory
 
 __all__ = ["Experiment", "check_settings", "experiment_key", "held", "keep_query", "run_cycles", "run_directory"]
 
-_CONFIG = "config.yaml"
-_QUERY = "query.yaml"
 _FIT_ONLY = (
     "trainer.max_epochs", "trainer.max_steps", "trainer.check_val_every_n_epoch", "warm_start", "initial_models",
 )  # fmt: skip
@@ -61,7 +60,7 @@ def held(run_dir: Path) -> Iterator[None]:
         return
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run_dir / ".lock")
+        lock = FileLock(RunDirectory(run_dir).lock)
         lock.acquire(timeout=0)
     except Timeout:
         raise RunDirectoryError(
@@ -72,8 +71,7 @@ def held(run_dir: Path) -> Iterator[None]:
             f"{run_dir} cannot be written to ({error.strerror}); choose another --run_dir"
         ) from error
     try:
-        written = (run_dir.glob(pattern) for pattern in ("cycles/*", "cycles/*/*", "predictions/**", "report"))
-        remove_leftovers([run_dir, *(folder for folders in written for folder in folders if folder.is_dir())])
+        remove_leftovers(RunDirectory(run_dir).folders())
         _check_ledger(run_dir)
         yield
     finally:
@@ -99,8 +97,9 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
 
     Returns whether one was started with other settings and has left nothing.
     """
-    kept = next((p for p in (run_dir / _CONFIG, run_dir / _QUERY) if p.is_file()), None)
-    if kept is not None and kept.name == _QUERY:
+    run = RunDirectory(run_dir)
+    kept = next((p for p in (run.config, run.queries) if p.is_file()), None)
+    if kept == run.queries:
         ignored = (*ignored, *_FIT_ONLY)
     changed = difference(read_yaml(kept), parse_yaml(config), ignored) if kept else ""
     if changed and _begun(run_dir):
@@ -113,24 +112,24 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
 
 def _check_ledger(run_dir: Path) -> None:
     """Refuse a lost, emptied or older ledger: it would be taken for a new run's, and queries be made twice."""
-    begun = [p for p in sorted((run_dir / "cycles").glob("*")) if p.name.isdigit() and any(p.glob("*"))]
+    run = RunDirectory(run_dir)
+    begun = [cycle for cycle in run.cycles() if cycle.is_begun]
     if not begun:
         return
-    path = run_dir / "ledger.sqlite"
+    path = run.ledger
     labelled, open_cycle, asked = -1, -1, set[int]()
     if path.is_file() and path.stat().st_size:
         with closing(Ledger(path)) as ledger:
             labelled, open_cycle = len(ledger.labelled()), ledger.cycle
             asked = {e.cycle for e in ledger.events() if e.kind == "queried"}
-    for folder in begun:
-        metrics = folder / METRICS
-        trained = read_metrics(metrics)["labelled_units"] if metrics.is_file() else 0
+    for cycle in begun:
+        trained = cycle.read_metrics()["labelled_units"] if cycle.is_fitted else 0
         # shards go when the ledger has the query
-        queried = (folder / "queried.csv").is_file() and not (folder / "shards").exists()
-        if open_cycle < int(folder.name) or labelled < trained or (queried and int(folder.name) not in asked):
+        queried = cycle.queried.is_file() and not cycle.shards.exists()
+        if open_cycle < cycle.number or labelled < trained or (queried and cycle.number not in asked):
             known = f"has {labelled} labelled units" if open_cycle >= 0 else "is lost or empty"
             raise RunDirectoryError(
-                f"{path} {known} and does not know of what stands in {folder}"
+                f"{path} {known} and does not know of what stands in {cycle.path}"
                 f"{f', a fit on {trained}' if trained else ''}; put the ledger back, or choose another --run_dir"
             )
 
@@ -138,9 +137,8 @@ def _check_ledger(run_dir: Path) -> None:
 def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
     if check_settings(run_dir, config, ignored):
         # all that it may hold is an initial set by other settings, which is chosen again
-        for name in ("ledger.sqlite", "ledger.sqlite-journal"):
-            (run_dir / name).unlink(missing_ok=True)
-    with replacing(run_dir / _CONFIG) as beside:
+        RunDirectory(run_dir).remove_ledger()
+    with replacing(RunDirectory(run_dir).config) as beside:
         beside.write_text(config)
 
 
@@ -148,17 +146,20 @@ def keep_query(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> Non
     """The same for a query: in the directory of a fit, or in one of its own, where they are kept as query.yaml."""
     if is_first_process():
         check_settings(run_dir, config, ignored)
-        if not (run_dir / _CONFIG).is_file():
-            with replacing(run_dir / _QUERY) as beside:
+        run = RunDirectory(run_dir)
+        if not run.config.is_file():
+            with replacing(run.queries) as beside:
                 beside.write_text(config)
 
 
 def _begun(run_dir: Path) -> bool:
-    ledger = run_dir / "ledger.sqlite"
-    if any((run_dir / "cycles").glob("*/*")) or any((run_dir / "members").glob("*/*")):
+    run = RunDirectory(run_dir)
+    if any(cycle.is_begun for cycle in run.cycles()) or any(run.members.glob("*/*")):
         return True
     # what people drew and reviewed stands in the same file
-    return ledger.is_file() and (any(e.kind != "initial" for e in Ledger(ledger).events()) or _reviewed(ledger))
+    return run.ledger.is_file() and (
+        any(e.kind != "initial" for e in Ledger(run.ledger).events()) or _reviewed(run.ledger)
+    )
 
 
 def _reviewed(ledger: Path) -> bool:
@@ -189,12 +190,12 @@ def run_cycles(
     warm_start: start from the weights of the cycle before. initial_models: where strategies that share
     `settings` (everything that the first fit depends on) keep their common initial model.
     """
+    run = RunDirectory(run_dir)
     if is_first_process():
-        (run_dir / STOPPED).unlink(missing_ok=True)
+        run.stopped.unlink(missing_ok=True)
     for cycle in range(cycles):
-        folder = run_dir / "cycles" / f"{cycle:02d}"
         last = cycle == cycles - 1
-        fitted = (folder / METRICS).is_file()
+        fitted = run.cycle(cycle).is_fitted
         experiment = None
         if not (fitted and (last or _closed(run_dir, cycle))):
             experiment = make(cycle)
@@ -211,7 +212,7 @@ def run_cycles(
                 return
             if datamodule.ledger.cycle <= cycle:
                 _fit_and_query(experiment, run_dir, cycle, fitted, last, warm_start, initial_models, settings or {})
-        if (folder / METRICS).is_file():
+        if run.cycle(cycle).is_fitted:
             yield cycle
         elif is_first_process():
             rank_zero_info(f"Cycle {cycle} was queried without a fit: training goes on with cycle {cycle + 1}.")
@@ -238,30 +239,29 @@ def _fit_and_query(
     initial_models: Path | None,
     settings: dict[str, Any],
 ) -> None:
-    folder = run_dir / "cycles" / f"{cycle:02d}"
-    shared = None
+    directory, shared = RunDirectory(run_dir).cycle(cycle), None
     if initial_models is not None and cycle == 0 and is_first_process():
-        shared = initial_models / experiment_key(settings, experiment.datamodule.ledger.labelled())
+        shared = CycleDirectory(initial_models / experiment_key(settings, experiment.datamodule.ledger.labelled()))
     with _holding_initial_model(shared, experiment.trainer):
-        if shared is not None and not fitted and (shared / METRICS).is_file():
-            rank_zero_info(f"Cycle 0: using the initial model in {shared}")
-            _copy_model(shared, folder)
-            log_row(experiment.trainer.loggers, read_metrics(folder / METRICS))
+        if shared is not None and not fitted and shared.is_fitted:
+            rank_zero_info(f"Cycle 0: using the initial model in {shared.path}")
+            _copy_model(shared, directory)
+            log_row(experiment.trainer.loggers, directory.read_metrics())
         _broadcast(experiment.trainer)
         # the run directory alone decides, so that all processes of a job decide alike
-        fitted = (folder / METRICS).is_file()
+        fitted = directory.is_fitted
         experiment.query.after_fit = not last
         experiment.query.enough = lambda: _why_stop(experiment, run_dir, cycle) is not None
         if not fitted:
-            _fit(experiment, folder, cycle, warm_start)
-        if shared is not None and not (shared / METRICS).is_file():
-            _copy_model(folder, shared)
+            _fit(experiment, run_dir, cycle, warm_start)
+        if shared is not None and not shared.is_fitted:
+            _copy_model(directory, shared)
     if fitted and not last and _why_stop(experiment, run_dir, cycle) is None:
-        experiment.trainer.query(experiment.module, experiment.datamodule, ckpt_path=str(folder / BEST))
+        experiment.trainer.query(experiment.module, experiment.datamodule, ckpt_path=str(directory.best))
 
 
 def _why_stop(experiment: Experiment, run_dir: Path, cycle: int) -> dict[str, str] | None:
-    if not experiment.stop or not (run_dir / "cycles" / f"{cycle:02d}" / METRICS).is_file():
+    if not experiment.stop or not RunDirectory(run_dir).cycle(cycle).is_fitted:
         return None
     monitor = str(experiment.module.monitor)
     return why_stop(experiment.stop, history_of(run_dir, cycle, monitor))
@@ -269,39 +269,41 @@ def _why_stop(experiment: Experiment, run_dir: Path, cycle: int) -> dict[str, st
 
 def _record_stop(run_dir: Path, cycle: int, stopped: dict[str, str]) -> None:
     if is_first_process():
-        write_json(run_dir / STOPPED, {"cycle": cycle, **stopped})
+        write_json(RunDirectory(run_dir).stopped, {"cycle": cycle, **stopped})
     rank_zero_info(f"Stopped after cycle {cycle} by {stopped['criterion']}: {stopped['reason']}.")
 
 
-def _fit(experiment: Experiment, folder: Path, cycle: int, warm_start: bool) -> None:
+def _fit(experiment: Experiment, run_dir: Path, cycle: int, warm_start: bool) -> None:
+    directory = RunDirectory(run_dir).cycle(cycle)
     if warm_start and cycle:
-        before = folder.with_name(f"{cycle - 1:02d}") / BEST
+        before = RunDirectory(run_dir).cycle(cycle - 1).best
         load_weights(experiment.module, before, "put a whole copy back, or start another --run_dir")
     rank_zero_info(f"Cycle {cycle}: fitting on {len(experiment.datamodule.ledger.labelled())} labelled units")
     # without the best weights so far, only a new fit can find them again
-    resumed = all((folder / name).is_file() for name in (BEST, LAST))
-    experiment.trainer.fit(experiment.module, experiment.datamodule, ckpt_path=str(folder / LAST) if resumed else None)
+    resumed = directory.best.is_file() and directory.last.is_file()
+    ckpt_path = str(directory.last) if resumed else None
+    experiment.trainer.fit(experiment.module, experiment.datamodule, ckpt_path=ckpt_path)
     if experiment.trainer.interrupted:
         raise KeyboardInterrupt
 
 
 @contextmanager
-def _holding_initial_model(shared: Path | None, trainer: QueryTrainer) -> Iterator[None]:
+def _holding_initial_model(shared: CycleDirectory | None, trainer: QueryTrainer) -> Iterator[None]:
     """Hold a shared initial model, so that of several strategies started together one trains it.
 
     All processes of a job wait, with a broadcast now and then: torch gives up one for which it has to wait for hours.
     """
     lock = None
     if shared is not None:
-        shared.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(shared / ".lock")
+        shared.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(shared.lock)
     if not _broadcast(trainer, lock is None or _acquired(lock, 0)):
-        rank_zero_info(f"Cycle 0: waiting for the process that trains the initial model in {shared}")
+        rank_zero_info(f"Cycle 0: waiting for the process that trains the initial model in {shared and shared.path}")
         while not _broadcast(trainer, lock is None or _acquired(lock, _PATIENCE)):
             pass
     try:
         if shared is not None:
-            remove_leftovers([shared])
+            remove_leftovers([shared.path])
         yield
     finally:
         if lock is not None:
@@ -316,13 +318,13 @@ def _acquired(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def _copy_model(source: Path, target: Path) -> None:
+def _copy_model(source: CycleDirectory, target: CycleDirectory) -> None:
     """Copy a fit's weights, then its metrics, whose presence says that the weights are there."""
-    read_metrics(source / METRICS)
-    read_checkpoint(source / BEST, f"delete it and its {METRICS}, then start the same command again")
-    for name in (BEST, METRICS):
-        with replacing(target / name) as beside:
-            shutil.copyfile(source / name, beside)
+    source.read_metrics()
+    read_checkpoint(source.best, f"delete it and its {source.metrics.name}, then start the same command again")
+    for path, copy in ((source.best, target.best), (source.metrics, target.metrics)):
+        with replacing(copy) as beside:
+            shutil.copyfile(path, beside)
 
 
 def _broadcast(trainer: QueryTrainer, value: bool = True) -> bool:
@@ -339,7 +341,7 @@ def _broadcast(trainer: QueryTrainer, value: bool = True) -> bool:
 
 
 def _closed(run_dir: Path, cycle: int) -> bool:
-    return Ledger(run_dir / "ledger.sqlite").cycle > cycle
+    return Ledger(RunDirectory(run_dir).ledger).cycle > cycle
 
 
 def _tell_waiting(datamodule: PoolDataModule, waiting: list[str]) -> None:

@@ -21,10 +21,11 @@ from annotators.agreement import krippendorff_alpha, vote_table
 from annotators.disagreement import against_others, difficulty, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
 from callbacks.cycle import load_weights
-from datamodules.files import replacing
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
 from datamodules.units import DataError
 from pipelines.ensemble import Members, check_held_out, member_weights
+from records.files import replacing
+from records.run_directory import RunDirectory
 
 __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"]
 
@@ -49,7 +50,7 @@ def predict_images(
         made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
         # a mask that was corrected since makes another disagreement
         wanted = {u.unit_id: made_by + _digest(datamodule.annotations(u.unit_id, resized=True)) for u in units}
-        missing = [u for u in units if _made_by(_file(run_dir, u.unit_id)) != wanted[u.unit_id]]
+        missing = [u for u in units if _made_by(RunDirectory(run_dir).prediction(u.unit_id)) != wanted[u.unit_id]]
         if not missing:
             continue
         rank_zero_info(f"Fold {fold}: predicting {len(missing)} images with {len(names)} networks")
@@ -69,7 +70,7 @@ def predict_images(
                 content = _content(arrays, i, datamodule.annotations(unit_id, resized=True), datamodule.num_classes)
                 content |= {"image": datamodule.to_display(batch["image"][i].numpy()), "members": np.array(people)}
                 content["made_by"] = np.array(wanted[unit_id])
-                with replacing(_file(run_dir, unit_id)) as beside:
+                with replacing(RunDirectory(run_dir).prediction(unit_id)) as beside:
                     np.savez_compressed(beside, allow_pickle=False, **content)
 
 
@@ -82,7 +83,7 @@ def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.Data
     truth = getattr(datamodule, "true_difficulty", None)
     for fold in range(datamodule.folds):
         for unit in datamodule.evaluation_units(fold):
-            with np.load(_file(run_dir, unit.unit_id)) as stored:
+            with np.load(RunDirectory(run_dir).prediction(unit.unit_id)) as stored:
                 repeats = datamodule.repeats_of(unit.unit_id, resized=True)
                 row = image_row(stored, repeats, datamodule.num_classes)
                 people += annotator_rows(stored, repeats, datamodule.num_classes)
@@ -92,12 +93,12 @@ def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.Data
     if not rows:
         raise DataError("no image is drawn by two people, so there is no disagreement to compare with; draw some again")
     table = pd.DataFrame(rows)
-    with replacing(run_dir / "images.csv") as beside:
+    with replacing(RunDirectory(run_dir).images) as beside:
         table.to_csv(beside, index=False)
     grouped = pd.DataFrame(people).groupby("annotator")
     habits = grouped.mean()
     habits.insert(0, "images", grouped.size())
-    with replacing(run_dir / "annotators.csv") as beside:
+    with replacing(RunDirectory(run_dir).annotators) as beside:
         habits.to_csv(beside)
     rank_zero_info(f"\n{habits.round(2).to_string()}\n")
     return table
@@ -167,10 +168,6 @@ def _content(
         "mean": mean.astype(np.float32),
         "member_probabilities": outputs.astype(np.float16),
     }
-
-
-def _file(run_dir: Path, unit_id: str) -> Path:
-    return run_dir / "predictions" / f"{unit_id}.npz"
 
 
 def _made_by(path: Path) -> str:

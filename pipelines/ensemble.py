@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from callbacks.cycle import BEST, LAST, METRICS
-from datamodules.files import RunDirectoryError
-from datamodules.ledger import Ledger
 from datamodules.multi_annotator_pool import MAJORITY, RANDOM, MultiAnnotatorPool
 from datamodules.units import DataError
 from pipelines.jobs import Job
+from records.files import RunDirectoryError
+from records.ledger import Ledger
+from records.run_directory import RunDirectory
 
-__all__ = ["Members", "check_held_out", "jobs_of", "member_dir", "member_weights", "multi_annotator"]
+__all__ = ["Members", "check_held_out", "jobs_of", "member_weights", "multi_annotator"]
 
 
 @dataclass
@@ -75,16 +75,11 @@ def multi_annotator(datamodule: object) -> MultiAnnotatorPool:
     return datamodule
 
 
-def member_dir(run_dir: Path, name: str, fold: int) -> Path:
-    """The run directory of one fit."""
-    return run_dir / "members" / name / f"fold-{fold}"
-
-
 def member_weights(run_dir: Path, name: str, fold: int, weights: Literal["last", "best"]) -> Path:
     """The checkpoint of one finished fit."""
-    cycle = member_dir(run_dir, name, fold) / "cycles" / "00"
-    path = cycle / (LAST if weights == "last" else BEST)
-    if not (cycle / METRICS).is_file() or not path.is_file():
+    cycle = RunDirectory(run_dir).member(name, fold).cycle(0)
+    path = cycle.last if weights == "last" else cycle.best
+    if not cycle.is_fitted or not path.is_file():
         raise RunDirectoryError(
             f"the network of {name!r} for fold {fold} is not trained yet ({path}); run ensemble with the same "
             "--config and --run_dir first"
@@ -106,7 +101,7 @@ def jobs_of(run_dir: Path, members: Members, datamodule: MultiAnnotatorPool, gro
 
 def check_held_out(run_dir: Path, name: str, fold: int, unit_ids: Sequence[str]) -> None:
     """Refuse to predict images that a network trained on, as its own ledger says."""
-    path = member_dir(run_dir, name, fold) / "ledger.sqlite"
+    path = RunDirectory(run_dir).member(name, fold).ledger
     if not path.is_file():
         raise RunDirectoryError(f"the ledger {path} is missing, so nobody knows what that network trained on")
     seen = sorted(set(Ledger(path).labelled()) & set(unit_ids))
@@ -118,10 +113,11 @@ def check_held_out(run_dir: Path, name: str, fold: int, unit_ids: Sequence[str])
 
 
 def _job(run_dir: Path, name: str, fold: int, group: str) -> Job:
-    own = member_dir(run_dir, name, fold)
+    run = RunDirectory(run_dir)
+    own = run.member(name, fold)
     arguments = {
-        "--config": run_dir / "config.yaml",
-        "--run_dir": own,
+        "--config": run.config,
+        "--run_dir": own.path,
         "--data.init_args.annotator": name,
         "--data.init_args.fold": fold,
         "--wandb.group": group,
@@ -131,4 +127,4 @@ def _job(run_dir: Path, name: str, fold: int, group: str) -> Job:
     words = tuple(str(word) for pair in arguments.items() for word in pair)
     # a job's name is its log's; a person's may have spaces
     called = re.sub(r"[^\w=+-]", "_", f"{name}-fold-{fold}")
-    return Job(called, ("fit", *words), own, own / "learning_curve.csv")
+    return Job(called, ("fit", *words), own.path, own.learning_curve)

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Literal
 
 from callbacks.progress import read_progress
-from datamodules.files import replacing
 from pipelines.processes import DROPQUERY, gpus, last_words, share, start_process, stop_processes, without_slurm
 from pipelines.progress import ProgressView
+from records.files import replacing
 
 __all__ = ["Job", "Outcome", "check_jobs", "report_text", "run_jobs"]
 

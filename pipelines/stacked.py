@@ -19,17 +19,18 @@ from torch import Tensor
 from acquisition.batch import BatchSelection
 from acquisition.doctor import examine_network, require
 from acquisition.seeding import derive_seed
-from callbacks.cycle import BEST, METRICS, curve_row, load_weights
+from callbacks.cycle import curve_row, load_weights
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datasets import EpochSampler
-from datamodules.files import read_metrics, replacing, write_json
-from datamodules.ledger import Queried
 from datamodules.tensors import TensorPool
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.stacked import check_stackable, fit_stacked
 from pipelines.cycles import run_directory
 from pipelines.trainer import QueryTrainer
+from records.files import replacing
+from records.ledger import Queried
+from records.run_directory import CycleDirectory, RunDirectory
 
 __all__ = ["Member", "Parts", "run_stack", "why_not_stacked"]
 
@@ -70,13 +71,13 @@ class Member:
     error: str = ""
     over: bool = False
 
-    def folder(self, cycle: int) -> Path:
+    def cycle(self, number: int) -> CycleDirectory:
         """What the cycle leaves behind."""
-        return self.run_dir / "cycles" / f"{cycle:02d}"
+        return RunDirectory(self.run_dir).cycle(number)
 
     def is_done(self, cycle: int, last: bool) -> bool:
         """Whether a cycle has its scores and, unless it is the last, its labels."""
-        return (self.folder(cycle) / METRICS).is_file() and (last or self.datamodule.ledger.cycle > cycle)
+        return self.cycle(cycle).is_fitted and (last or self.datamodule.ledger.cycle > cycle)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def run_stack(
         for cycle in range(cycles):
             last = cycle == cycles - 1
             todo = _modules([m for m in members if not m.error and not m.over], cycle, last)
-            fits = [pair for pair in todo if not (pair[0].folder(cycle) / METRICS).is_file()]
+            fits = [pair for pair in todo if not pair[0].cycle(cycle).is_fitted]
             _fit(fits, cycle, epochs, partial(_tell, progress, cycle, cycles))
             for member, module in todo:
                 with _reported(member):
@@ -197,8 +198,8 @@ def _modules(members: Sequence[Member], cycle: int, last: bool) -> list[tuple[Me
                 module.match_classes(member.datamodule.class_names)
                 fresh[member.seed] = module
             module = copy.deepcopy(fresh[member.seed])
-            if (member.folder(cycle) / METRICS).is_file():
-                load_weights(module, member.folder(cycle) / BEST)
+            if member.cycle(cycle).is_fitted:
+                load_weights(module, member.cycle(cycle).best)
             modules.append((member, module))
     return modules
 
@@ -268,17 +269,17 @@ def _epochs(sampler: EpochSampler, epochs: int) -> Iterator[Tensor]:
 def _write_fit(member: Member, module: ClassificationModule, cycle: int, epochs: int) -> None:
     if not all(torch.isfinite(p).all() for p in module.parameters()):
         raise ValueError(f"the weights of cycle {cycle} have NaN or infinite values; lower the learning rate")
-    folder, ledger = member.folder(cycle), member.datamodule.ledger
+    directory, ledger = member.cycle(cycle), member.datamodule.ledger
     labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
     scores = {"epoch": epochs - 1, **_validated(module, member.datamodule)}
     row = curve_row(cycle, labelled, scores, scores, module.monitor)
-    with replacing(folder / BEST) as beside:
+    with replacing(directory.best) as beside:
         torch.save(
             {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1,
              "global_step": 0, "loops": {}}, beside
         )  # fmt: skip
     # last, because its presence says that the fit is done
-    write_json(folder / METRICS, row)
+    directory.write_metrics(row)
 
 
 @torch.no_grad()
@@ -309,7 +310,7 @@ def _query_and_keep(member: Member, module: ClassificationModule, cycle: int, la
         )  # fmt: skip
         trainer.query(module, member.datamodule)
     if member.datamodule.ledger.cycle > cycle:
-        (member.folder(cycle) / BEST).unlink(missing_ok=True)
+        member.cycle(cycle).best.unlink(missing_ok=True)
     else:
         member.over = True
         _write_curve(member.run_dir)
@@ -340,8 +341,7 @@ def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores
     if keep_scores:
         table = pd.DataFrame({"unit_id": pool, "score": scores}).iloc[order]
         ranks = np.arange(1, len(order) + 1)
-        with replacing(member.folder(cycle) / "scores.parquet") as beside:
-            table.assign(rank=ranks, selected=ranks <= len(chosen)).to_parquet(beside, index=False)
+        member.cycle(cycle).write_scores(table.assign(rank=ranks, selected=ranks <= len(chosen)))
     data.ask(chosen, query.strategy)
 
 
@@ -369,9 +369,9 @@ def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
 
 
 def _write_curve(run_dir: Path) -> None:
-    rows = [read_metrics(p) for p in sorted((run_dir / "cycles").glob(f"*/{METRICS}"))]
-    with replacing(run_dir / "learning_curve.csv") as beside:
-        pd.DataFrame(rows).sort_values("cycle").to_csv(beside, index=False)
+    run = RunDirectory(run_dir)
+    with replacing(run.learning_curve) as beside:
+        pd.DataFrame(run.metrics()).to_csv(beside, index=False)
 
 
 @contextmanager

@@ -14,12 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from callbacks.cycle import METRICS
-from callbacks.predictions import read_stop_set
-from datamodules.files import read_metrics
+from records.run_directory import RunDirectory
 
 __all__ = [
-    "STOPPED",
     "Budget",
     "CurveFlat",
     "History",
@@ -30,8 +27,6 @@ __all__ = [
     "history_of",
     "why_stop",
 ]
-
-STOPPED = "stopped.json"
 
 Predictions = NDArray[np.int64]
 
@@ -168,9 +163,9 @@ def agreement(first: Predictions | None, second: Predictions | None) -> float | 
 
 def history_of(run_dir: Path, cycle: int, monitor: str) -> History:
     """What cycles 0 to `cycle` of a run directory left behind."""
-    folders = [run_dir / "cycles" / f"{c:02d}" for c in range(cycle + 1)]
-    rows = [read_metrics(f / METRICS) for f in folders if (f / METRICS).is_file()]
-    return History(rows, monitor, lambda c: read_stop_set(run_dir / "cycles" / f"{c:02d}"))
+    run = RunDirectory(run_dir)
+    rows = [c.read_metrics() for c in run.cycles() if c.is_fitted and c.number <= cycle]
+    return History(rows, monitor, lambda c: run.cycle(c).read_stop_set())
 
 
 def why_stop(criteria: Sequence[StoppingCriterion], history: History) -> dict[str, str] | None:

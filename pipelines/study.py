@@ -13,19 +13,16 @@ import yaml
 from pytorch_lightning.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
-from callbacks.cycle import METRICS
-from callbacks.progress import PROGRESS, Progress
-from datamodules.files import read_metrics, replacing, write_json
+from callbacks.progress import Progress
 from pipelines.cycles import check_settings
 from pipelines.grid import Grid, Run, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
 from pipelines.stacked import Member, Parts, run_stack, why_not_stacked
-from pipelines.stopping import STOPPED
+from records.files import replacing, write_json
+from records.run_directory import RunDirectory, StudyDirectory
 
-__all__ = ["STUDY", "PlannedRun", "Planner", "gather", "jobs_of", "plan", "run_part", "run_study"]
-
-STUDY = "study.csv"
+__all__ = ["PlannedRun", "Planner", "gather", "jobs_of", "plan", "run_part", "run_study"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class PlannedRun:
     @property
     def last(self) -> Path:
         """The scores of its last cycle."""
-        return self.run_dir / "cycles" / f"{self.cycles - 1:02d}" / METRICS
+        return RunDirectory(self.run_dir).cycle(self.cycles - 1).metrics
 
     @property
     def is_done(self) -> bool:
@@ -96,10 +93,10 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
     if any(not p.is_done for p in stacked):
         failed |= _run_stacked(stacked, grid, root, planner)
     if jobs := _single_jobs(single, root, planner):
-        outcomes = run_jobs(jobs, root / "jobs", grid.at_once, grid.retries)
+        outcomes = run_jobs(jobs, StudyDirectory(root).jobs, grid.at_once, grid.retries)
         failed |= {o.job.run_dir: o.reason for o in outcomes if o.state == "failed"}
     rows = [_state(p, failed.get(p.run_dir, "")) for p in planned]
-    with replacing(root / "jobs.csv") as beside:
+    with replacing(StudyDirectory(root).states) as beside:
         pd.DataFrame(rows).to_csv(beside, index=False)
     lost = {row["name"]: row["reason"] for row in rows if row["state"] == "failed"}
     for name, reason in lost.items():
@@ -126,23 +123,22 @@ def run_part(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner)
     number, parts = map(int, grid.part.split("/"))
     if number >= parts:
         raise ValueError(f"grid.part counts from 0: expected 0/{parts} to {parts - 1}/{parts}, got {grid.part}")
-    folder = _part_folder(root, number, parts)
+    part = StudyDirectory(root).part(number, parts)
     stacked, _ = _divided(plan(settings, grid, root), grid, planner)
-    failed = _run_here(_missing(stacked[number::parts]), grid, planner, _progress_file(folder))
-    write_json(folder / "done.json", {str(run_dir): error for run_dir, error in failed.items()})
+    failed = _run_here(_missing(stacked[number::parts]), grid, planner, _progress_file(part.progress))
+    write_json(part.done, {str(run_dir): error for run_dir, error in failed.items()})
 
 
 def gather(planned: Sequence[PlannedRun], root: Path) -> pd.DataFrame:
     """Write study.csv: a row per run and cycle, with the varied settings, strategy, seed and the cycle's scores."""
     rows = []
     for p in planned:
-        for path in sorted((p.run_dir / "cycles").glob(f"*/{METRICS}")):
-            who = {"variant": p.run.variant, **dict(p.run.values), "strategy": p.run.strategy, "seed": p.run.seed}
-            rows.append(who | read_metrics(path))
+        who = {"variant": p.run.variant, **dict(p.run.values), "strategy": p.run.strategy, "seed": p.run.seed}
+        rows += [who | row for row in RunDirectory(p.run_dir).metrics()]
     if not rows:
         raise ValueError(f"no run below {root} has finished a cycle; its jobs.csv and jobs/*.log say why")
     table = pd.DataFrame(rows)
-    with replacing(root / STUDY) as beside:
+    with replacing(StudyDirectory(root).table) as beside:
         table.to_csv(beside, index=False)
     return table
 
@@ -181,7 +177,7 @@ def _run_stacked(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner:
         ) as bar:
             return _run_here(_missing(planned), grid, planner, _bar_progress(bar))
     failed: dict[Path, str] = {}
-    for outcome in run_jobs(_part_jobs(planned, parts, root), root / "jobs", parts, grid.retries):
+    for outcome in run_jobs(_part_jobs(planned, parts, root), StudyDirectory(root).jobs, parts, grid.retries):
         if outcome.state == "failed":
             number = int(outcome.job.arguments[-1].partition("/")[0])
             failed |= {p.run_dir: outcome.reason for p in _missing(planned[number::parts])}
@@ -193,13 +189,13 @@ def _run_stacked(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner:
 
 def _part_jobs(planned: Sequence[PlannedRun], parts: int, root: Path) -> list[Job]:
     """A job for each part of the stacked runs that has something to do; what it once said of itself is forgotten."""
-    jobs = []
+    jobs, study = [], StudyDirectory(root)
     for number in range(parts):
         if _missing(planned[number::parts]):
-            folder = _part_folder(root, number, parts)
-            (folder / "done.json").unlink(missing_ok=True)
-            arguments = ("study", "--config", str(root / "config.yaml"), "--grid.part", f"{number}/{parts}")
-            jobs.append(Job(folder.name, arguments, folder, folder / "done.json"))
+            part = study.part(number, parts)
+            part.done.unlink(missing_ok=True)
+            arguments = ("study", "--config", str(study.config), "--grid.part", f"{number}/{parts}")
+            jobs.append(Job(part.path.name, arguments, part.path, part.done))
     return jobs
 
 
@@ -230,7 +226,7 @@ def _single_jobs(planned: Sequence[PlannedRun], root: Path, planner: Planner) ->
     for p in _missing(planned):
         # commas and brackets may stand in folders' names, not in jobs'
         name = re.sub(r"[^\w.=+-]", "_", "_".join(p.run.folder.parts[1:]))
-        config = root / "jobs" / f"{name}.yaml"
+        config = StudyDirectory(root).job_config(name)
         with replacing(config) as beside:
             beside.write_text(planner.complete(p.settings))
         jobs.append(Job(name, ("fit", "--config", str(config)), p.run_dir, p.last))
@@ -243,18 +239,14 @@ def _missing(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 def _state(planned: PlannedRun, reason: str) -> dict[str, Any]:
     state = "failed" if reason else "finished" if planned.is_done else "stopped"
-    stopped = planned.run_dir / STOPPED
+    stopped = RunDirectory(planned.run_dir).stopped
     if state == "stopped" and stopped.is_file():
         said = json.loads(stopped.read_text())
         reason = f"{said['criterion']}: {said['reason']}"
     return {"name": "/".join(planned.run.folder.parts[1:]), "state": state, "reason": reason}
 
 
-def _part_folder(root: Path, number: int, parts: int) -> Path:
-    return root / "jobs" / f"part-{number}-of-{parts}"
-
-
-def _progress_file(folder: Path, every: float = 2.0) -> Callable[[Progress], None]:
+def _progress_file(path: Path, every: float = 2.0) -> Callable[[Progress], None]:
     """How far the part is, where `pipelines.jobs` looks for it."""
     written = -every
 
@@ -262,7 +254,7 @@ def _progress_file(folder: Path, every: float = 2.0) -> Callable[[Progress], Non
         nonlocal written
         if time.monotonic() - written >= every:
             written = time.monotonic()
-            write_json(folder / PROGRESS, asdict(progress))
+            write_json(path, asdict(progress))
 
     return write
 

@@ -18,6 +18,7 @@ from pipelines.jobs import Job, check_jobs
 from pipelines.processes import DROPQUERY, gpus, without_slurm
 from pipelines.settings import plain
 from pipelines.task import Task
+from records.run_directory import RunDirectory
 
 __all__ = ["slurm_answers", "submit"]
 
@@ -74,7 +75,7 @@ def submit(
     if partition is not None:
         plain("--partition", partition)
     plain("the verb", command[0])
-    folder = Path(plain("--run_dir", str((run_dir_of(command) / "slurm").absolute())))
+    folder = Path(plain("--run_dir", str((RunDirectory(run_dir_of(command)).slurm).absolute())))
     cluster = cluster or ("slurm" if slurm_answers() else "local")
     tasks = tasks_per_node or gpus_per_node or 1
     if cluster == "local" and (nodes > 1 or tasks > 1):

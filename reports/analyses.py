@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import replacing, write_figure
+from records.files import replacing, write_figure
+from records.run_directory import RunDirectory
 from reports.comparison import find_baseline, run_areas, settings, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep
@@ -95,10 +96,10 @@ class _Asked:
 
 def read_scores(run_dir: Path) -> dict[int, pd.Series]:
     """The pool's scores of every cycle that queried, from cycles/NN/scores.parquet."""
-    paths = sorted((run_dir / "cycles").glob("*/scores.parquet"))
-    if not paths:
+    queried = [cycle for cycle in RunDirectory(run_dir).cycles() if cycle.scores.is_file()]
+    if not queried:
         raise ValueError(f"expected cycles/NN/scores.parquet below {run_dir}, got none; run a fit of two cycles first")
-    return {int(p.parent.name): pd.read_parquet(p, columns=["score"])["score"] for p in paths}
+    return {cycle.number: cycle.read_scores("score")["score"] for cycle in queried}
 
 
 def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:

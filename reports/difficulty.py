@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from datamodules.files import RunDirectoryError, replacing
+from records.files import RunDirectoryError, replacing
+from records.run_directory import RunDirectory
 from reports.bootstrap import correlation, covariances, partial_correlation, share_of_hardest
 from reports.difficulty_figures import draw_calibration, draw_chosen_images, draw_scatter
 from reports.difficulty_report import comparison_text, report_text
@@ -76,7 +77,7 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
         sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(variance)}, variance)
     pixels, calibration = sums.table(resampling), sums.calibration(resampling, _VARIANCES)
     precision = precision_at_k(images, resampling)
-    folder = run_dir / "difficulty"
+    folder = RunDirectory(run_dir).difficulty
     tables = {"correlations": correlations, "pixels": pixels, "precision_at_k": precision, "calibration": calibration}
     for name, table in tables.items():
         with replacing(folder / f"{name}.csv") as beside:
@@ -209,7 +210,7 @@ def _kind(name: str) -> str:
 
 
 def _read_images(run_dir: Path) -> pd.DataFrame:
-    path = run_dir / "images.csv"
+    path = RunDirectory(run_dir).images
     if not path.is_file():
         raise RunDirectoryError(
             f"expected the table of images at {path}, got no such file; run the verb difficulty on {run_dir}, which "
@@ -236,7 +237,7 @@ def _read_images(run_dir: Path) -> pd.DataFrame:
 
 
 def _prediction_files(run_dir: Path, names: Sequence[str]) -> list[Path]:
-    files = [run_dir / "predictions" / f"{name}.npz" for name in names]
+    files = [RunDirectory(run_dir).prediction(name) for name in names]
     if missing := [str(p) for p in files if not p.is_file()]:
         raise RunDirectoryError(
             f"{len(missing)} of {len(files)} predictions are missing: {', '.join(missing[:5])}"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import write_figure
+from records.files import write_figure
 
 __all__ = ["choose_images", "draw_calibration", "draw_chosen_images", "draw_scatter", "draw_variance_maps"]
 

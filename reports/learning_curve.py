@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from datamodules.files import read_metrics, replacing, write_figure
+from records.files import replacing, write_figure
+from records.run_directory import RunDirectory
 
 __all__ = [
     "BETTER_SMALLER",
@@ -23,8 +24,6 @@ __all__ = [
 
 BETTER_SMALLER = ("/loss", "/calibration_error")
 """How the names of scores end of which less is better."""
-
-_TABLE, _PICTURE = "learning_curve.csv", "learning_curve.png"
 
 
 def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[float]) -> float:
@@ -62,10 +61,10 @@ def area_words(curve: pd.DataFrame, score: str, full_score: float | None = None)
 
 def read_curve(run_dir: Path) -> pd.DataFrame:
     """One row per finished cycle, from cycles/NN/metrics.json."""
-    rows = [read_metrics(p) for p in sorted((run_dir / "cycles").glob("*/metrics.json"))]
+    rows = RunDirectory(run_dir).metrics()
     if not rows:
-        raise ValueError(f"expected a finished cycle below {run_dir / 'cycles'}, got none; run fit first")
-    return pd.DataFrame(rows).sort_values("cycle", ignore_index=True)
+        raise ValueError(f"expected a finished cycle below {run_dir}/cycles, got none; run fit first")
+    return pd.DataFrame(rows)
 
 
 def main_score(table: pd.DataFrame, score: str | None = None) -> str:
@@ -101,17 +100,17 @@ def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
     axes.grid(alpha=0.3)
     area = area_under_learning_curve(curve["labelled_units"], curve[score])
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
-    write_figure(run_dir / _PICTURE, figure, dpi=130)
+    write_figure(RunDirectory(run_dir).learning_curve_picture, figure, dpi=130)
     _write_table(curve, run_dir)
     return curve
 
 
 def refresh_curve(run_dir: Path) -> None:
     """Write what a kill between a run's last scores and their curve has left out; a stack's runs have no picture."""
-    curve, table = read_curve(run_dir), run_dir / _TABLE
-    if table.is_file() and table.read_bytes() == curve.to_csv(index=False).encode():
+    curve, run = read_curve(run_dir), RunDirectory(run_dir)
+    if run.learning_curve.is_file() and run.learning_curve.read_bytes() == curve.to_csv(index=False).encode():
         return
-    if (run_dir / _PICTURE).is_file():
+    if run.learning_curve_picture.is_file():
         write_curve(run_dir)
     else:
         _write_table(curve, run_dir)
@@ -119,5 +118,5 @@ def refresh_curve(run_dir: Path) -> None:
 
 def _write_table(curve: pd.DataFrame, run_dir: Path) -> None:
     # last, so that where it is up to date the picture is
-    with replacing(run_dir / _TABLE) as beside:
+    with replacing(RunDirectory(run_dir).learning_curve) as beside:
         curve.to_csv(beside, index=False)

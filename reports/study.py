@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.files import replacing, write_figure
+from records.files import replacing, write_figure
+from records.run_directory import RunDirectory, StudyDirectory
 from reports.comparison import (
     area_table,
     find_baseline,
@@ -29,7 +30,7 @@ _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
 
 def read_study(run_dir: Path) -> pd.DataFrame:
     """study.csv, one row per run and cycle; `variant` is "" where nothing else was varied."""
-    path = run_dir / "study.csv"
+    path = StudyDirectory(run_dir).table
     if not path.is_file():
         raise ValueError(f"expected a study's table at {path}, got none; run study first, or give another --run_dir")
     # names stay as they are written, NA included
@@ -58,15 +59,16 @@ def write_study_report(
     normalised area is 1; there is none without it.
     """
     table = read_study(run_dir)
-    for metrics in (run_dir / "runs").glob("*/*/*/cycles/00/metrics.json"):
-        refresh_curve(metrics.parents[2])
+    study = StudyDirectory(run_dir)
+    for run in study.runs():
+        refresh_curve(run.path)
     score = main_score(table, score)
     if score.endswith(BETTER_SMALLER):
         raise ValueError(
             f"a study's tables take the larger score for the better one, but of {score} the smaller is; report another "
             f"score, or draw its curves alone with analyse strategies --score {score}"
         )
-    folder = run_dir / "report"
+    folder = study.report
     baseline = find_baseline(list(table["strategy"].unique()))
     jobs = _jobs(run_dir)
     gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
@@ -142,14 +144,14 @@ def report(
 
     """
     folder = Path(run_dir)
-    if (folder / "study.csv").is_file():
+    if StudyDirectory(folder).table.is_file():
         write_study_report(folder, score, levels, full_score)
         return
     curve = write_curve(folder, score)
     print(curve.round(4).to_string(index=False))
     if len(curve) > 1:
         print(f"\n{area_words(curve, main_score(curve, score), full_score)}")
-    print(f"curve: {folder / 'learning_curve.png'}")
+    print(f"curve: {RunDirectory(folder).learning_curve_picture}")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -174,7 +176,7 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 def _jobs(run_dir: Path) -> pd.DataFrame:
     """jobs.csv; without rows where there is none."""
-    path = run_dir / "jobs.csv"
+    path = StudyDirectory(run_dir).states
     table = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     return table.reindex(columns=["name", "state", "reason"]).fillna("").astype(str)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import cli
-from datamodules.ledger import Ledger
+from records.ledger import Ledger
 
 Dropquery = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import cli
-from datamodules.ledger import Ledger
+from records.ledger import Ledger
 
 
 def test_cycles_predictions_and_doctor(

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from annotators.review import read_events, review
-from datamodules.ledger import Ledger
-from datamodules.reviews import ReviewError, Reviews
 from datamodules.units import DataError
+from records.ledger import Ledger
+from records.reviews import ReviewError, Reviews
 
 ASSIGNED = (
     "unit_id,annotator,purpose,predicted_difficulty,rank\nu,ann,first,0.5,1\nu,007,second,0.5,1\nv,ann,first,0.1,2\n"

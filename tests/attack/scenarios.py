@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 import yaml
 
-from callbacks.cycle import BEST, METRICS
 from tests import forked
 from tests.conftest import TINY, TINY_DIGITS
 
@@ -118,11 +117,11 @@ def findings(root: Path) -> dict[str, str]:
         elif path.suffix == ".ckpt":
             saved = torch.load(path, weights_only=True)
             # a fit that was killed after its last step counts one epoch more; its weights are what they were
-            if path.name == BEST:
+            if path.name == "best.ckpt":
                 found[f"{name} epoch"] = str(saved["epoch"])
             weights = b"".join(k.encode() + v.contiguous().numpy().tobytes() for k, v in saved["state_dict"].items())
             found[f"{name} weights"] = hashlib.blake2b(weights, digest_size=8).hexdigest()
-        elif path.name == METRICS or (path.suffix == ".csv" and path.name != "jobs.csv"):
+        elif path.name == "metrics.json" or (path.suffix == ".csv" and path.name != "jobs.csv"):
             found[name] = path.read_text()
         elif path.suffix in (".png", ".md"):
             found[name] = "there"

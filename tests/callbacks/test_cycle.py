@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from callbacks.cycle import CycleCheckpoint, CycleMetrics, WholeCheckpoints, load_weights, read_checkpoint
-from callbacks.predictions import StopSetPredictions, read_stop_set
+from callbacks.predictions import StopSetPredictions
 from callbacks.processes import LostProcessError, others_explained
 from datamodules.digits import Digits
-from datamodules.files import RunDirectoryError
 from datamodules.initial import RandomSubset
+from records.files import RunDirectoryError
+from records.run_directory import CycleDirectory
 
 NAN = math.nan
 
@@ -53,7 +54,7 @@ def data(tmp_path: Path) -> Digits:
 
 
 def fit(folder: Path, data: Digits, scores: Sequence[float], resume: bool = False, **metrics: Any) -> dict[str, Any]:
-    told = CycleMetrics(folder, 0, "val/score", **metrics)
+    told = CycleMetrics(CycleDirectory(folder), "val/score", **metrics)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=len(scores),
         num_sanity_val_steps=0, plugins=[WholeCheckpoints()], callbacks=[told, CycleCheckpoint(told)],
@@ -174,7 +175,7 @@ def test_the_stop_set_tells_not_how_many_processes_there_were(tmp_path: Path, mo
     classes = {f"image{i}": i % 3 for i in range(5)}
 
     def validate(folder: Path, ranks: int) -> list[int]:
-        metrics = SimpleNamespace(path=folder / "metrics.json", improved=True)
+        metrics = SimpleNamespace(directory=CycleDirectory(folder), improved=True)
         everyone = [StopSetPredictions(metrics) for _ in range(ranks)]  # type: ignore[arg-type]
 
         def gather(into: list[Any], mine: Any) -> None:
@@ -191,7 +192,7 @@ def test_the_stop_set_tells_not_how_many_processes_there_were(tmp_path: Path, mo
             module.network(torch.eye(3)[[classes[n] for n in names]])
             one.on_validation_batch_end(trainer, module, None, {"unit_id": names}, 0)  # type: ignore[arg-type]
             one.on_validation_end(trainer, module)  # type: ignore[arg-type]
-        found = read_stop_set(folder)
+        found = CycleDirectory(folder).read_stop_set()
         assert found is not None
         return found.tolist()
 

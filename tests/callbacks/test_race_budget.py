@@ -13,6 +13,7 @@ from acquisition.racing import Race
 from acquisition.scorer import BALD
 from callbacks.query import QueryCallback
 from datamodules.units import Unit
+from records.run_directory import CycleDirectory
 
 TOTAL = 64
 
@@ -33,8 +34,9 @@ def race(seed: int, sizes: np.ndarray, pixels: int, folder: Path) -> dict[str, A
     query._score_units = lambda *_: None  # type: ignore[method-assign]
     trainer = SimpleNamespace(strategy=SimpleNamespace(barrier=lambda _: None), is_global_zero=True)
     data: Any = SimpleNamespace(seed=0, size=lambda unit: (1, sizes[int(unit.unit_id)]))
-    shards: Any = SimpleNamespace(table=table, folder=folder / "shards")
-    found = query._score_pool(trainer, None, data, [Unit(n) for n in names], 0, shards)  # type: ignore[arg-type]
+    shards: Any = SimpleNamespace(table=table)
+    units, cycle = [Unit(n) for n in names], CycleDirectory(folder)
+    found = query._score_pool(trainer, None, data, units, cycle, shards)  # type: ignore[arg-type]
     ranked = found.sort_values("score", ascending=False).sort_values("tier", kind="stable")["unit_id"]
     chosen = set(ranked[: query._within_budget(data, [Unit(n) for n in ranked])])
     best = samples.mean(axis=1).sort_values(ascending=False).index

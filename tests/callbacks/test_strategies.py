@@ -10,8 +10,8 @@ import pytest
 import cli
 from acquisition.greedy import k_center
 from callbacks.query import QueryCallback
-from callbacks.shards import Shards
-from datamodules.ledger import Ledger
+from records.ledger import Ledger
+from records.shards import Shards
 from tests.conftest import TINY, TINY_DIGITS
 
 CORE_SET = ["--strategy.acquisition", "Random", "--strategy.selection", "acquisition.batch.CoreSet"]

@@ -11,9 +11,9 @@ import torch
 
 from datamodules.folder import Folder
 from datamodules.initial import FromFile, RandomSubset
-from datamodules.ledger import AlreadyLabelledError, Queried
 from datamodules.oracle import FolderOracle
 from datamodules.units import VOID, DataError
+from records.ledger import AlreadyLabelledError, Queried
 
 TRAIN = [f"train{i}" for i in range(8)]
 Save = Callable[..., Path]

@@ -13,10 +13,10 @@ from datamodules.datasets import EpochSampler
 from datamodules.digits import Digits
 from datamodules.doctor import examine_pool
 from datamodules.initial import FromFile, PerClass, RandomSubset
-from datamodules.ledger import Queried
 from datamodules.oracle import LabelTable
 from datamodules.tensors import EpochBatches, TensorPool, augmented
 from datamodules.units import VOID, DataError
+from records.ledger import Queried
 
 Make = Callable[..., "Squares"]
 

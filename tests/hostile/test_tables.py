@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.reviews import Reviews
+from records.reviews import Reviews
 from tests.hostile.table import Row, run_in_process, table
 
 PEOPLE = "annotator,experience,capacity\nann,9,20\nbo,1,20\n"

@@ -18,10 +18,10 @@ from filelock import FileLock
 
 import cli
 from callbacks.cycle import StepSeed
-from datamodules.files import RunDirectoryError, write_json
-from datamodules.ledger import Ledger, Queried
-from datamodules.reviews import Reviews
 from pipelines.cycles import held, run_directory
+from records.files import RunDirectoryError, write_json
+from records.ledger import Ledger, Queried
+from records.reviews import Reviews
 from tests import forked
 from tests.conftest import TINY
 

@@ -15,11 +15,12 @@ import yaml
 import cli
 from annotators.disagreement import variance_map
 from annotators.prediction import MAPS
-from datamodules.ledger import Ledger
 from datamodules.synthetic_annotators import SyntheticAnnotators
 from datamodules.units import DataError
 from pipelines.difficulty import annotator_rows, image_row
-from pipelines.ensemble import Members, jobs_of, member_dir
+from pipelines.ensemble import Members, jobs_of
+from records.ledger import Ledger
+from records.run_directory import RunDirectory
 from tests.conftest import TINY
 from tests.pipelines.test_cycles import Crash
 
@@ -77,7 +78,7 @@ def test_members_start_alike_and_see_their_annotator_outside_their_fold(trained:
         expected = {u.unit_id for u in whole.images() if whole.fold_of(u.unit_id) != fold}
         finals = []
         for name in (*PEOPLE, "majority"):
-            own = member_dir(run_dir, name, fold)
+            own = RunDirectory(run_dir).member(name, fold).path
             assert set(Ledger(own / "ledger.sqlite").labelled()) == expected
             settings = yaml.safe_load((own / "config.yaml").read_text())
             assert settings["data"]["init_args"]["annotator"] == name
@@ -195,7 +196,7 @@ def test_a_network_that_trained_on_an_image_may_not_predict_it(
     config, run_dir = trained
     copied = tmp_path / "run"
     shutil.copytree(run_dir / "members", copied / "members")
-    ledgers = [member_dir(copied, "careful", fold) / "ledger.sqlite" for fold in (0, 1)]
+    ledgers = [RunDirectory(copied).member("careful", fold).ledger for fold in (0, 1)]
     ledgers[0].write_bytes(ledgers[1].read_bytes())
     with pytest.raises(SystemExit):
         cli.main(["difficulty", "--config", str(config), "--run_dir", str(copied)])
@@ -209,7 +210,7 @@ def test_a_member_that_is_not_trained_is_named(
     config, run_dir = trained
     copied = tmp_path / "run"
     shutil.copytree(run_dir / "members", copied / "members")
-    (member_dir(copied, "majority", 1) / "cycles" / "00" / "metrics.json").unlink()
+    RunDirectory(copied).member("majority", 1).cycle(0).metrics.unlink()
     with pytest.raises(SystemExit):
         cli.main(["difficulty", "--config", str(config), "--run_dir", str(copied)])
     assert "'majority' for fold 1 is not trained yet" in capsys.readouterr().err
@@ -222,7 +223,7 @@ def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
     run_dir = tmp_path / "run"
     shutil.copytree(finished / "members", run_dir / "members")
     (run_dir / "config.yaml").write_text((finished / "config.yaml").read_text().replace(str(finished), str(run_dir)))
-    killed, broken = member_dir(run_dir, "careful", 0), member_dir(run_dir, "majority", 1)
+    killed, broken = (RunDirectory(run_dir).member(*m).path for m in (("careful", 0), ("majority", 1)))
     expected = torch.load(killed / "cycles" / "00" / "last.ckpt", weights_only=True)["state_dict"]
     shutil.rmtree(killed)
     shutil.rmtree(broken)
@@ -239,7 +240,7 @@ def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
     # as many threads as this process has: sums in another order round to other weights
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
-    untouched = member_dir(run_dir, "dilates_much", 0) / "cycles" / "00" / "metrics.json"
+    untouched = RunDirectory(run_dir).member("dilates_much", 0).cycle(0).metrics
     before = untouched.stat().st_mtime_ns
     with pytest.raises(SystemExit) as stop:
         cli.main(command)

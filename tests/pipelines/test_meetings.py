@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.files import write_json
-from datamodules.ledger import Ledger, Queried
 from pipelines import cycles
 from pipelines.cycles import Experiment, run_cycles
+from records.files import write_json
+from records.ledger import Ledger, Queried
 
 
 class Together:

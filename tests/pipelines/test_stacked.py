@@ -39,7 +39,7 @@ def members(tmp_path: Path) -> list[Member]:
 
 def outcome(members: list[Member]) -> list[tuple[bool, bool]]:
     """Of each, whether it says an error and whether it has its scores."""
-    return [(bool(m.error), (m.folder(0) / "metrics.json").is_file()) for m in members]
+    return [(bool(m.error), m.cycle(0).is_fitted) for m in members]
 
 
 ALONE = [(False, True), (True, False), (False, True)]
@@ -109,13 +109,13 @@ def test_a_member_that_cannot_be_fitted_says_why(
 
 def test_weights_that_cannot_be_read_again_are_named(members: list[Member]) -> None:
     run_stack(members, cycles=1, epochs=1)
-    (members[1].folder(0) / "best.ckpt").write_bytes(b"PK")
+    members[1].cycle(0).best.write_bytes(b"PK")
     run_stack(members, cycles=2, epochs=1)
     assert [bool(m.error) for m in members] == [False, True, False]
     assert "best.ckpt is not a readable checkpoint" in members[1].error
     assert "delete it and its metrics.json" in members[1].error
     for name in ("best.ckpt", "metrics.json"):
-        (members[1].folder(0) / name).unlink()
+        (members[1].cycle(0).path / name).unlink()
     members[1].error = ""
     run_stack(members, cycles=2, epochs=1)
-    assert all((m.folder(1) / "metrics.json").is_file() for m in members)
+    assert all(m.cycle(1).is_fitted for m in members)

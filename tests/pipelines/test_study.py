@@ -11,9 +11,9 @@ import yaml
 
 import cli
 from datamodules.digits import Digits
-from datamodules.ledger import Ledger
 from lightning_modules.networks import TwoLayerNet
 from pipelines import study
+from records.ledger import Ledger
 from tests.conftest import one_after_another
 
 pytestmark = pytest.mark.xdist_group("study")  # they share trained runs

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from datamodules.files import RunDirectoryError
+from records.files import RunDirectoryError
 from reports.difficulty import MAPS, compare, write_difficulty_report
 from reports.difficulty_figures import choose_images, draw_variance_maps
 from reports.difficulty_report import comparison_text

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from datamodules.ledger import AlreadyLabelledError, Ledger, LedgerError, Queried
+from records.ledger import AlreadyLabelledError, Ledger, LedgerError, Queried
 
 UNITS = [f"u{i}" for i in range(8)]
 
@@ -156,7 +156,7 @@ TestBookkeeping.settings = settings(max_examples=25, stateful_step_count=15, dea
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from datamodules.ledger import Ledger, Queried
+from records.ledger import Ledger, Queried
 ledger = Ledger(Path(sys.argv[1]))
 left = int(sys.argv[2])
 def kill_before(statement):
@@ -214,7 +214,7 @@ def test_a_run_directory_that_cannot_be_made(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from datamodules.ledger import Ledger
+from records.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (Path(sys.argv[1]).stat().st_size,) * 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.files import RunDirectoryError, read_metrics, remove_leftovers, replacing, write_json
+from records.files import RunDirectoryError, read_metrics, remove_leftovers, replacing, write_json
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.database import Database, utc_now
+from records.database import Database, utc_now
 
 __all__ = ["STATES", "TRANSITIONS", "Review", "ReviewError", "Reviews"]
 

@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from datamodules.database import LedgerError
-from datamodules.ledger import Ledger
-from datamodules.reviews import STATES, TRANSITIONS, Review, ReviewError, Reviews
+from records.database import LedgerError
+from records.ledger import Ledger
+from records.reviews import STATES, TRANSITIONS, Review, ReviewError, Reviews
 
 PEOPLE = ("ann", "bob", "cid")
 
@@ -211,7 +211,7 @@ TestLoop.settings = settings(max_examples=25, stateful_step_count=15, deadline=N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from datamodules.reviews import Review, Reviews
+from records.reviews import Review, Reviews
 reviews = Reviews(Path(sys.argv[1]))
 left = int(sys.argv[2])
 def kill_before(statement):

@@ -1,21 +1,17 @@
 """Scores on their way to the ranked list: small files that any process may add and none has to finish."""
 
-import hashlib
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
-from acquisition.identity import describe
-from datamodules.files import replacing
+from records.files import replacing
 
-__all__ = ["Shards", "query_fingerprint"]
+__all__ = ["Shards"]
 
 _NO_FEATURES: Mapping[str, np.ndarray] = MappingProxyType({})
 
@@ -99,21 +95,3 @@ class Shards:
     def remove(self) -> None:
         """Delete the folder: its content stands in the ranked list."""
         shutil.rmtree(self.folder)
-
-
-def query_fingerprint(network: nn.Module, *settings: object, files: Iterable[Path] = ()) -> str:
-    """A hash of the network's architecture and weights, of settings and of the content of files."""
-    digest = hashlib.blake2b(describe([*settings, *map(_plain, network.modules())]).encode(), digest_size=16)
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
-
-
-def _plain(module: nn.Module) -> tuple[type, dict[str, object]]:
-    """What makes a layer beside its weights: rates, strides, dilations, sizes."""
-    kept = {k: v for k, v in vars(module).items() if isinstance(v, bool | int | float | str | tuple | None)}
-    return type(module), {k: v for k, v in kept.items() if not k.startswith("_") and k != "training"}

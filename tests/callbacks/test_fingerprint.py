@@ -1,4 +1,4 @@
-"""Scores that survive the process that made them."""
+"""What a query's scores depend on."""
 
 import os
 from dataclasses import dataclass
@@ -7,36 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-import cli
 from acquisition.aggregation import CountAbove, Sum
 from acquisition.features import Feature
 from acquisition.identity import describe
 from acquisition.racing import Race
 from acquisition.scorer import BALD, ODIN, Entropy, Expert, Inverse, Scorer
+from callbacks.fingerprint import query_fingerprint
 from callbacks.query import QueryCallback
-from callbacks.shards import Shards, query_fingerprint
 from datamodules.folder import Folder
 from datamodules.synthetic import SyntheticRoads
-
-
-def test_tables_add_up_and_another_query_begins_anew(tmp_path: Path) -> None:
-    shards = Shards(tmp_path / "shards", "one")
-    shards.open()
-    assert shards.table(10).empty
-    shards.add(10, ["a", "b"], [1.0, 2.0], [0.1, 0.2])
-    shards.add(10, ["c"], [3.0], [0.3])
-    shards.add(20, ["a"], [9.0], [0.0])
-    shards.open()
-    assert shards.table(10, ["c", "a"])["score"].tolist() == [3.0, 1.0]
-    assert shards.table(20)["unit_id"].tolist() == ["a"]
-    Shards(tmp_path / "shards", "two").open()
-    assert shards.table(10).empty
 
 
 def test_a_fingerprint_changes_with_weights_and_settings() -> None:
@@ -122,29 +106,3 @@ def test_a_query_with_other_data_or_precision_begins_anew(tmp_path: Path) -> Non
     }  # fmt: skip
     assert len(different) == 7
     assert of() == of(batch_size=2, num_workers=1)
-
-
-def test_the_next_query_scores_only_what_is_missing(
-    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    command = ["fit", "--config", str(tiny_config), "--cycles", "2"]
-    cli.main([*command, "--run_dir", str(tmp_path / "whole")])
-    monkeypatch.setattr("callbacks.query._FLUSH_SECONDS", -1)  # write every batch down
-    scored: list[str] = []
-    real = QueryCallback._batches
-
-    def dies_after_three(self: QueryCallback, *args: object) -> object:
-        for number, batch in enumerate(real(self, *args)):
-            if number == 3 and len(scored) < 13:
-                raise OSError("power cut")
-            scored.extend(batch["unit_id"])
-            yield batch
-
-    monkeypatch.setattr(QueryCallback, "_batches", dies_after_three)
-    with pytest.raises(SystemExit):
-        cli.main([*command, "--run_dir", str(tmp_path / "cut")])
-    assert len(scored) == 12
-    cli.main([*command, "--run_dir", str(tmp_path / "cut")])
-    assert len(scored) == len(set(scored)) == 19, "nothing was scored twice"
-    tables = [pd.read_parquet(tmp_path / r / "cycles" / "00" / "scores.parquet") for r in ("whole", "cut")]
-    pd.testing.assert_frame_equal(*tables)

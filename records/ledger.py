@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.database import Database, LedgerError, utc_now
+from records.database import Database, LedgerError, utc_now
 
 __all__ = ["AlreadyLabelledError", "Event", "Ledger", "LedgerError", "Queried"]
 
