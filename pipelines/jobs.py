@@ -19,6 +19,7 @@ from callbacks.progress import read_progress
 from pipelines.processes import DROPQUERY, gpus, last_words, share, start_process, stop_processes, without_slurm
 from pipelines.progress import ProgressView
 from records.files import replacing
+from records.run_directory import JobsDirectory
 
 __all__ = ["Job", "Outcome", "check_jobs", "report_text", "run_jobs"]
 
@@ -123,9 +124,9 @@ def run_jobs(
                     one.job, "failed" if reason else "finished", one.attempt, spent[one.job.name],
                     _log(one.job, log_dir), reason,
                 )  # fmt: skip
-                _write_table([outcomes[j.name] for j in jobs if j.name in outcomes], log_dir / "jobs.csv")
+                _write_table([outcomes[j.name] for j in jobs if j.name in outcomes], JobsDirectory(log_dir).table)
     ordered = [outcomes[job.name] for job in jobs]
-    _write_table(ordered, log_dir / "jobs.csv")
+    _write_table(ordered, JobsDirectory(log_dir).table)
     return ordered
 
 
@@ -150,7 +151,7 @@ def report_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def _log(job: Job, log_dir: Path) -> Path:
-    return log_dir / f"{job.name}.log"
+    return JobsDirectory(log_dir).log(job.name)
 
 
 def _environment(slot: int, slots: int, threads: int) -> dict[str, str]:

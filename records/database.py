@@ -1,4 +1,4 @@
-"""An SQLite file that several tables of a run share: transactions, and errors in one sentence."""
+"""The SQLite file of a run: its tables and their version, transactions, and errors in one sentence."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,7 +6,40 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["Database", "LedgerError", "utc_now"]
+__all__ = ["VERSION", "Database", "LedgerError", "utc_now"]
+
+_MIGRATIONS = (
+    # a file without a version may be new, or of before there were versions, with both tables or one
+    (
+        """CREATE TABLE IF NOT EXISTS events (
+            id INTEGER PRIMARY KEY,
+            at TEXT NOT NULL,
+            cycle INTEGER NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('initial', 'queried', 'labelled', 'cycle closed')),
+            unit_id TEXT,
+            strategy TEXT,
+            score REAL,
+            rank INTEGER,
+            pixels INTEGER
+        )""",
+        "CREATE UNIQUE INDEX IF NOT EXISTS labelled_once ON events (unit_id) WHERE kind IN ('initial', 'labelled')",
+        "CREATE UNIQUE INDEX IF NOT EXISTS closed_once ON events (cycle) WHERE kind = 'cycle closed'",
+        "CREATE INDEX IF NOT EXISTS by_cycle ON events (kind, cycle)",
+        """CREATE TABLE IF NOT EXISTS reviews (
+            id INTEGER PRIMARY KEY,
+            at TEXT NOT NULL,
+            unit_id TEXT NOT NULL,
+            annotator TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('assigned', 'annotated', 'accepted', 'rejected', 'corrected')),
+            "by" TEXT NOT NULL
+        )""",
+        "CREATE INDEX IF NOT EXISTS by_drawing ON reviews (unit_id, annotator)",
+    ),
+)
+"""The statements that lead from each version to the next; those of a released version never change."""
+
+VERSION = len(_MIGRATIONS)
+"""The version of the tables that this program knows; a file keeps its own as PRAGMA user_version."""
 
 
 class LedgerError(OSError):
@@ -14,17 +47,42 @@ class LedgerError(OSError):
 
 
 class Database:
-    """Opens or creates the file and the tables of `schema` that it lacks; other tables in it are left alone.
+    """Opens or creates the file; one of an older version is brought up to date, whole or not at all.
 
-    Raises LedgerError where the file cannot be used.
+    Raises:
+        LedgerError: The file cannot be used, or a newer version of the program wrote it.
+
     """
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         with self.explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self.connection.executescript(schema)
+            try:
+                self._migrate()
+            except BaseException:
+                self.connection.close()
+                raise
+
+    @property
+    def version(self) -> int:
+        """The version of the file's tables; 0 where it has none yet."""
+        return int(self.rows("PRAGMA user_version")[0][0])
+
+    def _migrate(self) -> None:
+        if self.version < VERSION:
+            with self.transaction():
+                # another process may have been here while this one waited
+                for statement in (s for migration in _MIGRATIONS[self.version :] for s in migration):
+                    self.connection.execute(statement)
+                if self.version < VERSION:
+                    self.connection.execute(f"PRAGMA user_version = {VERSION}")
+        if self.version > VERSION:
+            raise LedgerError(
+                f"the ledger {self.path} was written by a newer dropquery (version {self.version}, this one knows "
+                f"{VERSION}); go on with that one, or choose another --run_dir"
+            )
 
     def close(self) -> None:
         """Close the file."""

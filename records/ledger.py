@@ -6,28 +6,10 @@ Events are only ever added. What is labelled, and which cycle is open, are read 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from records.database import Database, LedgerError, utc_now
 
 __all__ = ["AlreadyLabelledError", "Event", "Ledger", "LedgerError", "Queried"]
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    cycle INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('initial', 'queried', 'labelled', 'cycle closed')),
-    unit_id TEXT,
-    strategy TEXT,
-    score REAL,
-    rank INTEGER,
-    pixels INTEGER
-);
-CREATE UNIQUE INDEX IF NOT EXISTS labelled_once ON events (unit_id) WHERE kind IN ('initial', 'labelled');
-CREATE UNIQUE INDEX IF NOT EXISTS closed_once ON events (cycle) WHERE kind = 'cycle closed';
-CREATE INDEX IF NOT EXISTS by_cycle ON events (kind, cycle);
-"""
 
 
 class AlreadyLabelledError(ValueError):
@@ -59,9 +41,6 @@ class Event:
 
 class Ledger(Database):
     """Opens or creates the file. Every public method that writes is one transaction: all of it or nothing."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _SCHEMA)
 
     @property
     def cycle(self) -> int:

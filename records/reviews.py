@@ -27,18 +27,6 @@ TRANSITIONS: dict[str | None, tuple[str, ...]] = {
 }
 """What may follow a state; None: nothing has happened to the drawing yet."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS reviews (
-    id INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    unit_id TEXT NOT NULL,
-    annotator TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('assigned', 'annotated', 'accepted', 'rejected', 'corrected')),
-    "by" TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS by_drawing ON reviews (unit_id, annotator);
-"""
-
 
 class ReviewError(ValueError):
     """An event that cannot follow what has happened to the drawing."""
@@ -64,12 +52,7 @@ class _Drawing:
 
 
 class Reviews(Database):
-    """The table in a ledger's file; a file of before this table gets it when opened. Every method that writes is one
-    transaction.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _SCHEMA)
+    """The table in a ledger's file. Every method that writes is one transaction."""
 
     def record(self, events: Sequence[Review], assigned: Sequence[tuple[str, str]] = (), by: str = "") -> int:
         """Add events in their order, all or none; those without `at` happen now.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from records.files import read_metrics, replacing, write_json
 
-__all__ = ["CycleDirectory", "RunDirectory", "StudyDirectory"]
+__all__ = ["CycleDirectory", "JobsDirectory", "PartDirectory", "RunDirectory", "StudyDirectory"]
 
 
 @dataclass(frozen=True)
@@ -240,6 +240,22 @@ class RunDirectory:
 
 
 @dataclass(frozen=True)
+class JobsDirectory:
+    """What jobs that run side by side leave behind, beside their own run directories."""
+
+    path: Path
+
+    @property
+    def table(self) -> Path:
+        """One row per job: what became of it, and why."""
+        return self.path / "jobs.csv"
+
+    def log(self, name: str) -> Path:
+        """What a job prints."""
+        return self.path / f"{name}.log"
+
+
+@dataclass(frozen=True)
 class StudyDirectory(RunDirectory):
     """What a study leaves behind: its own files, and below them a run directory for each of its runs."""
 
@@ -251,7 +267,7 @@ class StudyDirectory(RunDirectory):
     @property
     def states(self) -> Path:
         """One row per run: finished, stopped or failed, and why."""
-        return self.path / "jobs.csv"
+        return JobsDirectory(self.path).table
 
     @property
     def jobs(self) -> Path:

@@ -51,7 +51,7 @@ def compare(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) 
         pictures: How many of the hardest, easiest and most misjudged images to draw.
     """
     print(comparison_text(write_difficulty_report(run_dir, seed, draws, pictures)))
-    print(f"\ntables, figures and words: {run_dir / 'difficulty'}")
+    print(f"\ntables, figures and words: {RunDirectory(run_dir).difficulty}")
 
 
 def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -61,6 +62,74 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_acquisition_knows_torch_and_numpy_only(path: Path) -> None:
     tops = {module.partition(".")[0] for module, _ in imports(path)}
     assert tops - set(sys.stdlib_module_names) <= {"torch", "numpy", "acquisition"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "records").glob("*.py")), ids=lambda p: p.name)
+def test_records_know_no_torch_and_no_lightning(path: Path) -> None:
+    tops = {module.partition(".")[0] for module, _ in imports(path)}
+    assert tops - set(sys.stdlib_module_names) <= {"numpy", "pandas", "pyarrow", "records"}
+
+
+def names_of_files() -> tuple[set[str], set[str]]:
+    """What records/run_directory.py puts below a directory: names of files, and of folders."""
+    tree = ast.parse((ROOT / "records" / "run_directory.py").read_text())
+    names = {node.right.value for node in ast.walk(tree) if is_join(node) and isinstance(node.right, ast.Constant)}
+    files = {name for name in names if "." in name}
+    return files, names - files
+
+
+def is_join(node: ast.AST) -> TypeGuard[ast.BinOp]:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+
+
+def spelled_names(tree: ast.AST) -> Iterator[str]:
+    """Names of a run directory's files that a source spells itself: a text that is one or a path to one, a folder
+    that is joined to a path, a cycle's number with two digits. A text with a space in it is a message or a docstring.
+    """
+    files, folders = names_of_files()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if not re.search(r"\s", node.value) and node.value.rpartition("/")[2] in files:
+                yield node.value
+        elif is_join(node) and isinstance(node.right, ast.Constant) and node.right.value in folders:
+            yield str(node.right.value)
+        elif isinstance(node, ast.FormattedValue) and node.format_spec and "02d" in ast.unparse(node.format_spec):
+            yield ast.unparse(node)
+
+
+@each_source
+def test_only_records_name_files_of_a_run_directory(path: Path) -> None:
+    if path.parent.name != "records":
+        assert list(spelled_names(ast.parse(path.read_text()))) == []
+
+
+def test_a_spelled_name_is_found() -> None:
+    files, folders = names_of_files()
+    assert {"config.yaml", "ledger.sqlite", "learning_curve.csv", "best.ckpt", "metrics.json", "study.csv"} <= files
+    assert {"cycles", "maps", "predictions", "report", "members", "jobs"} <= folders
+    for source in (
+        'p / "cycles"',
+        'NAME = "scores.parquet"',
+        'p.glob("*/metrics.json")',
+        'f"{p}/config.yaml"',
+        'f"{n:02d}"',
+    ):
+        assert list(spelled_names(ast.parse(source))), source
+    for source in ('"see config.yaml"', 'settings["cycles"]', '"""Writes best.ckpt."""', 'f"{p} of best.ckpt is"'):
+        assert not list(spelled_names(ast.parse(source))), source
+
+
+LONG = {
+    "acquisition/scorer.py": "predictors, decorators and the scorer are still one file",
+    "callbacks/query.py": "scoring, racing and choosing are still one callback",
+    "cli.py": "settings, checks and verbs are still one file",
+}
+"""Files above 400 lines, and why; none may be added."""
+
+
+def test_files_can_be_read_in_one_sitting() -> None:
+    lengths = {p.relative_to(ROOT).as_posix(): len(p.read_text().splitlines()) for p in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 400 and name not in LONG} == {}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "lightning_modules/networks").glob("*.py")), ids=lambda p: p.name)

@@ -26,7 +26,7 @@ def chain(target: Target, who: list[str], happens: list[str]) -> None:
 
 def test_a_fit_killed_all_along(tmp_path: Path) -> None:
     happens = [
-        "sql COMMIT", "write cycles/00/.last.ckpt", "rename cycles/00/metrics.json",
+        "sql INSERT INTO events", "write cycles/00/.last.ckpt", "rename cycles/00/metrics.json",
         "rename cycles/00/queried.csv", "sql COMMIT", "rename cycles/01/last.ckpt", "write .learning_curve.csv",
     ]  # fmt: skip
     chain(Target(SCENARIOS["fit-2"], tmp_path), ["parent"] * len(happens), happens)
@@ -38,5 +38,5 @@ def test_a_study_killed_with_its_run_and_without(tmp_path: Path) -> None:
     random = {"strategies": {"random": grid["strategies"]["random"]}}
     target = Target(replace(scenario, settings=scenario.settings | {"grid": grid | random}), tmp_path)
     run = "runs/base/random/seed-0/cycles"
-    happens = ["sql COMMIT", f"rename {run}/00/metrics.json", f"write {run}/01/.best.ckpt"]
+    happens = ["sql INSERT INTO events", f"rename {run}/00/metrics.json", f"write {run}/01/.best.ckpt"]
     chain(target, ["all", "all", "member"], happens)
