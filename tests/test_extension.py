@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from datamodules.ledger import Ledger
 from skimage.draw import disk
 from torch import Tensor, nn
 
@@ -18,7 +19,6 @@ import cli
 from acquisition.scorer import MonteCarloAcquisition
 from acquisition.seeding import derive_seed
 from acquisition.statistics import Statistic, StreamingStatistics
-from datamodules.ledger import Ledger
 from datamodules.masks import MaskPool
 from datamodules.units import Unit
 from tests.conftest import TINY
