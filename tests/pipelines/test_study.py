@@ -14,6 +14,7 @@ from datamodules.digits import Digits
 from lightning_modules.networks import TwoLayerNet
 from pipelines import study
 from records.ledger import Ledger
+from records.run_directory import CycleDirectory
 from tests.conftest import one_after_another
 
 pytestmark = pytest.mark.xdist_group("study")  # they share trained runs
@@ -114,8 +115,8 @@ def test_strategies_are_paired_by_seed(stacked: Path) -> None:
 def test_a_killed_study_goes_on_and_ends_the_same(
     stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    owner, name = (Ledger, "query") if moment == "a label is written" else (study.run_stack.__globals__, "write_json")
-    original = getattr(owner, name) if owner is Ledger else owner[name]
+    owner, name = (Ledger, "query") if moment == "a label is written" else (CycleDirectory, "write_metrics")
+    original = getattr(owner, name)
     calls = 0
 
     def killed(*arguments: Any, **keywords: Any) -> Any:
@@ -126,10 +127,7 @@ def test_a_killed_study_goes_on_and_ends_the_same(
         return original(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        if owner is Ledger:
-            patch.setattr(Ledger, "query", killed)
-        else:
-            patch.setitem(owner, name, killed)
+        patch.setattr(owner, name, killed)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, "killed")
     root = run(tmp_path, "killed")
