@@ -6,12 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from typing import Any, Protocol
 
 __all__ = [
+    "Figure",
     "RunDirectoryError",
     "read_json",
     "read_metrics",
@@ -54,8 +52,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         beside.write_text(json.dumps(content, indent=1))
 
 
-def write_figure(path: Path, figure: "Figure", dpi: int = 110) -> None:
-    """Write a matplotlib figure as a PNG, whole or not at all."""
+class Figure(Protocol):
+    """What can be saved as a picture: matplotlib's figures."""
+
+    def savefig(self, fname: Any, *, dpi: int) -> None:
+        """Draw into a file."""
+
+
+def write_figure(path: Path, figure: Figure, dpi: int = 110) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     with replacing(path) as beside:
         figure.savefig(beside, dpi=dpi)
 

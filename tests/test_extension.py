@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from datamodules.ledger import Ledger
 from skimage.draw import disk
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from acquisition.seeding import derive_seed
 from acquisition.statistics import Statistic, StreamingStatistics
 from datamodules.masks import MaskPool
 from datamodules.units import Unit
+from records.ledger import Ledger
 from tests.conftest import TINY
 
 
