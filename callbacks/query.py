@@ -193,6 +193,8 @@ class QueryCallback(Callback):
                 trainer, module, datamodule, datamodule.labelled_units, cycle, labelled, describe, 0, False
             )
             trainer.strategy.barrier("labelled units are described")
+        # the first process removes what the others may still be reading
+        trainer.strategy.barrier("scores are read")
         if trainer.is_global_zero:
             self._choose(datamodule, units, table, directory, shards, labelled)
         trainer.strategy.barrier("units are labelled")
