@@ -24,7 +24,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from acquisition.seeding import derive_seed
 from annotators.assign import assign
 from annotators.review import review
-from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
+from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints, read_checkpoint
 from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.processes import is_first_process, others_explained
 from callbacks.progress import ProgressFile
@@ -424,20 +424,16 @@ def _checked_checkpoint(path: str, module: pl.LightningModule) -> str:
         raise ValueError(f"--ckpt_path must be a file on this machine, got {path}; fetch it first")
     if not Path(path).is_file():
         raise ValueError(f"expected a checkpoint at {path}, got no such file; give one, such as a cycle's best.ckpt")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        shapes = {k: v.shape for k, v in saved.items()}
-    # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); give another file") from error
+    saved = read_checkpoint(Path(path), "give another file")["state_dict"]
     own = module.state_dict()
-    wrong = sorted(k for k in own.keys() | shapes.keys() if k not in own or own[k].shape != shapes.get(k))
+    shapes, ours = ({k: v.shape for k, v in x.items() if isinstance(v, torch.Tensor)} for x in (saved, own))
+    wrong = sorted(k for k in ours.keys() | shapes.keys() if ours.get(k) != shapes.get(k))
     if wrong:
         raise ValueError(
             f"the checkpoint {path} belongs to another network than model.network describes ({len(wrong)} tensors "
             f"differ, {wrong[0]} first); give the settings it was trained with, which stand in its run's config.yaml"
         )
-    if broken := [k for k, v in saved.items() if not torch.isfinite(v).all()]:
+    if broken := [k for k in shapes if not torch.isfinite(saved[k]).all()]:
         raise ValueError(
             f"the checkpoint {path} has weights that are not numbers (in {broken[0]} first), so its training went "
             "wrong; give another, or train again with a lower learning rate"

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
 
 from acquisition.seeding import derive_seed
 from datamodules.pool import PoolDataModule
@@ -39,8 +40,12 @@ def read_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
     # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
     except Exception as error:
         raise RunDirectoryError(f"{path} is not a readable checkpoint ({type(error).__name__}); {remedy}") from error
-    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
-        raise RunDirectoryError(f"{path} is not a checkpoint: it holds no state_dict; {remedy}")
+    state = saved.get("state_dict") if isinstance(saved, dict) else None
+    # what layers keep beside their tensors has this name in torch
+    if not isinstance(state, dict) or any(
+        not isinstance(v, Tensor) and not str(k).endswith("_extra_state") for k, v in state.items()
+    ):
+        raise RunDirectoryError(f"{path} is not a readable checkpoint (it holds no state_dict of tensors); {remedy}")
     return saved
 
 

@@ -361,9 +361,10 @@ class QueryCallback(Callback):
         if self.selection.needs_labelled:
             names = datamodule.ledger.labelled()
             for feature in self.selection.needs:
-                # before anything is labelled there are no centres, of the same size
-                none = None if names else np.array(features(feature, unit_ids[:1])[:0])
-                centres[feature] = labelled.features(0, feature, names) if none is None else none
+                if names:
+                    centres[feature] = labelled.features(0, feature, names)
+                else:  # no centres, as wide as a unit's features
+                    centres[feature] = np.array(features(feature, unit_ids[:1])[:0])
         return self.selection.order_by_features(
             unit_ids, scores, datamodule.seed, cycle, self.budget, features, centres
         )

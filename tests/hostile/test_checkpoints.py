@@ -72,6 +72,7 @@ ROWS = [
         )
     ],
     Row(f"{VERB} a.ckpt", "a.ckpt is not a readable checkpoint", {"a.ckpt": b""}),
+    Row(f"{VERB} {BEST}", "best.ckpt is not a readable checkpoint (EOFError); give another file", {BEST: b""}),
     Row(f"{VERB} a.ckpt", "a.ckpt is not a readable checkpoint", {"a.ckpt": b"text\n"}),
     Row(f"{VERB} a.ckpt", "a.ckpt is not a readable checkpoint", {"a.ckpt": half}),
     Row(f"{VERB} a.ckpt", "a.ckpt is not a readable checkpoint", {"a.ckpt": pickle.dumps(Touch())}),
