@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from acquisition import functional
 from acquisition.aggregation import Aggregation, Mean
 from acquisition.checkpoints import Ensemble, load_network, matching_checkpoints
+from acquisition.engine import MCDropout, frozen, logits_of
 from acquisition.features import Feature, embeddings_of
 from acquisition.identity import Described, exact
-from acquisition.mc_dropout import MCDropout, frozen, logits_of
 from acquisition.seeding import uniform_for
 from acquisition.statistics import Statistic, StreamingStatistics
 
@@ -272,7 +272,7 @@ class Scorer(Described):
 
     acquisition: what is uncertain; aggregation: how pixels become a score; num_samples: T, MC samples where the
     acquisition draws any; dropout_rate: one rate for all dropout layers during the query, or None for the
-    training rates (see `acquisition.mc_dropout`); per_unit_masks: every unit its own masks instead of shared ones;
+    training rates (see `acquisition.engine`); per_unit_masks: every unit its own masks instead of shared ones;
     at_output_stride: take MC values before the network's last bilinear upsampling, where it ends in one: approximate
     and cheaper; ensemble: checkpoints, as paths or patterns (see `matching_checkpoints`), of networks that take the
     place of the T MC samples; features: what to hand on beside the scores.

@@ -58,7 +58,7 @@ def test_imports_run_one_way(path: Path) -> None:
     assert [f"{m}.{n}" for m, n in ours if not allowed(m, n, rooms)] == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "acquisition").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "acquisition").rglob("*.py")), ids=lambda p: p.name)
 def test_acquisition_knows_torch_and_numpy_only(path: Path) -> None:
     tops = {module.partition(".")[0] for module, _ in imports(path)}
     assert tops - set(sys.stdlib_module_names) <= {"torch", "numpy", "acquisition"}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from acquisition import scorer
+from acquisition.engine import MCDropout
 from acquisition.functional import class_probabilities
-from acquisition.mc_dropout import MCDropout
 from acquisition.statistics import Statistic, StreamingStatistics
 
 ACQUISITIONS = [
