@@ -120,7 +120,6 @@ def test_a_spelled_name_is_found() -> None:
 
 
 LONG = {
-    "acquisition/scorer.py": "predictors, decorators and the scorer are still one file",
     "callbacks/query.py": "scoring, racing and choosing are still one callback",
     "cli.py": "settings, checks and verbs are still one file",
 }
