@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from acquisition.recording import frozen
+from acquisition.engine import frozen
 
 __all__ = ["Ensemble", "load_network", "matching_checkpoints", "network_state"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from acquisition.checkpoints import Ensemble
-from acquisition.mc_dropout import MCDropout, logits_of
+from acquisition.engine import MCDropout, logits_of
 from acquisition.scorer import Scorer
 
 __all__ = ["Check", "DoctorError", "examine_network", "require"]

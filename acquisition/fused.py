@@ -3,6 +3,8 @@
 The tail of a segmentation network is bound by memory: interpolation, softmax, entropy and each sum read and write
 C x H x W values. The kernel (fused_kernel.c, compiled once per process in about a second) keeps a block of
 pixels in first-level cache from logits to sums. Without a compiler, or on another device, torch functions do the same.
+
+It lies below `acquisition.statistics`, which the engine imports, and so not inside the engine.
 """
 
 import ctypes

@@ -1,254 +1,32 @@
-"""Acquisition functions as classes that a config can name, and the scorer that turns images into scores."""
+"""From a batch of images to a score per unit."""
 
-import copy
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from acquisition import functional
 from acquisition.aggregation import Aggregation, Mean
-from acquisition.checkpoints import Ensemble, load_network, matching_checkpoints
+from acquisition.checkpoints import Ensemble, matching_checkpoints
+from acquisition.engine import MCDropout, frozen, logits_of
 from acquisition.features import Feature, embeddings_of
-from acquisition.identity import Described, exact
-from acquisition.mc_dropout import MCDropout, frozen, logits_of
-from acquisition.seeding import uniform_for
+from acquisition.functions import (
+    ODIN,
+    AcquisitionFunction,
+    DeterministicAcquisition,
+    Expert,
+    Inverse,
+    MonteCarloAcquisition,
+    TruthAcquisition,
+    UnitAcquisition,
+)
+from acquisition.identity import Described
 from acquisition.statistics import Statistic, StreamingStatistics
 
-__all__ = [
-    "BALD",
-    "ODIN",
-    "AcquisitionFunction",
-    "Entropy",
-    "Expert",
-    "Inverse",
-    "Margin",
-    "MaxSoftmax",
-    "MeanEntropy",
-    "MeanStd",
-    "MeanVariance",
-    "Random",
-    "Scored",
-    "Scorer",
-    "TruthAcquisition",
-    "VariationRatio",
-    "VoteEntropy",
-]
-
-
-class AcquisitionFunction(Described):
-    """What makes a unit worth labelling. Subclass one of the four kinds below, not this."""
-
-    min_samples: ClassVar[int] = 0
-    """The fewest MC samples with which the value means something; 0 where none are drawn."""
-    uses_truth: ClassVar[bool] = False
-    """Whether it profits from labels of the pool: an oracle strategy, for simulations only."""
-
-    @property
-    def name(self) -> str:
-        """The name in ledgers, tables and figures: other settings have another one."""
-        return self.short_description
-
-
-class UnitAcquisition(AcquisitionFunction, ABC):
-    """Knows a unit by its id alone; the network is not asked."""
-
-    @abstractmethod
-    def unit_scores(self, unit_ids: Sequence[str], seed: int, cycle: int) -> Tensor:
-        """Scores in float64, one per id."""
-
-
-class DeterministicAcquisition(AcquisitionFunction, ABC):
-    """Uses one pass with dropout off."""
-
-    epsilon: float = 0.0
-    """Size of a step on the input before the pass; 0 for none (see `ODIN`)."""
-
-    @abstractmethod
-    def values(self, logits: Tensor) -> Tensor:
-        """Logits, N x C x ..., to values, N x ...."""
-
-
-class MonteCarloAcquisition(AcquisitionFunction, ABC):
-    """Uses sums over T stochastic passes."""
-
-    min_samples = 1
-    needs: ClassVar[frozenset[Statistic]]
-
-    @abstractmethod
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        """The statistics named in `needs` to values, N x ...."""
-
-
-class TruthAcquisition(AcquisitionFunction, ABC):
-    """Compares one pass with dropout off to the truth (see `acquisition.hindsight`)."""
-
-    uses_truth = True
-
-    @abstractmethod
-    def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Logits, N x C x ..., and classes or void, N x ..., to values, N x ...; void is 0."""
-
-    @abstractmethod
-    def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """The same to scores, N, in float64."""
-
-
-class Random(UnitAcquisition):
-    """Uniform in [0, 1), drawn from (seed, cycle, unit id): the baseline of every comparison."""
-
-    def unit_scores(self, unit_ids: Sequence[str], seed: int, cycle: int) -> Tensor:
-        return torch.tensor([uniform_for(seed, cycle, "random", u) for u in unit_ids], dtype=torch.float64)
-
-
-class Entropy(DeterministicAcquisition):
-    """Entropy of the softmax, in nats (1.1)."""
-
-    def values(self, logits: Tensor) -> Tensor:
-        return functional.entropy(functional.class_probabilities(logits))
-
-
-class MaxSoftmax(DeterministicAcquisition):
-    """One minus the largest probability (1.2)."""
-
-    def values(self, logits: Tensor) -> Tensor:
-        return functional.max_softmax(functional.class_probabilities(logits))
-
-
-class Margin(DeterministicAcquisition):
-    """One minus the gap between the two largest probabilities (1.3)."""
-
-    def values(self, logits: Tensor) -> Tensor:
-        return functional.margin(functional.class_probabilities(logits))
-
-
-class ODIN(DeterministicAcquisition):
-    """Max-softmax at a temperature, after a step of epsilon on the input (1.4 to 1.6).
-
-    temperature: above 0. Chen 2020 found 0.1 and 0.01 best on Fashion-MNIST (3.1.3), and 1 best on Cityscapes (2.2.1).
-    epsilon: in units of the normalised input; 0.0014 did harm there.
-    """
-
-    def __init__(self, temperature: float = 0.1, epsilon: float = 0.0) -> None:
-        if temperature <= 0 or epsilon < 0:
-            raise ValueError(f"ODIN needs temperature > 0 and epsilon >= 0, got {temperature} and {epsilon}")
-        self.temperature = temperature
-        self.epsilon = epsilon
-
-    @property
-    def name(self) -> str:
-        step = f",eps={exact(self.epsilon)}" if self.epsilon else ""
-        return f"ODIN(T={exact(self.temperature)}{step})"
-
-    def values(self, logits: Tensor) -> Tensor:
-        return functional.odin(logits, self.temperature)
-
-
-class BALD(MonteCarloAcquisition):
-    """Mutual information between the label and the network's weights, in nats (1.7)."""
-
-    min_samples = 2
-    needs = frozenset({Statistic.MEAN, Statistic.EXPECTED_ENTROPY})
-
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        return functional.bald(statistics[Statistic.MEAN], statistics[Statistic.EXPECTED_ENTROPY])
-
-
-class VoteEntropy(MonteCarloAcquisition):
-    """Entropy of the samples' votes, in nats (1.8)."""
-
-    min_samples = 2
-    needs = frozenset({Statistic.VOTE_FRACTIONS})
-
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        return functional.vote_entropy(statistics[Statistic.VOTE_FRACTIONS])
-
-
-class VariationRatio(MonteCarloAcquisition):
-    """One minus the largest probability of the MC mean (Gal et al. 2017, section 4)."""
-
-    needs = frozenset({Statistic.MEAN})
-
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        return functional.variation_ratio(statistics[Statistic.MEAN])
-
-
-class MeanEntropy(MonteCarloAcquisition):
-    """Entropy of the MC mean, in nats (Gal et al. 2017, section 4, "Max Entropy")."""
-
-    needs = frozenset({Statistic.MEAN})
-
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        return functional.entropy(statistics[Statistic.MEAN])
-
-
-class MeanVariance(MonteCarloAcquisition):
-    """Variance over the samples, averaged over the classes (SuperAnnotate 2020)."""
-
-    min_samples = 2
-    needs = frozenset({Statistic.MEAN, Statistic.MEAN_SQUARES})
-
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        return functional.mean_variance(statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES])
-
-
-class MeanStd(MonteCarloAcquisition):
-    """Standard deviation over the samples, averaged over the classes (Gal et al. 2017, section 4, "Mean STD")."""
-
-    min_samples = 2
-    needs = frozenset({Statistic.MEAN, Statistic.MEAN_SQUARES})
-
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        return functional.mean_std(statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES])
-
-
-class Expert(AcquisitionFunction):
-    """Another acquisition function, asked of a network that was trained on all the data (Chen 2020, 3.2.2).
-
-    An oracle strategy: the expert has seen labels of the pool. acquisition: what is asked. checkpoint: of the expert,
-    such as the best.ckpt of a fit whose initial set is everything. network: makes the expert's architecture where it
-    differs from the network that learns; it may have other layers, not other inputs. It is made when it is first asked,
-    and leaves torch's random numbers as they were: strategies are paired by the initial weights of the learner.
-    """
-
-    uses_truth = True
-
-    def __init__(
-        self, checkpoint: str, acquisition: AcquisitionFunction, network: Callable[[], nn.Module] | None = None
-    ) -> None:
-        self.checkpoint = Path(checkpoint)
-        self.acquisition = acquisition
-        self.network = network
-
-    @property
-    def name(self) -> str:
-        return f"Expert({self.acquisition.name})"
-
-    def trained(self, learner: nn.Module) -> nn.Module:
-        """The expert with its weights, on the device of the network that learns."""
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-            expert = copy.deepcopy(learner) if self.network is None else self.network()
-            expert.to(next(learner.parameters(), torch.empty(0)).device)
-            load_network(expert, self.checkpoint)
-        return expert
-
-
-class Inverse(AcquisitionFunction):
-    """The opposite of another acquisition function: its lowest scores are queried first (Chen 2020, 3.2.2).
-
-    Maps keep the sign of the wrapped function; only the unit's score changes sign.
-    """
-
-    def __init__(self, acquisition: AcquisitionFunction) -> None:
-        self.acquisition = acquisition
-
-    @property
-    def name(self) -> str:
-        return f"Inverse({self.acquisition.name})"
+__all__ = ["Scored", "Scorer"]
 
 
 @dataclass(frozen=True)
@@ -270,12 +48,21 @@ class Scored:
 class Scorer(Described):
     """From a batch of images to a score per unit.
 
-    acquisition: what is uncertain; aggregation: how pixels become a score; num_samples: T, MC samples where the
-    acquisition draws any; dropout_rate: one rate for all dropout layers during the query, or None for the
-    training rates (see `acquisition.mc_dropout`); per_unit_masks: every unit its own masks instead of shared ones;
-    at_output_stride: take MC values before the network's last bilinear upsampling, where it ends in one: approximate
-    and cheaper; ensemble: checkpoints, as paths or patterns (see `matching_checkpoints`), of networks that take the
-    place of the T MC samples; features: what to hand on beside the scores.
+    Args:
+        acquisition: What is uncertain.
+        aggregation: How pixels become a score.
+        num_samples: T, MC samples where the acquisition draws any.
+        dropout_rate: One rate for all dropout layers during the query, or None for the training rates (see
+            `acquisition.engine`).
+        per_unit_masks: Every unit its own masks instead of shared ones.
+        at_output_stride: Take MC values before the network's last bilinear upsampling, where it ends in one:
+            approximate and cheaper.
+        ensemble: Checkpoints, as paths or patterns (see `matching_checkpoints`), of networks that take the place of
+            the T MC samples.
+        features: What to hand on beside the scores.
+
+    Raises:
+        ValueError: If these do not go together.
     """
 
     def __init__(
@@ -324,7 +111,7 @@ class Scorer(Described):
         if Feature.LOG_PROBS in self.features and (not self.draws_samples or at_output_stride or per_unit_masks):
             raise ValueError(
                 "log-probabilities of sampled networks need an acquisition that draws MC samples, with shared masks, "
-                f"got {acquisition.name}; choose acquisition.scorer.BALD without per_unit_masks and at_output_stride"
+                f"got {acquisition.name}; choose acquisition.functions.BALD without per_unit_masks and at_output_stride"
             )
         self._sampler: MCDropout | None = None
         self._members: tuple[int, Ensemble] | None = None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from acquisition import functional
-from acquisition.mc_dropout import MCDropout, frozen
+from acquisition.engine import MCDropout, frozen
 from acquisition.statistics import Statistic, StreamingStatistics
 
 __all__ = ["MAPS", "DifficultyPredictor", "ensemble_variance", "member_probabilities", "uncertainty_maps"]

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from acquisition.engine import MCDropout
 from acquisition.functional import bald
 from acquisition.fused import has_kernel
-from acquisition.mc_dropout import MCDropout
 from acquisition.statistics import Statistic
 from lightning_modules.networks import DeepLabV3Plus, FCN8s
 

@@ -18,8 +18,9 @@ from acquisition.aggregation import Aggregation
 from acquisition.batch import BatchSelection
 from acquisition.doctor import Check, examine_network, require
 from acquisition.features import Feature
+from acquisition.functions import AcquisitionFunction, Random
 from acquisition.racing import Budget, Race, decide
-from acquisition.scorer import AcquisitionFunction, Random, Scored, Scorer
+from acquisition.scorer import Scored, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
 from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples

@@ -53,7 +53,7 @@ TINY: dict[str, Any] = {
         },
     },
     "strategy": {
-        "acquisition": {"class_path": "acquisition.scorer.BALD"},
+        "acquisition": {"class_path": "acquisition.functions.BALD"},
         "budget": 4,
         "num_samples": 3,
         "pictures": 0,

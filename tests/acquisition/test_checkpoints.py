@@ -11,7 +11,7 @@ from acquisition import functional
 from acquisition.checkpoints import matching_checkpoints, network_state
 from acquisition.doctor import examine_network
 from acquisition.features import Feature
-from acquisition.scorer import (
+from acquisition.functions import (
     BALD,
     Entropy,
     Expert,
@@ -19,9 +19,9 @@ from acquisition.scorer import (
     MeanEntropy,
     MeanStd,
     MonteCarloAcquisition,
-    Scorer,
     VoteEntropy,
 )
+from acquisition.scorer import Scorer
 
 Network = Callable[..., nn.Module]
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from acquisition.doctor import DoctorError, examine_network, require
-from acquisition.scorer import BALD, Entropy, Scorer
+from acquisition.functions import BALD, Entropy
+from acquisition.scorer import Scorer
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 IDS = ["a", "b"]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from acquisition.features import Feature, embeddings_of
-from acquisition.scorer import BALD, Entropy, Random, Scorer
+from acquisition.functions import BALD, Entropy, Random
+from acquisition.scorer import Scorer
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(2))
 NAMES = ["a", "b", "c", "d"]

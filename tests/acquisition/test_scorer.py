@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from acquisition.aggregation import CountAbove, Mean, Sum
-from acquisition.scorer import (
+from acquisition.functions import (
     BALD,
     ODIN,
     AcquisitionFunction,
@@ -21,10 +21,10 @@ from acquisition.scorer import (
     MeanStd,
     MeanVariance,
     Random,
-    Scorer,
     VariationRatio,
     VoteEntropy,
 )
+from acquisition.scorer import Scorer
 
 DETERMINISTIC = [Entropy(), MaxSoftmax(), Margin(), ODIN(), ODIN(temperature=1.0, epsilon=0.01)]
 SAMPLED = [BALD(), VoteEntropy(), VariationRatio(), MeanEntropy(), MeanVariance(), MeanStd()]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from acquisition.mc_dropout import MCDropout
+from acquisition.engine import MCDropout
 from acquisition.statistics import Statistic, StreamingStatistics
 from annotators.prediction import MAPS, DifficultyPredictor, ensemble_variance, uncertainty_maps
 

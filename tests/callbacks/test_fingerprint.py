@@ -14,9 +14,10 @@ from torch import nn
 
 from acquisition.aggregation import CountAbove, Sum
 from acquisition.features import Feature
+from acquisition.functions import BALD, ODIN, Entropy, Expert, Inverse
 from acquisition.identity import describe
 from acquisition.racing import Race
-from acquisition.scorer import BALD, ODIN, Entropy, Expert, Inverse, Scorer
+from acquisition.scorer import Scorer
 from callbacks.fingerprint import query_fingerprint
 from callbacks.query import QueryCallback
 from datamodules.folder import Folder

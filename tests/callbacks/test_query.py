@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import cli
+from acquisition.functions import BALD, Random
 from acquisition.racing import Race
-from acquisition.scorer import BALD, Random
 from callbacks.query import QueryCallback
 from tests.conftest import TINY
 

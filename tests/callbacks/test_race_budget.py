@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from acquisition.functions import BALD
 from acquisition.racing import Race
-from acquisition.scorer import BALD
 from callbacks.query import QueryCallback
 from datamodules.units import Unit
 from records.run_directory import CycleDirectory

@@ -123,7 +123,7 @@ def test_a_batch_strategy_for_classified_images_is_refused_before_training(
 
 
 def test_an_oracle_strategy_sees_the_truth_and_says_so(ask: Callable[..., Path]) -> None:
-    run = ask("run", "--strategy.acquisition", "acquisition.hindsight.LowestMIoU")
+    run = ask("run", "--strategy.acquisition", "acquisition.truth.LowestMIoU")
     scores = table(run)["score"]
     assert scores.between(0, 1).all()
     assert scores.nunique() > 10
@@ -138,7 +138,7 @@ def test_people_are_no_oracle_to_look_at(
     for number in range(5):
         save_image(tmp_path / "masks" / f"train_{number:06d}.png", np.zeros((32, 48), dtype=np.uint8))
     with pytest.raises(SystemExit):
-        fit(tiny_config, run, *oracle, "--strategy.acquisition", "acquisition.hindsight.Incorrect")
+        fit(tiny_config, run, *oracle, "--strategy.acquisition", "acquisition.truth.Incorrect")
     error = capsys.readouterr().err
     assert "expected data.oracle HiddenTruth, got FolderOracle" in error
     assert not (run / "cycles" / "00" / "last.ckpt").exists()
@@ -182,8 +182,8 @@ def test_features_are_written_when_they_grow_large(
         ("BALD", "acquisition.batch.BatchBALD", "BALD-Mean-BatchBALD"),
         ("Entropy", "acquisition.batch.BADGE", "Entropy-Mean-BADGE"),
         ("Random", "acquisition.batch.CoreSet", "Random-Mean-CoreSet"),
-        ("acquisition.hindsight.Incorrect", "TopK", "oracle:Incorrect-TopK"),
-        ("acquisition.hindsight.TrueClassLoss", "TopK", "oracle:TrueClassLoss-TopK"),
+        ("acquisition.truth.Incorrect", "TopK", "oracle:Incorrect-TopK"),
+        ("acquisition.truth.TrueClassLoss", "TopK", "oracle:TrueClassLoss-TopK"),
     ],
 )
 def test_classified_images(acquisition: str, selection: str, strategy: str, ask: Callable[..., Path]) -> None:

@@ -27,7 +27,7 @@ SETTINGS = [
     Row(f"{THREE} --wandb.project other", "wandb.project: 'dropquery' then, 'other' now"),
     Row(f"{QUERY} --strategy.budget 7", "strategy.budget: 4 then, 7 now"),
     Row(f"{QUERY} --data.num_train 30", "data.init_args.num_train: 24 then, 30 now"),
-    Row(f"{QUERY} --strategy.acquisition Entropy", "acquisition.scorer.Entropy' now"),
+    Row(f"{QUERY} --strategy.acquisition Entropy", "acquisition.functions.Entropy' now"),
     Row(f"{QUERY} --seed_everything 9", "seed_everything: 3 then, 9 now"),
 ]
 

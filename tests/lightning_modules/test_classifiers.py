@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acquisition.mc_dropout import MCDropout
+from acquisition.engine import MCDropout
 from acquisition.statistics import Statistic
 from lightning_modules.networks import GalCNN, ResNet18, TwoLayerNet
 

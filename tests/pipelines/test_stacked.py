@@ -9,7 +9,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from acquisition.scorer import Random
+from acquisition.functions import Random
 from callbacks.query import QueryCallback
 from datamodules.digits import Digits
 from datamodules.initial import RandomSubset

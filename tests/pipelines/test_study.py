@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
             "batch_size": 16,
         },
     },
-    "strategy": {"acquisition": {"class_path": "acquisition.scorer.Margin"}, "budget": 20, "pictures": 0},
+    "strategy": {"acquisition": {"class_path": "acquisition.functions.Margin"}, "budget": 20, "pictures": 0},
     "trainer": {
         "accelerator": "cpu",
         "max_epochs": 2,
@@ -51,9 +51,9 @@ SETTINGS: dict[str, Any] = {
         "seeds": 2,
         "at_once": 1,
         "strategies": {
-            "random": {"acquisition": {"class_path": "acquisition.scorer.Random"}},
-            "margin": {"acquisition": {"class_path": "acquisition.scorer.Margin"}},
-            "bald": {"acquisition": {"class_path": "acquisition.scorer.BALD"}, "num_samples": 3},
+            "random": {"acquisition": {"class_path": "acquisition.functions.Random"}},
+            "margin": {"acquisition": {"class_path": "acquisition.functions.Margin"}},
+            "bald": {"acquisition": {"class_path": "acquisition.functions.BALD"}, "num_samples": 3},
         },
     },
 }
@@ -154,7 +154,7 @@ def test_a_study_may_grow_but_what_is_done_keeps_its_settings(
     assert len(table) == 4 * 3 * 2
     with pytest.raises(SystemExit):
         run(tmp_path, "grows", "--cycles", "4", "--model.network.width", "9", seeds=2)
-    wrong = {"random": {"acquisition": {"class_path": "acquisition.scorer.Entropy"}}}
+    wrong = {"random": {"acquisition": {"class_path": "acquisition.functions.Entropy"}}}
     with pytest.raises(SystemExit):
         run(tmp_path, "grows", "--cycles", "4", strategies=wrong, seeds=2)
     assert capsys.readouterr().err.count("belongs to an experiment with other settings") == 2
@@ -164,7 +164,7 @@ def test_a_study_may_grow_but_what_is_done_keeps_its_settings(
 def test_a_run_that_fails_is_reported_and_the_others_are_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = {"acquisition": {"class_path": "acquisition.scorer.BALD"}, "dropout_rate": 0.0, "num_samples": 3}
+    wrong = {"acquisition": {"class_path": "acquisition.functions.BALD"}, "dropout_rate": 0.0, "num_samples": 3}
     strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "wrong": wrong}
     root = tmp_path / "gap"
     with pytest.raises(SystemExit) as stop:
@@ -236,7 +236,7 @@ def test_ordinary_fits_are_paired_by_initial_weights_whatever_networks_a_strateg
     checkpoint = {f"network.{k}": v for k, v in TwoLayerNet(image_shape=(1, 8, 8)).state_dict().items()}
     torch.save({"state_dict": checkpoint}, tmp_path / "expert.ckpt")
     arguments = {"checkpoint": str(tmp_path / "expert.ckpt"), "acquisition": "Entropy", "network": network}
-    expert = {"acquisition": {"class_path": "acquisition.scorer.Expert", "init_args": arguments}}
+    expert = {"acquisition": {"class_path": "acquisition.functions.Expert", "init_args": arguments}}
     root = run(tmp_path, "expert", "--cycles", "2", stacked=False, seeds=1, strategies={"expert": expert})
     losses = [
         json.loads((r / "runs/base" / s / "seed-0/cycles/00/metrics.json").read_text())["val/loss"]
@@ -269,7 +269,7 @@ def test_people_may_label_for_stacked_runs_but_their_truth_is_not_looked_at(tmp_
 
     people = {"class_path": "datamodules.oracle.LabelTable", "init_args": {"path": str(table), "others": False}}
     arguments = ["--cycles", "2", "--data.oracle", json.dumps(people), "--data.allow_missing_classes", "true"]
-    incorrect = {"acquisition": {"class_path": "acquisition.hindsight.Incorrect"}}
+    incorrect = {"acquisition": {"class_path": "acquisition.truth.Incorrect"}}
     strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "incorrect": incorrect}
     label(list(classes)[:60])
     root = tmp_path / "people"
@@ -289,7 +289,7 @@ def test_a_study_is_submitted_as_an_array_of_its_parts_and_fits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     strategies = {
-        f"ODIN(T={t})": {"acquisition": {"class_path": "acquisition.scorer.ODIN", "init_args": {"temperature": t}}}
+        f"ODIN(T={t})": {"acquisition": {"class_path": "acquisition.functions.ODIN", "init_args": {"temperature": t}}}
         for t in (0.1, 10)
     }
 

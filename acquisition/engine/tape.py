@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from acquisition.masks import DropoutOp, MaskKey
+from acquisition.engine.masks import DropoutOp, MaskKey
 
 __all__ = [
     "Call",

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from acquisition.engine.masks import DropoutOp, MaskKey
+from acquisition.engine.packing import Conv, Packed, arguments
+from acquisition.engine.tape import Tape, Var, function_name, map_tensors, tensors_in, variables_in
 from acquisition.fused import Bilinear
-from acquisition.masks import DropoutOp, MaskKey
-from acquisition.packing import Conv, Packed, arguments
-from acquisition.tape import Tape, Var, function_name, map_tensors, tensors_in, variables_in
 
 __all__ = ["Suffix", "UnsupportedTapeError"]
 

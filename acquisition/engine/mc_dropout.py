@@ -7,7 +7,7 @@ expected activation is the same at any p: this is the weight rescaling that make
 the training rate legitimate.
 
 What no dropout reaches is computed once per batch: the first pass is recorded, the others run the recording
-(`acquisition.recording`), made faster where it can be (`acquisition.suffix`).
+(`acquisition.engine.recording`), made faster where it can be (`acquisition.engine.suffix`).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from acquisition.masks import DropoutOp, MaskKey
-from acquisition.packing import Packed
-from acquisition.recording import Pass, frozen
+from acquisition.engine.masks import DropoutOp, MaskKey
+from acquisition.engine.packing import Packed
+from acquisition.engine.recording import Pass
+from acquisition.engine.suffix import Suffix, UnsupportedTapeError
+from acquisition.engine.tape import DataDependentError, Tape, Var
 from acquisition.statistics import Statistic, StreamingStatistics
-from acquisition.suffix import Suffix, UnsupportedTapeError
-from acquisition.tape import DataDependentError, Tape, Var
 
-__all__ = ["MCDropout", "Report", "frozen", "logits_of"]
+__all__ = ["MCDropout", "Report", "logits_of"]
 
 _TOLERANCE = 1e-4
 """Largest difference between a recorded and a full pass, relative to the largest output, that rounding explains."""

@@ -1,13 +1,14 @@
-"""Oracle strategies: queries that look at the truth of the pool, to see how far a query could get (Chen 2020, 3.2.1).
+"""Oracle strategies: queries that look at the truth of the pool, to see how far a query could get.
 
-Void (255) never counts. They serve simulations alone: where people label, there is no truth to look at.
+They follow Chen 2020, section 3.2.1. Void (255) never counts. They serve simulations alone: where people label, there
+is no truth to look at.
 """
 
 import torch
 from torch import Tensor
 
 from acquisition.functional import class_log_probabilities, predicted_class
-from acquisition.scorer import TruthAcquisition
+from acquisition.functions import TruthAcquisition
 
 __all__ = ["Incorrect", "LowestMIoU", "TrueClassLoss"]
 
@@ -41,7 +42,7 @@ class TrueClassLoss(TruthAcquisition):
 
 
 class LowestMIoU(TruthAcquisition):
-    """One minus a unit's mIoU: the mean over the classes that its truth or its prediction has (figure 3.9).
+    """One minus a unit's mIoU: the mean over the classes that its truth or its prediction has (Chen 2020, figure 3.9).
 
     A unit that is void altogether scores 0.
     """

@@ -8,8 +8,9 @@ from torch import nn
 from torchmetrics.functional.segmentation import mean_iou
 
 from acquisition.aggregation import Sum
-from acquisition.hindsight import Incorrect, LowestMIoU, TrueClassLoss
-from acquisition.scorer import Entropy, Expert, Inverse, Scorer, TruthAcquisition
+from acquisition.functions import Entropy, Expert, Inverse, TruthAcquisition
+from acquisition.scorer import Scorer
+from acquisition.truth import Incorrect, LowestMIoU, TrueClassLoss
 
 EACH: list[TruthAcquisition] = [Incorrect(), TrueClassLoss(), LowestMIoU()]
 each = pytest.mark.parametrize("acquisition", EACH, ids=lambda a: a.name)

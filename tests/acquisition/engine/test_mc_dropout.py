@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from acquisition import scorer
+from acquisition import functions
+from acquisition.engine import MCDropout
 from acquisition.functional import class_probabilities
-from acquisition.mc_dropout import MCDropout
 from acquisition.statistics import Statistic, StreamingStatistics
 
 ACQUISITIONS = [
-    scorer.BALD(), scorer.VoteEntropy(), scorer.VariationRatio(), scorer.MeanEntropy(), scorer.MeanVariance()
-]  # fmt: skip
+    functions.BALD(),
+    functions.VoteEntropy(),
+    functions.VariationRatio(),
+    functions.MeanEntropy(),
+    functions.MeanVariance(),
+]
 KEY = (3, 1)
 
 
@@ -167,7 +171,7 @@ def test_every_acquisition_function_equals_a_float64_loop_over_full_passes(
     ties = (expected[Statistic.VOTE_FRACTIONS] - got[Statistic.VOTE_FRACTIONS]).abs().amax(dim=1) > 1e-6
     for acquisition in ACQUISITIONS:
         difference = (acquisition.values(got) - acquisition.values(expected)).abs()
-        if isinstance(acquisition, scorer.VoteEntropy):
+        if isinstance(acquisition, functions.VoteEntropy):
             # Two logits may be equal up to rounding; a vote can then fall either way.
             assert ties.float().mean() < 0.02
             difference = difference[~ties]
@@ -187,7 +191,7 @@ def test_the_approximate_mode_has_the_output_stride(low_resolution: bool) -> Non
 def test_a_score_does_not_depend_on_batch_size_or_order() -> None:
     network = seeded(lambda: Net(["reused", "concat", "features", "separable", "selu"], 4, True))
     images = torch.randn(6, 3, 16, 12)
-    bald = scorer.BALD()
+    bald = functions.BALD()
     whole = bald.values(MCDropout(network, KEY).statistics(images, 5, bald.needs))
     for size in (1, 2, 4):
         parts = [bald.values(MCDropout(network, KEY).statistics(b, 5, bald.needs)) for b in images.split(size)]

@@ -16,8 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
-from acquisition.masks import ALPHA, DROPOUTS, DropoutOp, MaskKey
-from acquisition.tape import Call, Tape, Var, function_name, map_tensors, tensors_in
+from acquisition.engine.masks import ALPHA, DROPOUTS, DropoutOp, MaskKey
+from acquisition.engine.tape import Call, Tape, Var, function_name, map_tensors, tensors_in
 
 __all__ = ["Pass", "frozen"]
 

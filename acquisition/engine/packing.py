@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from acquisition.tape import Call, Var
+from acquisition.engine.tape import Call, Var
 
 __all__ = ["Conv", "Packed", "arguments"]
 

@@ -1,0 +1,260 @@
+"""Acquisition functions as classes that a config can name: what makes a unit worth labelling."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from acquisition import functional
+from acquisition.checkpoints import load_network
+from acquisition.identity import Described, exact
+from acquisition.seeding import uniform_for
+from acquisition.statistics import Statistic, StreamingStatistics
+
+__all__ = [
+    "BALD",
+    "ODIN",
+    "AcquisitionFunction",
+    "DeterministicAcquisition",
+    "Entropy",
+    "Expert",
+    "Inverse",
+    "Margin",
+    "MaxSoftmax",
+    "MeanEntropy",
+    "MeanStd",
+    "MeanVariance",
+    "MonteCarloAcquisition",
+    "Random",
+    "TruthAcquisition",
+    "UnitAcquisition",
+    "VariationRatio",
+    "VoteEntropy",
+]
+
+
+class AcquisitionFunction(Described):
+    """What makes a unit worth labelling. Subclass one of the four kinds below, not this."""
+
+    min_samples: ClassVar[int] = 0
+    """The fewest MC samples with which the value means something; 0 where none are drawn."""
+    uses_truth: ClassVar[bool] = False
+    """Whether it profits from labels of the pool: an oracle strategy, for simulations only."""
+
+    @property
+    def name(self) -> str:
+        """The name in ledgers, tables and figures: other settings have another one."""
+        return self.short_description
+
+
+class UnitAcquisition(AcquisitionFunction, ABC):
+    """Knows a unit by its id alone; the network is not asked."""
+
+    @abstractmethod
+    def unit_scores(self, unit_ids: Sequence[str], seed: int, cycle: int) -> Tensor:
+        """Scores in float64, one per id."""
+
+
+class DeterministicAcquisition(AcquisitionFunction, ABC):
+    """Uses one pass with dropout off."""
+
+    epsilon: float = 0.0
+    """Size of a step on the input before the pass; 0 for none (see `ODIN`)."""
+
+    @abstractmethod
+    def values(self, logits: Tensor) -> Tensor:
+        """Logits, N x C x ..., to values, N x ...."""
+
+
+class MonteCarloAcquisition(AcquisitionFunction, ABC):
+    """Uses sums over T stochastic passes."""
+
+    min_samples = 1
+    needs: ClassVar[frozenset[Statistic]]
+
+    @abstractmethod
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        """The statistics named in `needs` to values, N x ...."""
+
+
+class TruthAcquisition(AcquisitionFunction, ABC):
+    """Compares one pass with dropout off to the truth (see `acquisition.truth`)."""
+
+    uses_truth = True
+
+    @abstractmethod
+    def values(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Logits, N x C x ..., and classes or void, N x ..., to values, N x ...; void is 0."""
+
+    @abstractmethod
+    def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """The same to scores, N, in float64."""
+
+
+class Random(UnitAcquisition):
+    """Uniform in [0, 1), drawn from (seed, cycle, unit id): the baseline of every comparison."""
+
+    def unit_scores(self, unit_ids: Sequence[str], seed: int, cycle: int) -> Tensor:
+        return torch.tensor([uniform_for(seed, cycle, "random", u) for u in unit_ids], dtype=torch.float64)
+
+
+class Entropy(DeterministicAcquisition):
+    """Entropy of the softmax, in nats (Chen 2020, eq. 1.1)."""
+
+    def values(self, logits: Tensor) -> Tensor:
+        return functional.entropy(functional.class_probabilities(logits))
+
+
+class MaxSoftmax(DeterministicAcquisition):
+    """One minus the largest probability (Chen 2020, eq. 1.2)."""
+
+    def values(self, logits: Tensor) -> Tensor:
+        return functional.max_softmax(functional.class_probabilities(logits))
+
+
+class Margin(DeterministicAcquisition):
+    """One minus the gap between the two largest probabilities (Chen 2020, eq. 1.3)."""
+
+    def values(self, logits: Tensor) -> Tensor:
+        return functional.margin(functional.class_probabilities(logits))
+
+
+class ODIN(DeterministicAcquisition):
+    """Max-softmax at a temperature, after a step of epsilon on the input (Chen 2020, eq. 1.4 to 1.6).
+
+    Args:
+        temperature: Above 0. Chen 2020 found 0.1 and 0.01 best on Fashion-MNIST (section 3.1.3), and 1 best on
+            Cityscapes (section 2.2.1).
+        epsilon: In units of the normalised input; 0.0014 did harm there.
+
+    Raises:
+        ValueError: If the temperature is not above 0, or epsilon is negative.
+    """
+
+    def __init__(self, temperature: float = 0.1, epsilon: float = 0.0) -> None:
+        if temperature <= 0 or epsilon < 0:
+            raise ValueError(f"ODIN needs temperature > 0 and epsilon >= 0, got {temperature} and {epsilon}")
+        self.temperature = temperature
+        self.epsilon = epsilon
+
+    @property
+    def name(self) -> str:
+        step = f",eps={exact(self.epsilon)}" if self.epsilon else ""
+        return f"ODIN(T={exact(self.temperature)}{step})"
+
+    def values(self, logits: Tensor) -> Tensor:
+        return functional.odin(logits, self.temperature)
+
+
+class BALD(MonteCarloAcquisition):
+    """Mutual information between the label and the network's weights, in nats (Chen 2020, eq. 1.7)."""
+
+    min_samples = 2
+    needs = frozenset({Statistic.MEAN, Statistic.EXPECTED_ENTROPY})
+
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        return functional.bald(statistics[Statistic.MEAN], statistics[Statistic.EXPECTED_ENTROPY])
+
+
+class VoteEntropy(MonteCarloAcquisition):
+    """Entropy of the samples' votes, in nats (Chen 2020, eq. 1.8)."""
+
+    min_samples = 2
+    needs = frozenset({Statistic.VOTE_FRACTIONS})
+
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        return functional.vote_entropy(statistics[Statistic.VOTE_FRACTIONS])
+
+
+class VariationRatio(MonteCarloAcquisition):
+    """One minus the largest probability of the MC mean (Gal et al. 2017, section 4)."""
+
+    needs = frozenset({Statistic.MEAN})
+
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        return functional.variation_ratio(statistics[Statistic.MEAN])
+
+
+class MeanEntropy(MonteCarloAcquisition):
+    """Entropy of the MC mean, in nats (Gal et al. 2017, section 4, "Max Entropy")."""
+
+    needs = frozenset({Statistic.MEAN})
+
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        return functional.entropy(statistics[Statistic.MEAN])
+
+
+class MeanVariance(MonteCarloAcquisition):
+    """Variance over the samples, averaged over the classes (SuperAnnotate 2020)."""
+
+    min_samples = 2
+    needs = frozenset({Statistic.MEAN, Statistic.MEAN_SQUARES})
+
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        return functional.mean_variance(statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES])
+
+
+class MeanStd(MonteCarloAcquisition):
+    """Standard deviation over the samples, averaged over the classes (Gal et al. 2017, section 4, "Mean STD")."""
+
+    min_samples = 2
+    needs = frozenset({Statistic.MEAN, Statistic.MEAN_SQUARES})
+
+    def values(self, statistics: StreamingStatistics) -> Tensor:
+        return functional.mean_std(statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES])
+
+
+class Expert(AcquisitionFunction):
+    """Another acquisition function, asked of a network that was trained on all the data (Chen 2020, section 3.2.2).
+
+    An oracle strategy: the expert has seen labels of the pool. It is made when it is first asked, and leaves torch's
+    random numbers as they were: strategies are paired by the initial weights of the learner.
+
+    Args:
+        checkpoint: Of the expert, such as the best.ckpt of a fit whose initial set is everything.
+        acquisition: What is asked.
+        network: Makes the expert's architecture where it differs from the network that learns; it may have other
+            layers, not other inputs.
+    """
+
+    uses_truth = True
+
+    def __init__(
+        self, checkpoint: str, acquisition: AcquisitionFunction, network: Callable[[], nn.Module] | None = None
+    ) -> None:
+        self.checkpoint = Path(checkpoint)
+        self.acquisition = acquisition
+        self.network = network
+
+    @property
+    def name(self) -> str:
+        return f"Expert({self.acquisition.name})"
+
+    def trained(self, learner: nn.Module) -> nn.Module:
+        """The expert with its weights, on the device of the network that learns."""
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            expert = copy.deepcopy(learner) if self.network is None else self.network()
+            expert.to(next(learner.parameters(), torch.empty(0)).device)
+            load_network(expert, self.checkpoint)
+        return expert
+
+
+class Inverse(AcquisitionFunction):
+    """The opposite of another acquisition function: its lowest scores are queried first (Chen 2020, section 3.2.2).
+
+    Maps keep the sign of the wrapped function; only the unit's score changes sign.
+
+    Args:
+        acquisition: The other function.
+    """
+
+    def __init__(self, acquisition: AcquisitionFunction) -> None:
+        self.acquisition = acquisition
+
+    @property
+    def name(self) -> str:
+        return f"Inverse({self.acquisition.name})"
