@@ -1,160 +1,123 @@
-"""Units as samples: reading, checking, transforming."""
+"""Images as samples: reading, checking, transforming, and the order in which they come."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from acquisition.annotation import UNANSWERED, VOID
 from acquisition.seeding import derive_seed, generator_for
+from datamodules.annotations import AnnotationSource
+from datamodules.checks import check_mask
+from datamodules.files import DataError
+from datamodules.partitions import Partition
+from datamodules.sources.source import Source
 from datamodules.transforms import JointTransform
-from datamodules.units import VOID, DataError, Unit
 
-__all__ = [
-    "EpochSampler",
-    "ImageDataset",
-    "ImageReader",
-    "LabelDataset",
-    "PoolDataset",
-    "UnitDataset",
-    "UnitReader",
-    "check_mask",
-    "collate_units",
-    "shard",
-]
-
-
-class ImageReader(Protocol):
-    """Where pixels come from: a data module."""
-
-    def read_image(self, unit: Unit) -> np.ndarray:
-        """H x W x 3, uint8."""
-
-
-class UnitReader(ImageReader, Protocol):
-    """Where pixels and masks come from."""
-
-    def read_mask(self, unit: Unit) -> np.ndarray:
-        """H x W, uint8, class indices or `VOID`."""
-
-    def read_training_mask(self, unit: Unit, epoch: int) -> np.ndarray:
-        """The mask to train on in an epoch: `read_mask`, unless several people's masks take turns."""
-        return self.read_mask(unit)
+__all__ = ["EpochSampler", "ImageDataset", "PoolDataset", "collate_images", "shard"]
 
 
 class PoolDataset(Dataset[dict[str, Any]], ABC):
-    """Units as samples, and what the doctor wants to know of them.
+    """Images as samples, and what the doctor wants to know of them.
 
-    labels: whether labels are read; without them the truth is not even opened. augmentations: names of the random
-    changes to images.
+    Attributes:
+        image_ids: The images.
+        annotated: Whether annotations are read; without them the truth is not even opened.
     """
 
-    units: Sequence[Unit]
-    labels: bool
+    image_ids: Sequence[str]
+    annotated: bool
 
     @property
     @abstractmethod
-    def augmentations(self) -> list[str]: ...
+    def augmentations(self) -> list[str]:
+        """Names of the random changes to images."""
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self.image_ids)
 
 
 class ImageDataset(PoolDataset):
-    """Samples {"unit_id", "image": 3 x H x W float32[, and the label]}, read one by one.
+    """Samples {"image_id", "image": 3 x H x W float32}, and what else is asked for, read one by one.
+
+    With annotations also "mask", H x W int64, or "label", one class; with a partition also "index", the image's index
+    map, H x W int32, or 1 x 1 where the image is one unit. All are transformed together with the image.
 
     Indexed by a position, or by (epoch, position) for augmented training: the augmentation is drawn from (seed,
-    cycle, epoch, unit id), so it does not depend on workers, processes or on where a fit was resumed. (The label of a
-    unit that has several is drawn by the reader, from the seed, the epoch and the unit.)
+    cycle, epoch, image id), so it does not depend on workers, processes or on where a fit was resumed.
+
+    Args:
+        image_ids: The images.
+        source: Who reads them.
+        transform: What happens to them.
+        annotations: Who reads their annotations, or None for none.
+        partition: Of images whose index maps are wanted.
+        seed: Of the augmentation.
+        cycle: Of the augmentation.
     """
 
     def __init__(
         self,
-        units: Sequence[Unit],
-        reader: ImageReader,
+        image_ids: Sequence[str],
+        source: Source,
         transform: JointTransform,
-        labels: bool,
+        annotations: AnnotationSource | None = None,
+        partition: Partition | None = None,
         seed: int = 0,
         cycle: int = 0,
     ) -> None:
-        self.units = units
-        self.reader = reader
+        self.image_ids = image_ids
+        self.source = source
         self.transform = transform
-        self.labels = labels
+        self.annotations = annotations
+        self.partition = partition
         self.seed = seed
         self.cycle = cycle
+
+    @property
+    def annotated(self) -> bool:  # type: ignore[override]
+        return self.annotations is not None
 
     @property
     def augmentations(self) -> list[str]:
         return self.transform.augmentations
 
-    @abstractmethod
-    def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:
-        """The transformed image and its label; epoch: of training, None in evaluation."""
-
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         epoch, position = index if isinstance(index, tuple) else (None, index)
-        unit = self.units[position]
-        self.transform.seed(derive_seed(self.seed, self.cycle, epoch or 0, unit.unit_id))
-        image = self.reader.read_image(unit)
-        sample = self.labelled(unit, image, epoch) if self.labels else self.transform(image)
-        return {"unit_id": unit.unit_id, **sample}
+        image_id = self.image_ids[position]
+        self.transform.seed(derive_seed(self.seed, self.cycle, epoch or 0, image_id))
+        image = self.source.read_image(image_id)
+        masks: dict[str, np.ndarray] = {}
+        label: dict[str, int] = {}
+        if self.annotations is not None:
+            draw = None if epoch is None else (self.seed, epoch)
+            annotation = self.annotations.read_annotation(image_id, draw)
+            if annotation.ndim:
+                where = self.annotations.annotation_path(image_id) or image_id
+                check_mask(where, (image.shape[0], image.shape[1]), annotation, self.source.num_classes)
+                masks["mask"] = np.where(annotation == UNANSWERED, VOID, annotation).astype(np.uint8)
+            else:
+                label["label"] = int(annotation)
+        whole: dict[str, Tensor] = {}
+        if self.partition is not None:
+            units = self.partition.index_map(self.source, image_id)
+            if units.shape == (1, 1):
+                whole["index"] = torch.from_numpy(units)
+            else:
+                masks["index"] = units
+        sample = self.transform(image, masks)
+        if "mask" in sample:
+            sample["mask"] = sample["mask"].long()
+        return {"image_id": image_id, **sample, **whole, **label}
 
 
-class UnitDataset(ImageDataset):
-    """`ImageDataset` with "mask": H x W int64, transformed together with the image."""
-
-    reader: UnitReader
-
-    def __init__(
-        self,
-        units: Sequence[Unit],
-        reader: UnitReader,
-        transform: JointTransform,
-        num_classes: int,
-        masks: bool,
-        seed: int = 0,
-        cycle: int = 0,
-    ) -> None:
-        super().__init__(units, reader, transform, masks, seed, cycle)
-        self.num_classes = num_classes
-
-    def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:
-        mask = self.reader.read_mask(unit) if epoch is None else self.reader.read_training_mask(unit, epoch)
-        check_mask(unit, image, mask, self.num_classes)
-        sample = self.transform(image, mask)
-        return {"image": sample["image"], "mask": sample["mask"].long()}
-
-
-class LabelDataset(ImageDataset):
-    """`ImageDataset` with "label": the unit's class."""
-
-    def labelled(self, unit: Unit, image: np.ndarray, epoch: int | None) -> dict[str, Any]:
-        return {"image": self.transform(image)["image"], "label": unit.label}
-
-
-def check_mask(unit: Unit, image: np.ndarray, mask: np.ndarray, num_classes: int) -> None:
-    """Refuse a mask of another size than the image, or with values outside the classes."""
-    where = unit.mask or unit.unit_id
-    if mask.shape != image.shape[:2]:
-        raise DataError(
-            f"expected a mask of the image's size {image.shape[0]} x {image.shape[1]}, got {mask.shape[0]} x "
-            f"{mask.shape[1]} in {where}; redraw or resize it (nearest neighbour)"
-        )
-    wrong = (mask >= num_classes) & (mask != VOID)
-    if wrong.any():
-        raise DataError(
-            f"expected mask values from 0 to {num_classes - 1}, or {VOID} for void, got {mask[wrong].max()} in "
-            f"{where}; correct the mask or list the class in classes.txt"
-        )
-
-
-def collate_units(samples: list[dict[str, Any]]) -> dict[str, Any]:
+def collate_images(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples into a batch; says what to do when their sizes differ."""
-    sizes = {s["unit_id"]: tuple(s["image"].shape[1:]) for s in samples}
+    sizes = {s["image_id"]: tuple(s["image"].shape[1:]) for s in samples}
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{name} {h} x {w}" for name, (h, w) in list(sizes.items())[:3])
         raise DataError(
@@ -170,7 +133,14 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Every batch of every process is full: the last ones are filled up by going round once more, because batch
     norm cannot train on one sample and a process with fewer batches would leave the others waiting.
 
-    epoch and done: where a resumed fit goes on, batches of that epoch that it has seen are not drawn again.
+    Args:
+        length: How many samples there are.
+        batch_size: Of one process.
+        seed: Of the order.
+        rank: Of this process.
+        world_size: How many processes there are.
+        epoch: In which a resumed fit goes on.
+        done: How many batches of that epoch it has seen; they are not drawn again.
     """
 
     def __init__(
@@ -205,6 +175,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield self.epoch, position
 
 
-def shard(units: Sequence[Unit], rank: int, world_size: int) -> list[Unit]:
+def shard(image_ids: Sequence[str], rank: int, world_size: int) -> list[str]:
     """This process's share, without padding and without duplicates."""
-    return list(units[rank::world_size])
+    return list(image_ids[rank::world_size])

@@ -8,77 +8,97 @@ from typing import Protocol
 import numpy as np
 from tqdm.auto import tqdm
 
+from acquisition.annotation import VOID
+from acquisition.identity import Described
 from acquisition.seeding import derive_seed
+from datamodules.files import DataError
 from datamodules.texts import read_lines, unshielded
-from datamodules.units import VOID, DataError, Unit
 
 __all__ = ["AllAnswered", "FromFile", "InitialSet", "LabelReader", "PerClass", "RandomSubset", "StratifiedSubset"]
 
 
 class LabelReader(Protocol):
-    """Where labels come from: a data module."""
+    """Where labels come from: a pool."""
 
-    def read_label(self, unit: Unit) -> np.ndarray:
-        """Class indices or `VOID`: of the mask, H x W, or of the image, of no dimension."""
+    def read_label(self, unit_id: str) -> np.ndarray:
+        """Class indices or `VOID`: of a unit's pixels, P, or of a classified image, of no dimension."""
 
 
-class InitialSet(ABC):
+class InitialSet(Described, ABC):
     """Chooses among the units that the oracle has answered already."""
 
     @abstractmethod
-    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
-        """The units of cycle 0."""
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        """The units of cycle 0.
+
+        Args:
+            unit_ids: Those that the oracle has answered.
+            reader: For their labels.
+            num_classes: How many classes there are.
+            seed: Of what is drawn.
+        """
 
 
 class AllAnswered(InitialSet):
     """Everything that has a label: for a folder that people have begun to fill."""
 
-    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
-        return list(units)
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        return list(unit_ids)
 
 
 class RandomSubset(InitialSet):
-    """`size` units at random, drawn from (seed, unit id): adding images to the pool moves few of them."""
+    """Units at random, drawn from (seed, unit id): adding images to the pool moves few of them.
 
-    def __init__(self, size: int) -> None:
-        self.size = _positive(size)
-
-    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
-        _check_enough(self.size, units)
-        return sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: self.size]
-
-
-class PerClass(InitialSet):
-    """`size` images of every class, at random as in `RandomSubset`: 2 are the 20 of Gal et al. 2017 on MNIST.
-
-    For pools whose images have one class each. Takes no image of none of the classes.
+    Args:
+        size: How many.
     """
 
     def __init__(self, size: int) -> None:
         self.size = _positive(size)
 
-    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
-        shuffled = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))
-        if any(not isinstance(u.label, int) for u in shuffled):
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        _check_enough(self.size, unit_ids)
+        return sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))[: self.size]
+
+
+class PerClass(InitialSet):
+    """Images of every class, at random as in `RandomSubset`: 2 are the 20 of Gal et al. 2017 on MNIST.
+
+    For data sets whose images have one class each. Takes no image of none of the classes.
+
+    Args:
+        size: How many of each class.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = _positive(size)
+
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        shuffled = sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))
+        if shuffled and reader.read_label(shuffled[0]).ndim:
             raise DataError("PerClass needs images with one class each; choose StratifiedSubset for masks")
-        chosen = []
+        labels = {u: reader.read_label(u) for u in shuffled}
+        chosen: list[str] = []
         for index in range(num_classes):
-            members = [u for u in shuffled if u.label == index][: self.size]
-            if len(members) < self.size:
+            of_class = [u for u in shuffled if labels[u] == index][: self.size]
+            if len(of_class) < self.size:
                 raise DataError(
-                    f"the initial set wants {self.size} images of each class but there are only {len(members)} "
+                    f"the initial set wants {self.size} images of each class but there are only {len(of_class)} "
                     f"labelled ones of class {index}; lower data.initial.size or label more of them"
                 )
-            chosen += members
+            chosen += of_class
         return chosen
 
 
 class StratifiedSubset(InitialSet):
-    """`size` units whose class shares together come closest to those of all: greedily, one unit at a time.
+    """Units whose class shares together come closest to those of all: greedily, one unit at a time.
 
     The difference is the sum over classes of squared differences between square roots of the shares (Hellinger),
-    in which a rare class counts more than in plain shares. Reads every label of at most `candidates` units, which
-    are drawn at random from the seed.
+    in which a rare class counts more than in plain shares.
+
+    Args:
+        size: How many.
+        candidates: The most units whose labels are read; they are drawn at random from the seed.
     """
 
     def __init__(self, size: int, candidates: int = 5000) -> None:
@@ -87,9 +107,9 @@ class StratifiedSubset(InitialSet):
         self.size = _positive(size)
         self.candidates = candidates
 
-    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
-        _check_enough(self.size, units)
-        pool = sorted(units, key=lambda u: derive_seed(seed, "initial", u.unit_id))[: max(self.candidates, self.size)]
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        _check_enough(self.size, unit_ids)
+        pool = sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))[: max(self.candidates, self.size)]
         counts = np.stack([_class_counts(reader.read_label(u), num_classes) for u in tqdm(pool, desc="class content")])
         target = np.sqrt(counts.sum(axis=0) / max(counts.sum(), 1))
         chosen: list[int] = []
@@ -107,25 +127,29 @@ class StratifiedSubset(InitialSet):
 
 
 class FromFile(InitialSet):
-    """The unit ids listed in a text file, one a line, as they stand in queried.csv or in scores.parquet."""
+    """The unit ids listed in a text file, as they stand in queried.csv or in scores.parquet.
+
+    Args:
+        path: The file, with one id a line.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
-    def choose(self, units: Sequence[Unit], reader: LabelReader, num_classes: int, seed: int) -> list[Unit]:
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         if not self.path.is_file():
             raise DataError(f"expected a list of unit ids at {self.path}, got no such file; write one id a line")
         wanted = [unshielded(line) for line in read_lines(self.path)]
         if not wanted:
             raise DataError(f"expected the ids of the initial set in {self.path}, got an empty file; write one a line")
-        known = {u.unit_id: u for u in units}
+        known = set(unit_ids)
         missing = [w for w in wanted if w not in known]
         if missing:
             raise DataError(
                 f"{self.path} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a label; "
-                f"ids look like {next(iter(known), 'NAME')!r}"
+                f"ids look like {next(iter(unit_ids), 'NAME')!r}"
             )
-        return [known[w] for w in dict.fromkeys(wanted)]
+        return list(dict.fromkeys(wanted))
 
 
 def _class_counts(mask: np.ndarray, num_classes: int) -> np.ndarray:
@@ -138,9 +162,9 @@ def _positive(size: int) -> int:
     return size
 
 
-def _check_enough(size: int, units: Sequence[Unit]) -> None:
-    if size > len(units):
+def _check_enough(size: int, unit_ids: Sequence[str]) -> None:
+    if size > len(unit_ids):
         raise DataError(
-            f"the initial set wants {size} units but only {len(units)} have a label; lower data.initial.size "
+            f"the initial set wants {size} units but only {len(unit_ids)} have a label; lower data.initial.size "
             "or add labels"
         )

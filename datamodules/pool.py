@@ -1,127 +1,69 @@
-"""A data set that is labelled little by little."""
+"""What is labelled, what is not, and how units move: a data set, its units, its oracle and its ledger."""
 
 import copy
-from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
-import pytorch_lightning as pl
-from pytorch_lightning.trainer.states import TrainerFn
-from torch.utils.data import DataLoader
+import torch
+from torch import Tensor
 
-from acquisition.identity import Described
-from datamodules.datasets import shard
-from datamodules.initial import AllAnswered, InitialSet
-from datamodules.oracle import HiddenTruth, Oracle
-from datamodules.units import DataError, Unit
+from acquisition.annotation import UNANSWERED, VOID
+from acquisition.regions import Regions
+from datamodules.annotations import LabelledUnits
+from datamodules.checks import check_classes, check_content, check_mask
+from datamodules.files import DataError
+from datamodules.initial import InitialSet
+from datamodules.oracle import FolderOracle, LabelTable, Oracle
+from datamodules.partitions import Partition, Region
+from datamodules.sources.source import Source
 from records.ledger import AlreadyLabelledError, Ledger, Queried
 from records.run_directory import RunDirectory
 
-__all__ = ["PoolDataModule"]
+__all__ = ["Pool"]
 
-_UNSEEN = frozenset({"run_dir", "seed", "initial", "oracle", "batch_size", "eval_batch_size", "num_workers"})
-"""Arguments that change neither an image nor its truth."""
+_PEOPLE = {"mask": FolderOracle, "label": LabelTable}
 
 
-class PoolDataModule(Described, pl.LightningDataModule):
-    """A labelled split, a pool and a validation split, with the ledger that says which is which.
+class Pool:
+    """The train split of a data set as units, with the ledger that says which are labelled.
 
-    What a label is, and how images are read, is for its subclasses: `MaskPool` (a mask per image), `TensorPool` (a
-    class per image, all in memory) and `ClassFolders`. A data set then gives `class_names` and `find_units`.
-
-    run_dir: where `ledger.sqlite` stands. seed: of the initial set, shuffling and augmentation. initial: the
-    labelled set of cycle 0, chosen among the units that the oracle has answered. oracle: who answers queries.
-    batch_size: per process. eval_batch_size: for validation and queries, batch_size unless given.
+    Args:
+        source: The data set.
+        partition: What the units of its images are.
+        oracle: Who answers queries.
+        initial: The labelled set of cycle 0, chosen among the units that the oracle has answered.
+        run_dir: Where the ledger stands.
+        seed: Of the initial set.
+        allow_missing_classes: For classified images: let the first fit begin without an image of every class.
     """
-
-    label_word: ClassVar[str] = "label"
-    """What a label is called in messages."""
-    people: ClassVar[str] = "datamodules.oracle.LabelTable"
-    """The oracle by which people answer."""
 
     def __init__(
         self,
-        run_dir: str = "runs/default",
+        source: Source,
+        partition: Partition,
+        oracle: Oracle,
+        initial: InitialSet,
+        run_dir: Path,
         seed: int = 0,
-        initial: InitialSet | None = None,
-        oracle: Oracle | None = None,
-        batch_size: int = 8,
-        eval_batch_size: int | None = None,
+        allow_missing_classes: bool = False,
     ) -> None:
-        super().__init__()
-        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size is not None and size < 1:
-                raise DataError(f"data.{name} must be at least 1, got {size}")
-        # one ledger for all nodes
-        self.prepare_data_per_node = False
-        self.run_dir = Path(run_dir)
+        self.source = source
+        self.partition = partition
+        self.oracle = oracle
+        self.annotations = oracle.annotations(source)
+        self.initial = initial
+        self.run_dir = run_dir
         self.seed = seed
-        self.initial = initial or AllAnswered()
-        self.oracle = oracle or HiddenTruth()
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
-        self._splits: dict[str, dict[str, Unit]] = {}
+        self.allow_missing_classes = allow_missing_classes
         self._ledger: Ledger | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # what a loader's process reads with; connection and trainer belong to this process
-        return {**self.__dict__, "_ledger": None, "trainer": None}
-
-    @property
-    @abstractmethod
-    def class_names(self) -> Sequence[str]:
-        """Names of the classes 0, 1, ..."""
-
-    @abstractmethod
-    def find_units(self, split: str) -> list[Unit]:
-        """Units of "train", "val" or "test" with every label there is; empty where there is no such split."""
-
-    @abstractmethod
-    def loader(self, units: Sequence[Unit], training: bool, labels: bool) -> DataLoader[dict[str, Any]]:
-        """Batches {"unit_id": N names, "image": N x C x H x W float32[, and the labels]} of this process.
-
-        training: shuffled, augmented, every batch full, this process's share; otherwise the units as they are.
-        labels: whether labels are read at all.
-        """
-
-    @abstractmethod
-    def size(self, unit: Unit) -> tuple[int, int]:
-        """Height and width as annotators see the unit, before any resizing."""
-
-    @abstractmethod
-    def has_label(self, unit: Unit) -> bool:
-        """Whether the unit comes with its label."""
-
-    @abstractmethod
-    def read_label(self, unit: Unit) -> np.ndarray:
-        """Class indices, or 255 for void: the mask, H x W, or the image's class, of no dimension."""
-
-    @abstractmethod
-    def checked_pixels(self, unit: Unit) -> int:
-        """How many pixels the unit has, once its label is known to be what it should be."""
-
-    @abstractmethod
-    def to_display(self, image: np.ndarray) -> np.ndarray:
-        """A normalised C x H x W image, as loaders give it, to H x W x 3, uint8."""
-
-    def answer(self, unit: Unit) -> Unit | None:
-        """The unit as the oracle labels it, or None while it has not."""
-        return self.oracle.answer(unit)
-
-    def check_initial(self, chosen: Sequence[Unit]) -> None:
-        """Refuse an initial set that cannot be trained on."""
-        if not chosen:
-            raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
-
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger of the run directory, opened when first needed."""
-        if self._ledger is None:
-            self._ledger = Ledger(RunDirectory(self.run_dir).ledger)
-        return self._ledger
+        # a connection belongs to its process
+        return {**self.__dict__, "_ledger": None}
 
     def at(self, run_dir: Path, seed: int) -> Self:
         """The same data for another run: what has been read is shared, the ledger is not."""
@@ -130,45 +72,157 @@ class PoolDataModule(Described, pl.LightningDataModule):
         return other
 
     @property
+    def ledger(self) -> Ledger:
+        """The ledger of the run directory, opened when first needed."""
+        if self._ledger is None:
+            self._ledger = Ledger(RunDirectory(self.run_dir).ledger)
+        return self._ledger
+
+    @property
     def num_classes(self) -> int:
         """How many classes."""
-        return len(self.class_names)
+        return self.source.num_classes
+
+    def images(self, split: str) -> list[str]:
+        """Ids of the images of "train", "val" or "test".
+
+        Raises:
+            DataError: If there are none, unless it is the test split.
+        """
+        if split not in self._splits:
+            found = list(self.source.images(split))
+            if not found and split != "test":
+                raise DataError(
+                    f"expected at least one image in the {split} split of {type(self.source).__name__}, got none"
+                )
+            self._splits[split] = found
+        return self._splits[split]
 
     @property
-    def labelled_units(self) -> list[Unit]:
-        """Units whose label may be used for training, with their labels, in the order of labelling."""
-        return [self._answered(unit_id) for unit_id in self.ledger.labelled()]
+    def labelled(self) -> list[str]:
+        """Ids of the units whose label may be used, in the order of labelling.
+
+        Raises:
+            DataError: If the data set no longer has one of them, or its annotation has gone.
+        """
+        labelled = self.ledger.labelled()
+        for unit_id in labelled:
+            if unit_id not in self._place:
+                raise DataError(
+                    f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer "
+                    "has; put the image back, or start a new run directory"
+                )
+            if not self.annotations.is_annotated(self.image_of(unit_id)):
+                raise DataError(
+                    f"the {self.source.target} of the labelled unit {unit_id!r} has gone; put it back: "
+                    f"{self.oracle.instructions()}"
+                )
+        return labelled
 
     @property
-    def training_units(self) -> list[Unit]:
-        """Labelled units that bring a training sample: all of them, unless a subclass knows better."""
-        return self.labelled_units
-
-    @property
-    def pool(self) -> list[Unit]:
-        """Units not labelled yet, in order of their ids, without their labels."""
+    def unlabelled(self) -> list[str]:
+        """Ids of the units that are not labelled yet, sorted: the pool."""
         labelled = set(self.ledger.labelled())
-        return [Unit(u.unit_id, u.image) for i, u in sorted(self._units("train").items()) if i not in labelled]
+        return [unit_id for unit_id in self._sorted if unit_id not in labelled]
 
-    def prepare_data(self) -> None:
-        """Before a fit: label the initial set if nothing is labelled yet."""
-        if self.trainer is None or self.trainer.state.fn == TrainerFn.FITTING:
-            self.start()
+    def training_images(self) -> list[str]:
+        """Ids of the images that bring a training sample, in the order in which their first unit was labelled.
+
+        Classified images of none of the classes bring none.
+        """
+        images = list(dict.fromkeys(self.image_of(unit_id) for unit_id in self.labelled))
+        if self.source.target == "label":
+            images = [image_id for image_id in images if self.read_class(image_id) != VOID]
+            if not images:
+                raise DataError("every labelled image is of none of the classes, so there is nothing to train on")
+        return images
+
+    def training_annotations(self) -> LabelledUnits:
+        """What trains: the annotation where a unit is labelled, void elsewhere."""
+        labelled: dict[str, list[int]] = {}
+        for unit_id in self.labelled:
+            image_id, index = self._place[unit_id]
+            labelled.setdefault(image_id, []).append(index)
+        return LabelledUnits(self.annotations, self.source, self.partition, labelled)
+
+    def image_of(self, unit_id: str) -> str:
+        """Id of the image that a unit of the train split is part of."""
+        return self._place[unit_id][0]
+
+    def images_of(self, unit_ids: Iterable[str]) -> list[str]:
+        """Ids of the images that these units are part of, each once, in their order."""
+        return list(dict.fromkeys(self._place[unit_id][0] for unit_id in unit_ids))
+
+    def region(self, unit_id: str) -> Region:
+        """A unit's box and how many pixels it has."""
+        image_id, index = self._place[unit_id]
+        if self._regions[0] != image_id:
+            self._regions = image_id, self.partition.regions(self.source, image_id)
+        return self._regions[1][index]
+
+    def pixels(self, unit_ids: Sequence[str]) -> list[int]:
+        """How many pixels each unit has, as annotators see the image."""
+        by_image = sorted(range(len(unit_ids)), key=lambda i: self._place[unit_ids[i]])
+        found = [0] * len(unit_ids)
+        for i in by_image:
+            found[i] = self.region(unit_ids[i]).pixels
+        return found
+
+    def regions(self, image_ids: Sequence[str], index: Tensor, asked: Collection[str]) -> Regions:
+        """The units of a batch of images that are asked for, as a scorer wants them.
+
+        Args:
+            image_ids: N images.
+            index: N x H x W (or N x 1 x 1), each image's index map, of any size.
+            asked: Ids of units.
+        """
+        unit_ids: list[str] = []
+        places: list[tuple[float, float, float]] = []
+        position = torch.full((len(image_ids), 1 + max(len(self._units[i]) for i in image_ids)), -1)
+        for number, image_id in enumerate(image_ids):
+            wanted = [k for k, unit_id in enumerate(self._units[image_id]) if unit_id in asked]
+            position[number, wanted] = torch.arange(len(unit_ids), len(unit_ids) + len(wanted))
+            unit_ids += [self._units[image_id][k] for k in wanted]
+            places += [(number, *centre) for centre in self._centres(image_id, wanted)]
+        # -1 is the last column, which stays -1
+        numbers = torch.arange(len(image_ids))[:, None, None]
+        return Regions(
+            list(image_ids),
+            unit_ids,
+            position[numbers, index.long()],
+            torch.tensor(places, dtype=torch.float64).view(-1, 3),
+        )
 
     def start(self) -> None:
-        """Label the initial set if nothing is labelled yet."""
+        """Label the initial set if nothing is labelled yet.
+
+        Raises:
+            DataError: If there is nothing to train on, or an annotation is not what it should be.
+        """
         self._check_named()
         if self.ledger.labelled():
             return
-        answered = [a for u in self._units("train").values() if (a := self.answer(u)) and self.has_label(a)]
-        chosen = self.initial.choose(answered, self, self.num_classes, self.seed)
-        self.check_initial(chosen)
-        self.ledger.start([(u.unit_id, self.checked_pixels(u)) for u in chosen])
+        self.source.check()
+        candidates = [u for i in self.images("train") if self.annotations.is_annotated(i) for u in self._units[i]]
+        if not self.oracle.knows_truth:
+            candidates = self._answered(candidates)
+        chosen = self.initial.choose(candidates, self, self.num_classes, self.seed)
+        self._check_initial(chosen)
+        self.ledger.start(self._answers(chosen))
 
     def ask(self, chosen: Sequence[Queried], strategy: str) -> list[str]:
         """Record what the open cycle queries and label what the oracle answers at once, in one transaction.
 
-        Returns the ids that wait for somebody. The cycle closes when none does.
+        Args:
+            chosen: Units of the pool.
+            strategy: Who chose them, for the ledger.
+
+        Returns:
+            The ids of units that wait for somebody. The cycle closes when none does.
+
+        Raises:
+            DataError: If a unit is none of the train split, or units of the query before wait.
+            AlreadyLabelledError: If one is labelled.
         """
         self._check_known([q.unit_id for q in chosen])
         self.check_open()
@@ -191,9 +245,12 @@ class PoolDataModule(Described, pl.LightningDataModule):
             )
 
     def collect(self) -> list[str]:
-        """Label the open cycle's queried units that have been answered since; returns those still waiting.
+        """Label the open cycle's queried units that have been answered since.
 
         The cycle closes when none waits, or when some were answered and the oracle is content with a part.
+
+        Returns:
+            The ids of those still waiting.
         """
         self._check_named()
         cycle = self.ledger.cycle
@@ -212,35 +269,10 @@ class PoolDataModule(Described, pl.LightningDataModule):
         missing = sorted(set(unit_ids) - {u for u, _ in answers})
         if missing:
             raise DataError(
-                f"unit {missing[0]!r} cannot be labelled: it has no {self.label_word} yet; {self.oracle.instructions()}"
+                f"unit {missing[0]!r} cannot be labelled: it has no {self.source.target} yet; "
+                f"{self.oracle.instructions()}"
             )
         self.ledger.label(self.ledger.cycle, answers)
-
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The labelled split, shuffled and augmented; every batch is full."""
-        return self.loader(self.training_units, training=True, labels=True)
-
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The validation split, as it is."""
-        return self._evaluation("val")
-
-    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The test split, or the validation split where there is none."""
-        return self._evaluation("test" if self._units("test") else "val")
-
-    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The pool without labels."""
-        return self.pool_dataloader(self.pool)
-
-    def pool_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
-        """This process's share of some units of the pool: no labels, no augmentation, no shuffling."""
-        return self.loader(shard(units, *self.rank_and_world_size), training=False, labels=False)
-
-    def truth_dataloader(self, units: Sequence[Unit]) -> DataLoader[dict[str, Any]]:
-        """`pool_dataloader` with the labels that the data set has, for strategies declared as oracle strategies."""
-        self.check_truth()
-        known = [self._units("train")[u.unit_id] for u in units]
-        return self.loader(shard(known, *self.rank_and_world_size), training=False, labels=True)
 
     def check_truth(self) -> None:
         """Refuse an oracle strategy where people label."""
@@ -250,112 +282,122 @@ class PoolDataModule(Described, pl.LightningDataModule):
                 f"HiddenTruth, got {type(self.oracle).__name__}; choose another strategy"
             )
 
-    def view(self, units: Sequence[Unit], labels: bool) -> str:
-        """What scores of these units depend on: every argument but those that change no image, and each file's size
-        and time. labels: whether the labels are read too. Text, equal in every process.
-        """
-        shown = [self._units("train")[u.unit_id] if labels else u for u in units]
-        files = [_stamp(p) for u in shown for p in (u.image, u.mask)]
-        return repr((self.description(_UNSEEN), shown, files))
+    def read_label(self, unit_id: str) -> np.ndarray:
+        """Class indices or `VOID` of a unit as the oracle gives them: its pixels, P, or one class, of no dimension."""
+        image_id, index = self._place[unit_id]
+        annotation = self._checked(image_id)
+        return annotation if annotation.ndim == 0 else annotation[self._index_of(image_id, annotation) == index]
 
-    def sizes(self, unit_ids: Sequence[str]) -> list[tuple[int, int]]:
-        """`size` of units of the train split."""
-        units = self._units("train")
-        return [self.size(units[u]) for u in unit_ids]
+    def read_class(self, image_id: str) -> int:
+        """The class of a classified image as the oracle gives it, or `VOID`."""
+        return int(self._checked(image_id))
 
     def read_truth(self, unit_id: str) -> np.ndarray | None:
-        """`read_label` of a unit of the pool where the data set has one: for pictures, never for scores."""
-        unit = self._units("train")[unit_id]
-        return self.read_label(unit) if self.has_label(unit) else None
+        """The data set's own annotation of a unit's image, if it has one: for pictures, never for scores."""
+        image_id = self.image_of(unit_id)
+        return self.source.read_annotation(image_id) if self.source.is_annotated(image_id) else None
 
-    @property
-    def rank_and_world_size(self) -> tuple[int, int]:
-        """Rank of this process and number of processes."""
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+    @cached_property
+    def _splits(self) -> dict[str, list[str]]:
+        return {}
 
-    @property
-    def progress(self) -> tuple[int, int]:
-        """The epoch that the fit is in and how many of its batches it has seen: more than 0 where it was resumed."""
-        if self.trainer is None:
-            return 0, 0
-        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    @cached_property
+    def _units(self) -> dict[str, list[str]]:
+        """Ids of the units of every image of the train split."""
+        return {image_id: self.partition.unit_ids(self.source, image_id) for image_id in self.images("train")}
 
-    @property
-    def pins_memory(self) -> bool:
-        """Whether batches go to a GPU."""
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    @cached_property
+    def _place(self) -> Mapping[str, tuple[str, int]]:
+        """Image, and number in its index map, of every unit of the train split."""
+        return {unit_id: (image_id, k) for image_id, units in self._units.items() for k, unit_id in enumerate(units)}
 
-    def _units(self, split: str) -> dict[str, Unit]:
-        if split not in self._splits:
-            units = self.find_units(split)
-            if not units and split != "test":
-                raise DataError(f"expected at least one image in the {split} split of {type(self).__name__}, got none")
-            self._splits[split] = {u.unit_id: u for u in units}
-        return self._splits[split]
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(self._place)
+
+    @cached_property
+    def _regions(self) -> tuple[str, list[Region]]:
+        """The image that was asked for last: units come image by image."""
+        return "", []
+
+    def _centres(self, image_id: str, wanted: Sequence[int]) -> list[tuple[float, float]]:
+        if len(self._units[image_id]) == 1 and wanted:
+            return [(0.5, 0.5)]
+        height, width = self.source.size(image_id)
+        boxes = [region.box for region in self.partition.regions(self.source, image_id)] if wanted else []
+        return [((boxes[k][0] + boxes[k][2] / 2) / height, (boxes[k][1] + boxes[k][3] / 2) / width) for k in wanted]
+
+    def _index_of(self, image_id: str, annotation: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.partition.index_map(self.source, image_id), annotation.shape)
+
+    def _checked(self, image_id: str) -> np.ndarray:
+        """An image's annotation by the oracle, refused where it is not what it should be."""
+        annotation = self.annotations.read_annotation(image_id)
+        if self.source.target == "mask":
+            where = self.annotations.annotation_path(image_id) or image_id
+            check_mask(where, self.source.size(image_id), annotation, self.num_classes)
+        return annotation
+
+    def _answers(self, unit_ids: Sequence[str]) -> list[tuple[str, int]]:
+        """Those of the units that the oracle has answered, with their pixels."""
+        answered = self._answered(unit_ids)
+        return list(zip(answered, self.pixels(answered), strict=True))
+
+    def _answered(self, unit_ids: Sequence[str]) -> list[str]:
+        """Those of the units that the oracle has answered; every image's annotation is read once."""
+        self._check_known(unit_ids)
+        waiting: dict[str, set[int]] = {}
+        for image_id in self.images_of(unit_ids):
+            if self.annotations.is_annotated(image_id):
+                annotation = self._checked(image_id)
+                undrawn = annotation == UNANSWERED
+                index = self._index_of(image_id, annotation) if undrawn.any() else undrawn
+                waiting[image_id] = set(np.unique(index[undrawn]).tolist())
+        places = ((unit_id, *self._place[unit_id]) for unit_id in unit_ids)
+        return [unit_id for unit_id, image_id, k in places if image_id in waiting and k not in waiting[image_id]]
+
+    def _check_initial(self, chosen: Sequence[str]) -> None:
+        if not chosen:
+            raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
+        if self.source.target == "label":
+            classes = [self.read_class(self.image_of(u)) for u in chosen]
+            check_classes(classes, self.source.class_names, self.allow_missing_classes)
+            return
+        images, held_out = self.images_of(chosen), self.images("val")
+        first = self.annotations.annotation_path(images[0]) or images[0]
+        labels = (self.read_label(u) for u in chosen)
+        check_content(labels, len(images), first, "initial set")
+        first = self.source.annotation_path(held_out[0]) or held_out[0]
+        masks = map(self.source.read_annotation, held_out)
+        check_content(masks, len(held_out), first, "validation split")
 
     def _check_oracle(self) -> None:
         self._check_named()
-        units = self._units("train").values()
-        missing = [u.unit_id for u in units if not self.has_label(u)] if self.oracle.knows_truth else []
+        images = self.images("train")
+        missing = [i for i in images if not self.annotations.is_annotated(i)] if self.oracle.knows_truth else []
         if missing:
+            people = _PEOPLE[self.source.target]
             raise DataError(
-                f"data.oracle {type(self.oracle).__name__} answers with the data set's own {self.label_word}s, but "
-                f"{len(missing)} of {len(units)} units have none ({missing[0]!r} first); add them or take the images "
-                f"out, or let people answer: set data.oracle to {self.people}"
+                f"data.oracle {type(self.oracle).__name__} answers with the data set's own {self.source.target}s, but "
+                f"{len(missing)} of {len(images)} images have none ({missing[0]!r} first); add them or take the images "
+                f"out, or let people answer: set data.oracle to {people.__module__}.{people.__name__}"
             )
 
     def _check_named(self) -> None:
-        splits = ("train", "val", "test")
-        strangers = [i for i in self.oracle.named() if not any(i in self._units(split) for split in splits)]
+        named = self.oracle.named()
+        known = {i for split in ("train", "val", "test") for i in self.images(split)} if named else set()
+        strangers = [i for i in named if i not in known]
         if strangers:
             raise DataError(
                 f"data.oracle has an answer for {strangers[0]!r} ({len(strangers)} such ids), which is no unit of the "
-                f"data set (ids look like {next(iter(self._units('train')))!r}); correct the unit_id: "
+                f"data set (ids look like {self.images('train')[0]!r}); correct the unit_id: "
                 f"{self.oracle.instructions()}"
             )
-
-    def _answered(self, unit_id: str) -> Unit:
-        unit = self._units("train").get(unit_id)
-        if unit is None:
-            raise DataError(
-                f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer has; "
-                "put the image back, or start a new run directory"
-            )
-        answer = self.answer(unit)
-        if answer is None:
-            raise DataError(
-                f"the {self.label_word} of the labelled unit {unit_id!r} has gone; put it back: "
-                f"{self.oracle.instructions()}"
-            )
-        return answer
-
-    def _answers(self, unit_ids: Sequence[str]) -> list[tuple[str, int]]:
-        self._check_known(unit_ids)
-        units = (self.answer(self._units("train")[u]) for u in unit_ids)
-        return [(u.unit_id, self.checked_pixels(u)) for u in units if u is not None]
 
     def _check_known(self, unit_ids: Sequence[str]) -> None:
-        unknown = [u for u in unit_ids if u not in self._units("train")]
+        unknown = [u for u in unit_ids if u not in self._place]
         if unknown:
             raise DataError(f"a query may only name units of the pool, got {unknown[0]!r}")
         twice = [u for u, times in Counter(unit_ids).items() if times > 1]
         if twice:
             raise DataError(f"a query may name a unit once, got {twice[0]!r} twice")
-
-    def _evaluation(self, split: str) -> DataLoader[dict[str, Any]]:
-        units = list(self._units(split).values())
-        rank, world_size = self.rank_and_world_size
-        if len(units) < world_size:
-            raise DataError(
-                f"the {split} split has {len(units)} images for {world_size} processes; use fewer devices or add images"
-            )
-        return self.loader(shard(units, rank, world_size), training=False, labels=True)
-
-
-def _stamp(path: Path | None) -> tuple[int, int] | None:
-    try:
-        found = None if path is None else path.stat()
-    except OSError:
-        # whoever reads the file says so better
-        found = None
-    return found and (found.st_size, found.st_mtime_ns)

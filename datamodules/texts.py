@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from datamodules.units import DataError
+from datamodules.files import DataError
 
 __all__ = ["read_class_names", "read_lines", "read_text", "shielded", "unshielded"]
 
@@ -30,7 +30,7 @@ def read_lines(path: Path) -> list[str]:
 def read_class_names(path: Path) -> list[str]:
     """Names of the classes 0, 1, ... from a file with one name a line; at least one, and no name twice."""
     if not path.is_file():
-        raise DataError(f"expected the class names at {path}, one a line, got no such file; check data.root")
+        raise DataError(f"expected the class names at {path}, one a line, got no such file; check data.source.root")
     names = read_lines(path)
     if not names:
         raise DataError(f"expected the class names in {path}, one a line, got an empty file; list them")

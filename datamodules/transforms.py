@@ -1,14 +1,23 @@
 """Joint transforms of image and mask, by albumentations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from datamodules.units import VOID, DataError
+from acquisition.annotation import VOID
+from datamodules.files import DataError
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "JointTransform", "check_size", "eval_transform", "train_transform"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "JointTransform",
+    "check_size",
+    "eval_transform",
+    "to_display",
+    "train_transform",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,7 +73,10 @@ class JointTransform:
         if flip:
             random.append(A.HorizontalFlip(p=flip))
         self.augmentations = [type(change).__name__ for change in random]
-        self._pipeline = A.Compose([*resizing, *random, A.Normalize(IMAGENET_MEAN, IMAGENET_STD), ToTensorV2()])
+        self._pipeline = A.Compose(
+            [*resizing, *random, A.Normalize(IMAGENET_MEAN, IMAGENET_STD), ToTensorV2()],
+            additional_targets={"index": "mask"},
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
@@ -77,18 +89,30 @@ class JointTransform:
         """
         self._pipeline.set_random_seed(number % 2**32)
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> dict[str, Tensor]:
-        """Transform an image, and its mask where there is one.
+    def __call__(self, image: np.ndarray, masks: Mapping[str, np.ndarray] | None = None) -> dict[str, Tensor]:
+        """Transform an image, and what belongs to its pixels.
 
         Args:
             image: H x W x 3, uint8.
-            mask: H x W, uint8.
+            masks: "mask", H x W uint8, and "index", H x W int32, or one of them; none unless given.
 
         Returns:
-            "image", 3 x H' x W', float32, and with a mask "mask", H' x W', uint8.
+            "image", 3 x H' x W', float32, and the masks, H' x W', by nearest neighbour, in their own type.
         """
-        sample: dict[str, Tensor] = self._pipeline(image=image, **({} if mask is None else {"mask": mask}))
+        sample: dict[str, Tensor] = self._pipeline(image=image, **(masks or {}))
         return sample
+
+    def resize(self, mask: np.ndarray) -> np.ndarray:
+        """One mask, H x W uint8, without its image."""
+        blank = np.zeros((*mask.shape, 3), dtype=np.uint8)
+        resized: np.ndarray = self(blank, {"mask": mask})["mask"].numpy()
+        return resized
+
+
+def to_display(image: np.ndarray) -> np.ndarray:
+    """A transformed image, 3 x H x W, as pixels, H x W x 3 uint8."""
+    pixels = image.transpose(1, 2, 0) * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
+    return (pixels * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def eval_transform(image_size: Sequence[int] | None) -> JointTransform:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datamodules.units import VOID
+from acquisition.annotation import VOID
 
 __all__ = ["majority", "stack_masks", "vote_counts"]
 
@@ -41,8 +41,8 @@ def vote_counts(masks: Sequence[np.ndarray] | np.ndarray, num_classes: int = 2) 
 def majority(masks: Sequence[np.ndarray] | np.ndarray, num_classes: int = 2, tie: int = VOID) -> np.ndarray:
     """The class that most annotators chose, H x W uint8; `tie` where several classes have most votes.
 
-    Ties are void unless told otherwise: seed 000 (2.1.1) takes a pixel that five of ten call road for a large
-    ambiguity, not for road or for background, and a network should be taught neither. With tie=0, a pixel of two
+    Ties are void unless told otherwise: Wilhelmsson (section 2.1.1) takes a pixel that five of ten call road for a
+    large ambiguity, not for road or for background, and a network should be taught neither. With tie=0, a pixel of two
     classes is foreground when more than half of those who voted say so. Void where nobody voted.
     """
     counts = vote_counts(masks, num_classes)

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import expit, ndtr
 
 from acquisition.seeding import derive_seed
-from datamodules.multi_annotator_pool import MultiAnnotatorPool
-from datamodules.units import DataError, Unit
+from datamodules.files import DataError
+from datamodules.sources.several_annotators import SeveralAnnotators
 
 __all__ = [
     "HABITS",
@@ -133,7 +133,7 @@ def marking_probability(cells: Sequence[Cell], habit: Habit, height: int, width:
 
 
 def expected_variance(probabilities: np.ndarray) -> np.ndarray:
-    """Expectation of V(x, y), seed 000 (2.1), over independent drawings by N annotators: N x H x W to H x W.
+    """Expectation of V(x, y), Wilhelmsson, eq. 2.1, over independent drawings by N annotators: N x H x W to H x W.
 
     With p_n the probability that annotator n marks the pixel:
     E[V] = mean(p_n) - sum over n != m of p_n p_m / (N (N - 1)).
@@ -145,12 +145,18 @@ def expected_variance(probabilities: np.ndarray) -> np.ndarray:
     return np.maximum(probabilities.mean(axis=0) - pairs / (count * (count - 1)), 0)
 
 
-class SyntheticAnnotators(MultiAnnotatorPool):
+class SyntheticAnnotators(SeveralAnnotators):
     """Images by `draw_cells`, drawn by people with the habits of `HABITS`; classes background, cell.
 
-    num_images: how many. size: (height, width). scene_seed: which images and drawings; the run's own seed does not
-    change them. annotators: names among `HABITS`, all ten unless given. repeats: everybody draws everything a second
-    time. The other arguments are those of `MultiAnnotatorPool`.
+    Args:
+        num_images: How many.
+        size: (height, width) of an image.
+        scene_seed: Which images and drawings; the run's own seed does not change them.
+        annotators: Names among `HABITS`, all ten unless given.
+        repeats: Everybody draws everything a second time.
+
+    Raises:
+        ValueError: If there are fewer than two annotators, or one is unknown.
     """
 
     def __init__(
@@ -170,8 +176,8 @@ class SyntheticAnnotators(MultiAnnotatorPool):
         self._names = names
         self.scene_size = int(size[0]), int(size[1])
         self.scene_seed = scene_seed
-        self.repeats = repeats
-        self._images = {name: Unit(name) for name in (f"cells_{i:06d}" for i in range(num_images))}
+        self.draw_twice = repeats
+        self._images = dict.fromkeys(f"cells_{i:06d}" for i in range(num_images))
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -181,40 +187,40 @@ class SyntheticAnnotators(MultiAnnotatorPool):
     def annotators(self) -> list[str]:
         return list(self._names)
 
-    def images(self) -> list[Unit]:
-        return list(self._images.values())
+    def all_images(self) -> list[str]:
+        return list(self._images)
 
-    def annotators_of(self, unit_id: str) -> list[str]:
-        self._seed(unit_id)
+    def annotators_of(self, image_id: str) -> list[str]:
+        self._seed(image_id)
         return self.annotators
 
-    def read_image(self, unit: Unit) -> np.ndarray:
-        return _cells(self._seed(unit.unit_id), *self.scene_size)[0].copy()
+    def read_image(self, image_id: str) -> np.ndarray:
+        return _cells(self._seed(image_id), *self.scene_size)[0].copy()
 
-    def read_annotation(self, unit_id: str, annotator: str) -> np.ndarray:
-        return _drawing(self._seed(unit_id), annotator, "first", *self.scene_size).copy()
+    def read_drawing(self, image_id: str, annotator: str) -> np.ndarray:
+        return _drawing(self._seed(image_id), annotator, "first", *self.scene_size).copy()
 
-    def read_repeats(self, unit_id: str) -> dict[str, np.ndarray]:
-        names = self.annotators if self.repeats else []
-        return {n: _drawing(self._seed(unit_id), n, "second", *self.scene_size).copy() for n in names}
+    def repeats(self, image_id: str) -> dict[str, np.ndarray]:
+        names = self.annotators if self.draw_twice else []
+        return {n: _drawing(self._seed(image_id), n, "second", *self.scene_size).copy() for n in names}
 
-    def size(self, unit: Unit) -> tuple[int, int]:
+    def size(self, image_id: str) -> tuple[int, int]:
         return self.scene_size
 
-    def true_variance(self, unit_id: str) -> np.ndarray:
+    def true_variance(self, image_id: str) -> np.ndarray:
         """Expected variance map of an image over all drawings that its annotators might make, H x W."""
-        cells = _cells(self._seed(unit_id), *self.scene_size)[1]
+        cells = _cells(self._seed(image_id), *self.scene_size)[1]
         people = [marking_probability(cells, HABITS[n], *self.scene_size) for n in self.annotators]
         return expected_variance(np.stack(people))
 
-    def true_difficulty(self, unit_id: str) -> float:
-        """Expected image difficulty, seed 000 (2.2): the sum of `true_variance`."""
-        return float(self.true_variance(unit_id).sum())
+    def true_difficulty(self, image_id: str) -> float:
+        """Expected image difficulty, Wilhelmsson, eq. 2.2: the sum of `true_variance`."""
+        return float(self.true_variance(image_id).sum())
 
-    def _seed(self, unit_id: str) -> int:
-        if unit_id not in self._images:
-            raise DataError(f"expected an id from cells_000000 to cells_{len(self._images) - 1:06d}, got {unit_id!r}")
-        return derive_seed(self.scene_seed, unit_id)
+    def _seed(self, image_id: str) -> int:
+        if image_id not in self._images:
+            raise DataError(f"expected an id from cells_000000 to cells_{len(self._images) - 1:06d}, got {image_id!r}")
+        return derive_seed(self.scene_seed, image_id)
 
 
 # drawing is slower than reading a file, and every epoch asks again

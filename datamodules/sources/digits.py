@@ -7,13 +7,17 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from datamodules.tensors import TensorPool
+from datamodules.sources.in_memory import TensorSource
 
 __all__ = ["Digits"]
 
 
-class Digits(TensorPool):
-    """1797 images of 8 x 8 (UCI, Alpaydin and Kaynak 1998); the arguments are those of `TensorPool`."""
+class Digits(TensorSource):
+    """1797 images of 8 x 8 (UCI, Alpaydin and Kaynak 1998).
+
+    Args:
+        held_out: Validate on so many of the images.
+    """
 
     mean: ClassVar[Sequence[float]] = (0.3051,)
     std: ClassVar[Sequence[float]] = (0.3760,)

@@ -8,19 +8,20 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from datamodules.tensors import TensorPool
-from datamodules.units import DataError
+from datamodules.files import DataError
+from datamodules.sources.in_memory import TensorSource
 
 __all__ = ["CIFAR10"]
 
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-class CIFAR10(TensorPool):
+class CIFAR10(TensorSource):
     """50000 training and 10000 test images.
 
-    root: the folder that holds torchvision's cifar-10-batches-py. download: fetch it there if it is missing. The
-    others are those of `TensorPool`.
+    Args:
+        root: The folder that holds torchvision's cifar-10-batches-py.
+        download: Fetch it there if it is missing.
     """
 
     mean: ClassVar[Sequence[float]] = (0.4914, 0.4822, 0.4465)
@@ -47,6 +48,6 @@ def _read(root: str, part: str, download: bool) -> tuple[Tensor, Tensor]:
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"expected CIFAR-10 as {root}/cifar-10-batches-py, got: {error}; unpack cifar-10-python.tar.gz there, or "
-            "set data.download to true"
+            "set data.source.download to true"
         ) from error
     return torch.from_numpy(files.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(files.targets)

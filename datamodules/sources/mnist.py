@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from datamodules.tensors import TensorPool
-from datamodules.units import DataError
+from datamodules.files import DataError
+from datamodules.sources.in_memory import TensorSource
 
 __all__ = ["MNIST", "FashionMNIST"]
 
@@ -21,11 +21,12 @@ _CLOTHES = (
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
-class MNIST(TensorPool):
+class MNIST(TensorSource):
     """Handwritten digits: 60000 training and 10000 test images.
 
-    root: folder of the four idx files ({train,t10k}-{images-idx3,labels-idx1}-ubyte, gzipped or not), or the folder in
-    which torchvision keeps them as NAME/raw. The others are those of `TensorPool`.
+    Args:
+        root: Folder of the four idx files ({train,t10k}-{images-idx3,labels-idx1}-ubyte, gzipped or not), or the folder
+            in which torchvision keeps them as MNIST/raw.
     """
 
     mean: ClassVar[Sequence[float]] = (0.1307,)
@@ -40,28 +41,44 @@ class MNIST(TensorPool):
         return [str(digit) for digit in range(10)]
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:
-        raw = self.root / type(self).__name__ / "raw"
-        folder = raw if raw.is_dir() else self.root
-        images = _read(_found(folder, f"{_PREFIX[part]}-images-idx3-ubyte"))
-        return images[:, None], _read(_found(folder, f"{_PREFIX[part]}-labels-idx1-ubyte"))
+        return _read_part(self.root, "MNIST", part)
 
 
-class FashionMNIST(MNIST):
-    """Pictures of clothes, in the files and numbers of MNIST."""
+class FashionMNIST(TensorSource):
+    """Pictures of clothes, in the files and numbers of MNIST.
+
+    Args:
+        root: Folder of the four idx files ({train,t10k}-{images-idx3,labels-idx1}-ubyte, gzipped or not), or the folder
+            in which torchvision keeps them as FashionMNIST/raw.
+    """
 
     mean: ClassVar[Sequence[float]] = (0.2860,)
     std: ClassVar[Sequence[float]] = (0.3530,)
 
+    def __init__(self, root: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+
     @property
     def class_names(self) -> Sequence[str]:
         return _CLOTHES
+
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        return _read_part(self.root, "FashionMNIST", part)
+
+
+def _read_part(root: Path, name: str, part: str) -> tuple[Tensor, Tensor]:
+    raw = root / name / "raw"
+    folder = raw if raw.is_dir() else root
+    images = _read(_found(folder, f"{_PREFIX[part]}-images-idx3-ubyte"))
+    return images[:, None], _read(_found(folder, f"{_PREFIX[part]}-labels-idx1-ubyte"))
 
 
 def _found(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise DataError(f"expected {name} or {name}.gz in {folder}, got neither; check data.root")
+    raise DataError(f"expected {name} or {name}.gz in {folder}, got neither; check data.source.root")
 
 
 # every cycle makes its data module anew

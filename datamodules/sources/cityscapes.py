@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from datamodules.masks import MaskPool
-from datamodules.units import VOID, DataError, Unit, find_files
+from acquisition.annotation import VOID
+from datamodules.files import DataError, find_files
+from datamodules.sources.source import FileSource, ImageFile
 
 __all__ = ["Cityscapes"]
 
@@ -17,19 +18,23 @@ _TRAIN_CLASSES = {
     27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle",
 }  # fmt: skip
 _VEHICLE_SURFACES = (7, 9, 10)
-"""Road, parking and rail track: "roads and other vehicle surfaces" of thesis 3.3.2."""
+"""Road, parking and rail track: "roads and other vehicle surfaces" (Chen 2020, section 3.3.2)."""
 _NEVER_LABELLED = (0, 1, 2, 3, 4, 5, 6)
 
 
-class Cityscapes(MaskPool):
+class Cityscapes(FileSource):
     """root/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png and root/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png.
 
-    classes: "train_ids" for the 19 evaluated classes, or "road" for two classes, background and vehicle surfaces
-    (road, parking, rail track), as in thesis 3.3.2. The published test split has no labels and is not used.
+    The published test split has no labels and is not used.
+
+    Args:
+        root: The folder.
+        classes: "train_ids" for the 19 evaluated classes, or "road" for two classes, background and vehicle surfaces
+            (road, parking, rail track), as in Chen 2020, section 3.3.2.
     """
 
-    def __init__(self, root: str, classes: Literal["train_ids", "road"] = "train_ids", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, root: str, classes: Literal["train_ids", "road"] = "train_ids") -> None:
+        super().__init__()
         self.root = Path(root)
         self.classes = classes
         self._lookup = np.full(256, VOID, dtype=np.uint8)
@@ -44,23 +49,19 @@ class Cityscapes(MaskPool):
     def class_names(self) -> Sequence[str]:
         return tuple(_TRAIN_CLASSES.values()) if self.classes == "train_ids" else ("background", "road")
 
-    def find_units(self, split: str) -> list[Unit]:
+    def find(self, split: str) -> dict[str, ImageFile]:
         if split == "test":
-            return []
-        images = find_files(self.root / "leftImg8bit" / split)
-        units = []
-        for name, path in images.items():
-            unit_id = name.removesuffix("_leftImg8bit")
-            mask = self.root / "gtFine" / split / f"{unit_id}_gtFine_labelIds.png"
+            return {}
+        found = {}
+        for name, path in find_files(self.root / "leftImg8bit" / split).items():
+            image_id = name.removesuffix("_leftImg8bit")
+            mask = self.root / "gtFine" / split / f"{image_id}_gtFine_labelIds.png"
             if not mask.is_file():
                 raise DataError(
                     f"the image {path} has no mask at {mask}; unpack gtFine_trainvaltest beside leftImg8bit"
                 )
-            units.append(Unit(unit_id, path, mask))
-        return units
+            found[image_id] = ImageFile(path, mask)
+        return found
 
-    def read_mask(self, unit: Unit) -> np.ndarray:
-        mask = super().read_mask(unit)
-        # a mask that people drew (see `FolderOracle`) holds class indices already
-        published = unit.mask is not None and unit.mask.name.endswith("_gtFine_labelIds.png")
-        return self._lookup[mask] if published else mask
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        return self._lookup[super().read_annotation(image_id, draw)]

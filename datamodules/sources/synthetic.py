@@ -1,15 +1,14 @@
 """Procedural road scenes: a data set that needs no files."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from skimage.draw import disk, ellipse, polygon
 
+from acquisition.annotation import VOID
 from acquisition.seeding import derive_seed
-from datamodules.masks import MaskPool
-from datamodules.transforms import check_size
-from datamodules.units import VOID, DataError, Unit
+from datamodules.files import DataError
+from datamodules.sources.source import Source
 
 __all__ = ["SyntheticRoads", "draw_scene"]
 
@@ -46,12 +45,20 @@ def draw_scene(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarr
     return _paint(mask, rng, horizon), _with_void_rims(mask, rng)
 
 
-class SyntheticRoads(MaskPool):
+class SyntheticRoads(Source):
     """Scenes by `draw_scene`; classes road, car, sky, vegetation, clutter.
 
-    num_train, num_val, num_test: scenes per split. size: (height, width). scene_seed: which scenes; the run's own
-    seed does not change them. repeated: share of the train split that is one and the same scene under many names
-    (the repeated-image test of thesis 3.3.2).
+    Args:
+        num_train: Scenes of the train split.
+        num_val: Scenes of the validation split.
+        num_test: Scenes of the test split.
+        size: (height, width) of a scene.
+        scene_seed: Which scenes; the run's own seed does not change them.
+        repeated: Share of the train split that is one and the same scene under many names (the repeated-image test of
+            Chen 2020, section 3.3.2).
+
+    Raises:
+        DataError: If the share or the size is none.
     """
 
     def __init__(
@@ -62,14 +69,13 @@ class SyntheticRoads(MaskPool):
         size: Sequence[int] = (64, 96),
         scene_seed: int = 0,
         repeated: float = 0.0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         if not 0 <= repeated <= 1:
-            raise DataError(f"data.repeated is a share: expected 0 to 1, got {repeated}")
-        check_size("size", size)
+            raise DataError(f"data.source.repeated is a share: expected 0 to 1, got {repeated}")
+        if len(size) != 2 or min(size) < 1:
+            raise DataError(f"data.source.size must be (height, width), each at least 1 pixel, got {list(size)}")
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
-        self.scene_size = tuple(size)
+        self.scene_size = int(size[0]), int(size[1])
         self.scene_seed = scene_seed
         self.repeated = repeated
 
@@ -77,26 +83,22 @@ class SyntheticRoads(MaskPool):
     def class_names(self) -> Sequence[str]:
         return _CLASSES
 
-    def find_units(self, split: str) -> list[Unit]:
+    def images(self, split: str) -> Sequence[str]:
         total = self.counts[split]
         copies = round(total * self.repeated) if split == "train" else 0
-        names = [f"{split}_{i:06d}" for i in range(total - copies)] + [f"repeated_{i:06d}" for i in range(copies)]
-        return [Unit(name) for name in names]
+        return [f"{split}_{i:06d}" for i in range(total - copies)] + [f"repeated_{i:06d}" for i in range(copies)]
 
-    def read_image(self, unit: Unit) -> np.ndarray:
-        return self._scene(unit)[0]
+    def read_image(self, image_id: str) -> np.ndarray:
+        return self._scene(image_id)[0]
 
-    def read_mask(self, unit: Unit) -> np.ndarray:
-        return super().read_mask(unit) if unit.mask else self._scene(unit)[1]
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        return self._scene(image_id)[1]
 
-    def size(self, unit: Unit) -> tuple[int, int]:
-        return self.scene_size[0], self.scene_size[1]
+    def size(self, image_id: str) -> tuple[int, int]:
+        return self.scene_size
 
-    def has_label(self, unit: Unit) -> bool:
-        return True
-
-    def _scene(self, unit: Unit) -> tuple[np.ndarray, np.ndarray]:
-        name = "repeated" if unit.unit_id.startswith("repeated_") else unit.unit_id
+    def _scene(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        name = "repeated" if image_id.startswith("repeated_") else image_id
         return draw_scene(derive_seed(self.scene_seed, name), *self.scene_size)
 
 

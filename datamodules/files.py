@@ -1,9 +1,8 @@
-"""Units: what is queried and labelled, and reading their files."""
+"""Finding and reading the files of images and masks."""
 
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "VOID",
     "DataError",
-    "Unit",
     "check_name",
     "find_files",
     "image_size",
@@ -23,25 +20,9 @@ __all__ = [
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-VOID = 255
-"""The mask value of pixels, and the label of images, that neither train nor count (the losses' ignore index)."""
-
 
 class DataError(ValueError):
     """A file of the data set is missing or not what it should be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """unit_id: stable name, never a position. image and mask: files, or None where the data set draws them itself
-    or where nobody has drawn a mask. label: where images have one class each, its index, `VOID` for an image of none
-    of the classes, the class's name as people write it, or None where nobody has said.
-    """
-
-    unit_id: str
-    image: Path | None = None
-    mask: Path | None = None
-    label: int | str | None = None
 
 
 def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
@@ -50,7 +31,7 @@ def find_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[s
     Links to folders are followed. Refuses one name twice, and names that no table or list could hold.
     """
     if not folder.is_dir():
-        raise DataError(f"expected a folder of images at {folder}, got nothing there; check data.root")
+        raise DataError(f"expected a folder of images at {folder}, got nothing there; check data.source.root")
     allowed = set(suffixes)
     found: dict[str, Path] = {}
     for path in sorted(_files_below(folder)):
@@ -108,7 +89,7 @@ def _to_8_bits(values: np.ndarray, value_range: Sequence[float] | None, mode: st
     if value_range is None or not np.isfinite([low, high]).all():
         raise DataError(
             f"expected an image of 8 bits per channel in {path}, got mode {mode} with values from {low:g} to {high:g}; "
-            "set data.value_range to the finite values that mean black and white, such as [0, 4095], or save it with "
+            "set data.source.value_range to the finite values that mean black and white, such as [0, 4095], or save it with "
             "8 bits"
         )
     black, white = value_range
@@ -134,7 +115,7 @@ def _opened(path: Path, decode: bool = True) -> Image.Image:
         if decode:
             image.load()
     except FileNotFoundError as error:
-        raise DataError(f"the file {path} is missing; put it back or take the unit out of the data set") from error
+        raise DataError(f"the file {path} is missing; put it back or take the image out of the data set") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} is too large to be read safely ({error}); cut it into smaller images") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

@@ -1,0 +1,93 @@
+"""Whether annotations are what they should be, and teach anything at all."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from acquisition.annotation import UNANSWERED, VOID
+from datamodules.files import DataError
+
+__all__ = ["check_classes", "check_content", "check_mask"]
+
+
+def check_mask(where: str | Path, size: tuple[int, int], mask: np.ndarray, num_classes: int) -> None:
+    """Refuse a mask of another size than its image, or with values outside the classes.
+
+    Args:
+        where: The mask's file or the image's id, for the message.
+        size: Height and width of the image.
+        mask: H x W.
+        num_classes: How many classes there are.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    if mask.shape != tuple(size):
+        raise DataError(
+            f"expected a mask of the image's size {size[0]} x {size[1]}, got {' x '.join(map(str, mask.shape))} in "
+            f"{where}; redraw or resize it (nearest neighbour)"
+        )
+    wrong = (mask >= num_classes) & (mask != VOID) & (mask != UNANSWERED)
+    if wrong.any():
+        raise DataError(
+            f"expected mask values from 0 to {num_classes - 1}, or {VOID} for void, got {mask[wrong].max()} in "
+            f"{where}; correct the mask or list the class in classes.txt"
+        )
+
+
+def check_content(masks: Iterable[np.ndarray], count: int, first: str | Path, where: str) -> None:
+    """Refuse masks that teach or judge nothing, all of them together.
+
+    Those that are void throughout; and those of class 0 and void alone, because that is what masks of 0 and 255 look
+    like, whose 255 is meant as a class. A few such masks among others are fine, and so is nothing but class 0 without
+    any void. Masks are read until one shows another class: the first, as a rule.
+
+    Args:
+        masks: H x W each.
+        count: How many there are.
+        first: File or image id of the first, for the message.
+        where: What they are, for the message.
+
+    Raises:
+        DataError: If they are refused.
+    """
+    found: set[int] = set()
+    for mask in masks:
+        found.update(np.unique(mask).tolist())
+        if found - {0, VOID, UNANSWERED}:
+            return
+    found.discard(UNANSWERED)
+    if found == {VOID}:
+        raise DataError(
+            f"all {count} masks of the {where} are void throughout (value {VOID}), {first} first, so no pixel counts; "
+            "correct the masks, or take other images"
+        )
+    if found == {0, VOID}:
+        raise DataError(
+            f"the {count} masks of the {where} hold only 0 and {VOID}, {first} first, and {VOID} means void: save "
+            f"class 1 as 1 if {VOID} is meant as that, or take images with other classes into the {where}"
+        )
+
+
+def check_classes(classes: Sequence[int], names: Sequence[str], allow_missing: bool) -> None:
+    """Refuse an initial set of classified images that lacks a class.
+
+    Args:
+        classes: Of its images, class indices or `VOID`.
+        names: Of the classes 0, 1, ...
+        allow_missing: Whether classes may be missing.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    if not 2 <= len(names) < UNANSWERED:
+        raise DataError(
+            f"expected 2 to {UNANSWERED - 1} classes, got {len(names)} ({', '.join(names)}); add images of another class"
+        )
+    missing = [name for index, name in enumerate(names) if index not in set(classes)]
+    if missing and not allow_missing:
+        raise DataError(
+            f"the initial set of {len(classes)} has no image of {', '.join(missing)}, so the network could not learn "
+            "what it is; choose datamodules.initial.PerClass or a larger set, or set data.allow_missing_classes to true"
+        )

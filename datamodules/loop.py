@@ -1,0 +1,12 @@
+"""Where Lightning's training loop stands, by names that Lightning calls its own (see tests/datamodules/test_loop.py)."""
+
+import pytorch_lightning as pl
+
+__all__ = ["progress_in_epoch"]
+
+
+def progress_in_epoch(trainer: pl.Trainer | None) -> tuple[int, int]:
+    """The epoch that the fit is in and how many of its batches it has seen: more than 0 where it was resumed."""
+    if trainer is None:
+        return 0, 0
+    return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready

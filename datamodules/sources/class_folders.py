@@ -1,0 +1,96 @@
+"""A folder of images for every class."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from acquisition.seeding import uniform_for
+from datamodules.files import DataError, check_name, find_files
+from datamodules.sources.source import FileSource, ImageFile
+
+__all__ = ["ClassFolders"]
+
+_UNLABELLED = "unlabelled"
+
+
+class ClassFolders(FileSource):
+    """root/{train,val,test}/CLASS/NAME.jpg, or root/CLASS/NAME.jpg with a share held out for validation.
+
+    The classes are the folders of the train split, in the order of their names. Images in root/unlabelled are in the
+    pool, and only people know their classes (see `LabelTable`). Images are read in colour, one by one.
+
+    Args:
+        root: The folder.
+        val_fraction: Share held out where there is no train folder, chosen by a hash of the name alone.
+        value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
+            floating-point grey), [0, 4095] say; without it such images are refused.
+    """
+
+    target = "label"
+
+    def __init__(self, root: str, val_fraction: float = 0.2, value_range: Sequence[float] | None = None) -> None:
+        super().__init__(value_range)
+        if not 0 <= val_fraction < 1:
+            raise DataError(f"data.source.val_fraction is a share: expected 0 or more and below 1, got {val_fraction}")
+        self.root = Path(root)
+        self.val_fraction = val_fraction
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return _classes(self.root / "train" if self._split_by_folder else self.root)
+
+    def find(self, split: str) -> dict[str, ImageFile]:
+        names = self.class_names
+        folder = self.root / split if self._split_by_folder else self.root
+        if not folder.is_dir() or (split == "test" and not self._split_by_folder):
+            return {}
+        if unknown := sorted(set(_classes(folder)) - set(names)):
+            raise DataError(
+                f"{folder / unknown[0]} is a class that the train split does not have ({', '.join(names)}); rename it, "
+                "or add training images of it"
+            )
+        found: dict[str, ImageFile] = {}
+        for name in names:
+            found |= _files(folder / name, name)
+        if not self._split_by_folder:
+            found = {i: f for i, f in found.items() if (uniform_for("val", i) < self.val_fraction) == (split == "val")}
+        if split == "train" and (self.root / _UNLABELLED).is_dir():
+            unlabelled = find_files(self.root / _UNLABELLED)
+            found |= {f"{_UNLABELLED}/{name}": ImageFile(path) for name, path in unlabelled.items()}
+        return found
+
+    def is_annotated(self, image_id: str) -> bool:
+        return not image_id.startswith(f"{_UNLABELLED}/")
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        name = image_id.partition("/")[0]
+        if name == _UNLABELLED:
+            raise DataError(f"the image {image_id!r} has no label; move it into its class's folder")
+        return np.array(self._indices[name], dtype=np.uint8)
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.class_names)}
+
+    @property
+    def _split_by_folder(self) -> bool:
+        return (self.root / "train").is_dir()
+
+
+def _classes(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"expected a folder of class folders at {folder}, got nothing there; check data.source.root")
+    found = [p for p in folder.iterdir() if p.is_dir() and p.name != _UNLABELLED and p.name[0] != "."]
+    for path in found:
+        check_name(path.name, path)
+    return sorted(p.name for p in found)
+
+
+def _files(folder: Path, name: str) -> dict[str, ImageFile]:
+    # a validation split need not hold every class
+    found = find_files(folder) if folder.is_dir() else None
+    if found is not None and not found:
+        raise DataError(f"the class folder {folder} holds no image; add some, or remove the folder")
+    return {f"{name}/{file}": ImageFile(path) for file, path in (found or {}).items()}

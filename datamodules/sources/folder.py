@@ -1,0 +1,66 @@
+"""A folder of images and masks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from acquisition.seeding import uniform_for
+from datamodules.files import DataError, find_files
+from datamodules.sources.source import FileSource, ImageFile
+from datamodules.texts import read_class_names
+
+__all__ = ["Folder", "pair_files"]
+
+
+class Folder(FileSource):
+    """`images/`, `masks/` and `classes.txt` below root.
+
+    Either root/train/{images,masks} and root/val/{images,masks} (and test), or root/{images,masks} with a share of
+    the images that have a mask held out for validation. A mask has its image's name (sub-folders included),
+    is an 8-bit grey or palette PNG of the image's size, and holds class indices or 255 for void. An image
+    without a mask can be labelled by people alone (see `FolderOracle`). classes.txt: one name a line.
+
+    Args:
+        root: The folder.
+        val_fraction: Share held out where there is no val folder, chosen by a hash of the name alone, so that it stays
+            the same when images or masks are added and for every seed: drawing a queried unit's mask never moves its
+            image out of the train split. An image that is held out and has no mask is in neither split until somebody
+            draws one.
+        value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
+            floating-point grey), [0, 4095] say; without it such images are refused.
+    """
+
+    def __init__(self, root: str, val_fraction: float = 0.2, value_range: Sequence[float] | None = None) -> None:
+        super().__init__(value_range)
+        if not 0 <= val_fraction < 1:
+            raise DataError(f"data.source.val_fraction is a share: expected 0 or more and below 1, got {val_fraction}")
+        self.root = Path(root)
+        self.val_fraction = val_fraction
+        self._names: list[str] = []
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        if not self._names:
+            self._names = read_class_names(self.root / "classes.txt")
+        return self._names
+
+    def find(self, split: str) -> dict[str, ImageFile]:
+        if (self.root / "train").is_dir():
+            folder = self.root / split
+            return pair_files(folder / "images", folder / "masks") if folder.is_dir() else {}
+        found = pair_files(self.root / "images", self.root / "masks")
+        if split == "test":
+            return {}
+        held_out = {name for name in found if uniform_for("val", name) < self.val_fraction}
+        if split == "val":
+            return {name: file for name, file in found.items() if name in held_out and file.mask}
+        return {name: file for name, file in found.items() if name not in held_out}
+
+
+def pair_files(images: Path, masks: Path) -> dict[str, ImageFile]:
+    """Images with the masks of the same name; a mask without an image is refused."""
+    found = find_files(images)
+    drawn: Mapping[str, Path] = find_files(masks) if masks.is_dir() else {}
+    orphans = sorted(drawn.keys() - found.keys())
+    if orphans:
+        raise DataError(f"the mask {drawn[orphans[0]]} has no image of its name in {images}; rename or remove it")
+    return {name: ImageFile(path, drawn.get(name)) for name, path in found.items()}

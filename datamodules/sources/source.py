@@ -1,0 +1,131 @@
+"""What a data set is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from acquisition.identity import Described
+from datamodules.annotations import AnnotationSource
+from datamodules.files import DataError, image_size, read_image, read_mask
+
+__all__ = ["FileSource", "ImageFile", "Source", "check_value_range"]
+
+
+class Source(Described, AnnotationSource, ABC):
+    """A data set: images with stable ids, and its own annotations of them, the truth of a simulation.
+
+    It knows no Lightning and no ledger, and travels to a loader's processes. A new one gives `class_names`, `images`,
+    `read_image` and `read_annotation`; what is not told otherwise is found out by reading.
+    """
+
+    target: ClassVar[Literal["mask", "label"]] = "mask"
+    """What an annotation is, and what batches call it: a mask per image, or one class."""
+
+    flip: ClassVar[float] = 0.5
+    """Probability of a horizontal flip in training, unless the data module is told another."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes 0, 1, ..."""
+
+    @abstractmethod
+    def images(self, split: str) -> Sequence[str]:
+        """Ids of the images of "train", "val" or "test"; empty where there is no such split.
+
+        An id is a name that stays when other images come and go, never a position.
+        """
+
+    @abstractmethod
+    def read_image(self, image_id: str) -> np.ndarray:
+        """H x W x 3, uint8."""
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of an image as annotators see it, before any resizing."""
+        height, width = self.read_image(image_id).shape[:2]
+        return height, width
+
+    def path(self, image_id: str) -> Path | None:
+        """The image's file, where there is one."""
+        return None
+
+    def check(self) -> None:
+        """Refuse a data set of which nothing can be learned; called before the first fit."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image's file, and its mask's where there is one."""
+
+    image: Path
+    mask: Path | None = None
+
+
+class FileSource(Source, ABC):
+    """Images, and masks where they are drawn, in files: a data set gives `class_names` and `find`.
+
+    Args:
+        value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
+            floating-point grey), [0, 4095] say; without it such images are refused.
+    """
+
+    def __init__(self, value_range: Sequence[float] | None = None) -> None:
+        check_value_range(value_range)
+        self.value_range = value_range
+        self._files: dict[str, ImageFile] = {}
+
+    @abstractmethod
+    def find(self, split: str) -> dict[str, ImageFile]:
+        """The files of "train", "val" or "test" by image id; empty where there is no such split."""
+
+    def images(self, split: str) -> Sequence[str]:
+        found = self.find(split)
+        self._files |= found
+        return list(found)
+
+    def read_image(self, image_id: str) -> np.ndarray:
+        return read_image(self.file(image_id).image, self.value_range)
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        return image_size(self.file(image_id).image)
+
+    def path(self, image_id: str) -> Path | None:
+        return self.file(image_id).image
+
+    def is_annotated(self, image_id: str) -> bool:
+        return self.file(image_id).mask is not None
+
+    def annotation_path(self, image_id: str) -> Path | None:
+        return self.file(image_id).mask
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        path = self.file(image_id).mask
+        if path is None:
+            raise DataError(f"the image {image_id!r} has no mask; draw it, or take the image out of the labelled split")
+        return read_mask(path)
+
+    def file(self, image_id: str) -> ImageFile:
+        """An image's files."""
+        if image_id not in self._files:
+            for split in ("train", "val", "test"):
+                self._files |= self.find(split)
+        if image_id not in self._files:
+            raise DataError(f"{type(self).__name__} has no image {image_id!r}; check the id and data.source.root")
+        return self._files[image_id]
+
+
+def check_value_range(value_range: Sequence[float] | None) -> None:
+    """Refuse a setting that does not say which values are black and white."""
+    if value_range is not None and not (len(value_range) == 2 and value_range[0] < value_range[1]):
+        raise ValueError(
+            f"data.source.value_range must be two values, black and then white, such as [0, 4095], got {value_range}"
+        )
