@@ -7,7 +7,7 @@ import pandas as pd
 
 from annotators.assignment import assign_units
 from datamodules.texts import unshielded
-from datamodules.units import DataError
+from datamodules.files import DataError
 from records.files import replacing
 
 __all__ = ["assign", "read_people", "read_scores"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.segmentation import find_boundaries
 
-from datamodules.units import VOID
+from acquisition.annotation import VOID
 from datamodules.votes import majority, stack_masks, vote_counts
 
 __all__ = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from datamodules.units import DataError
+from datamodules.files import DataError
 from records.reviews import STATES, Review, Reviews
 from records.run_directory import RunDirectory
 

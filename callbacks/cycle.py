@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from acquisition.seeding import derive_seed
-from datamodules.pool import PoolDataModule
+from datamodules.datamodule import PoolDataModule
 from records.files import RunDirectoryError, replacing
 from records.run_directory import CycleDirectory
 
@@ -190,7 +190,7 @@ class CycleMetrics(Callback):
         self.best, self.last = state_dict["best"], state_dict.get("last", {})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        ledger = _pool(trainer).ledger
+        ledger = _data(trainer).pool.ledger
         self.labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -230,7 +230,7 @@ def _is_larger(score: float, than: float) -> bool:
     return score > than or (math.isnan(than) and not math.isnan(score))
 
 
-def _pool(trainer: pl.Trainer) -> PoolDataModule:
+def _data(trainer: pl.Trainer) -> PoolDataModule:
     datamodule = getattr(trainer, "datamodule", None)
     if not isinstance(datamodule, PoolDataModule):
         raise TypeError(

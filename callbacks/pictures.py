@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from datamodules.pool import PoolDataModule
-from datamodules.units import VOID
+from datamodules.datamodule import PoolDataModule
 from records.files import write_figure
 
 __all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]

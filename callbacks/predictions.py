@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from acquisition.functional import predicted_class
 from callbacks.cycle import CycleMetrics
-from datamodules.masks import MaskPool
+from datamodules.datamodule import PoolDataModule
 from lightning_modules.classification import ClassificationModule
 from records.files import replacing
 
@@ -30,7 +30,7 @@ def prediction_writer(module: pl.LightningModule, folder: Path) -> BasePredictio
 
 
 class MaskWriter(BasePredictionWriter):
-    """Writes each predicted mask as folder/UNIT_ID.png, 8-bit class indices: pre-annotations for a platform.
+    """Writes each predicted mask as folder/IMAGE_ID.png, 8-bit class indices: pre-annotations for a platform.
 
     At the size of the image as annotators see it, whatever the network saw.
     """
@@ -49,11 +49,11 @@ class MaskWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        datamodule: MaskPool = trainer.datamodule  # type: ignore[attr-defined]
-        sizes = datamodule.sizes(prediction["unit_id"])
-        for unit_id, mask, (height, width) in zip(prediction["unit_id"], prediction["prediction"], sizes, strict=True):
+        datamodule: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        for image_id, mask in zip(prediction["image_id"], prediction["prediction"], strict=True):
+            height, width = datamodule.source.size(image_id)
             image = Image.fromarray(mask.byte().cpu().numpy()).resize((width, height), Image.Resampling.NEAREST)
-            with replacing(self.folder / f"{unit_id}.png") as beside:
+            with replacing(self.folder / f"{image_id}.png") as beside:
                 image.save(beside)
 
 
@@ -61,7 +61,7 @@ class StopSetPredictions(Callback):
     """Keeps a fit's predictions on the validation images as cycles/NN/stop_set.npy, for stopping criteria.
 
     One class index per thing: per image of a classifier, per pixel of a coarse grid (every 8th row and column) of a
-    segmentation; in the order of the unit ids, so that it does not tell how many processes there were. Those of the
+    segmentation; in the order of the image ids, so that it does not tell how many processes there were. Those of the
     best validation, as `metrics` says, which are those of the weights that are kept. They are overheard at the module's
     `network`, not computed again.
     """
@@ -86,7 +86,7 @@ class StopSetPredictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.classes.update(zip(batch["unit_id"], self.batch, strict=True))
+        self.classes.update(zip(batch["image_id"], self.batch, strict=True))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.hook is not None:
@@ -95,8 +95,8 @@ class StopSetPredictions(Callback):
             return
         shares = _from_everyone(trainer, self.classes)
         if trainer.is_global_zero:
-            classes = {unit_id: c for share in shares for unit_id, c in share.items()}
-            self.metrics.directory.write_stop_set(np.concatenate([classes[unit_id] for unit_id in sorted(classes)]))
+            classes = {image_id: c for share in shares for image_id, c in share.items()}
+            self.metrics.directory.write_stop_set(np.concatenate([classes[image_id] for image_id in sorted(classes)]))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self.hook is not None:
@@ -143,7 +143,7 @@ class ClassWriter(BasePredictionWriter):
         classes = prediction["prediction"].cpu()
         table = pd.DataFrame(
             {
-                "unit_id": prediction["unit_id"],
+                "unit_id": prediction["image_id"],
                 "class": [names[i] for i in classes.tolist()],
                 "probability": probabilities.gather(1, classes[:, None])[:, 0].numpy(),
             }

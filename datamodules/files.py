@@ -89,8 +89,8 @@ def _to_8_bits(values: np.ndarray, value_range: Sequence[float] | None, mode: st
     if value_range is None or not np.isfinite([low, high]).all():
         raise DataError(
             f"expected an image of 8 bits per channel in {path}, got mode {mode} with values from {low:g} to {high:g}; "
-            "set data.source.value_range to the finite values that mean black and white, such as [0, 4095], or save it with "
-            "8 bits"
+            "set data.source.value_range to the finite values that mean black and white, such as [0, 4095], or save it "
+            "with 8 bits"
         )
     black, white = value_range
     return ((values - black) / (white - black) * 255).round().clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Where Lightning's training loop stands, by names that Lightning calls its own (see tests/datamodules/test_loop.py)."""
+"""Where Lightning's training loop stands, by names that may change with its version."""
 
 import pytorch_lightning as pl
 

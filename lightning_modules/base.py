@@ -82,7 +82,7 @@ class NetworkModule(pl.LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
-        self.match_classes(datamodule.class_names)
+        self.match_classes(datamodule.source.class_names)
 
     def match_classes(self, names: Sequence[str]) -> None:
         """Take over the data's names of the classes; ValueError where they are not as many as the network's."""
@@ -101,7 +101,7 @@ class NetworkModule(pl.LightningModule):
                 f"the training loss is {loss.item()} at step {self.global_step}; expected a finite number: lower the "
                 "learning rate, or use trainer.precision 32-true"
             )
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["unit_id"]))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image_id"]))
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -121,8 +121,8 @@ class NetworkModule(pl.LightningModule):
         self._log_scores(self.test_scores, "test")
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Unit ids and predicted classes, N x ...."""
-        return {"unit_id": batch["unit_id"], "prediction": predicted_class(self(batch["image"]))}
+        """Image ids and predicted classes, N x ...."""
+        return {"image_id": batch["image_id"], "prediction": predicted_class(self(batch["image"]))}
 
     def configure_optimizers(self) -> Any:
         """Optimizer, and the schedule stepped after each optimizer step."""
@@ -141,14 +141,14 @@ class NetworkModule(pl.LightningModule):
         if self.target not in batch:
             raise ValueError(
                 f'{type(self).__name__} needs batches with "{self.target}", got {", ".join(batch)}; choose a '
-                "data module of the same task as the model"
+                "data source of the same task as the model"
             )
         return batch[self.target]
 
     def _evaluate(self, batch: dict[str, Any], scores: Scores, split: str) -> None:
         logits, targets = self(batch["image"]), self._targets(batch)
         self.update_scores(scores, logits, targets)
-        self.log(f"{split}/loss", self.loss(logits, targets), batch_size=len(batch["unit_id"]), sync_dist=True)
+        self.log(f"{split}/loss", self.loss(logits, targets), batch_size=len(batch["image_id"]), sync_dist=True)
 
     def _log_scores(self, scores: Scores, split: str) -> None:
         values = scores.compute()

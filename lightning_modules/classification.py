@@ -42,10 +42,10 @@ class ClassificationModule(NetworkModule):
             scores.update(probabilities(logits[counted]), targets[counted])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Unit ids, predicted classes, N, and probabilities, N x C."""
+        """Image ids, predicted classes, N, and probabilities, N x C."""
         logits = self(batch["image"])
         return {
-            "unit_id": batch["unit_id"],
+            "image_id": batch["image_id"],
             "prediction": predicted_class(logits),
             "probabilities": probabilities(logits),
         }
@@ -54,7 +54,7 @@ class ClassificationModule(NetworkModule):
         configured = super().configure_optimizers()
         if self.decay_per_label:
             optimizer: Optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
-            training = len(self.trainer.datamodule.training_units)  # type: ignore[attr-defined]
+            training = len(self.trainer.datamodule.pool.training_images())  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group["weight_decay"] = self.decay_per_label / training
         return configured

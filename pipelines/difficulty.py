@@ -21,9 +21,9 @@ from annotators.agreement import krippendorff_alpha, vote_table
 from annotators.disagreement import against_others, difficulty, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
 from callbacks.cycle import load_weights
-from datamodules.multi_annotator_pool import MultiAnnotatorPool
-from datamodules.units import DataError
-from pipelines.ensemble import Members, check_held_out, member_weights
+from datamodules.datamodule import PoolDataModule
+from datamodules.files import DataError
+from pipelines.ensemble import Members, check_held_out, member_weights, several_annotators
 from records.files import replacing
 from records.run_directory import RunDirectory
 
@@ -31,26 +31,27 @@ __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"
 
 
 def predict_images(
-    run_dir: Path, members: Members, module: LightningModule, datamodule: MultiAnnotatorPool, device: torch.device
+    run_dir: Path, members: Members, module: LightningModule, datamodule: PoolDataModule, device: torch.device
 ) -> None:
     """Write predictions/NAME.npz for every image that two people drew, from the networks that never saw it.
 
     An image is predicted by the members of its own fold, whose ledgers must not name it. What is there from the same
     checkpoints, settings and masks is kept. module: for its network, whose weights are replaced.
     """
-    people = members.people(datamodule.annotators)
-    for fold in range(datamodule.folds):
-        units = datamodule.evaluation_units(fold)
-        if not units:
+    source = several_annotators(datamodule)
+    people = members.people(source.annotators)
+    for fold in range(source.folds):
+        images = source.evaluation_images(fold)
+        if not images:
             continue
         names = list(dict.fromkeys([*people, members.single]))
         paths = {name: member_weights(run_dir, name, fold, members.weights) for name in names}
         for name in names:
-            check_held_out(run_dir, name, fold, [u.unit_id for u in units])
+            check_held_out(run_dir, name, fold, images)
         made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
         # a mask that was corrected since makes another disagreement
-        wanted = {u.unit_id: made_by + _digest(datamodule.annotations(u.unit_id, resized=True)) for u in units}
-        missing = [u for u in units if _made_by(RunDirectory(run_dir).prediction(u.unit_id)) != wanted[u.unit_id]]
+        wanted = {i: made_by + _digest(datamodule.resized(source.drawings(i))) for i in images}
+        missing = [i for i in images if _made_by(RunDirectory(run_dir).prediction(i)) != wanted[i]]
         if not missing:
             continue
         rank_zero_info(f"Fold {fold}: predicting {len(missing)} images with {len(names)} networks")
@@ -64,32 +65,34 @@ def predict_images(
         )
         layout = getattr(module, "memory_format", torch.contiguous_format)
         for batch in tqdm(datamodule.pool_dataloader(missing), desc=f"fold {fold}", disable=None):
-            maps = predictor(batch["image"].to(device).to(memory_format=layout), batch["unit_id"])
+            maps = predictor(batch["image"].to(device).to(memory_format=layout), batch["image_id"])
             arrays = {name: values.cpu().numpy() for name, values in maps.items()}
-            for i, unit_id in enumerate(batch["unit_id"]):
-                content = _content(arrays, i, datamodule.annotations(unit_id, resized=True), datamodule.num_classes)
+            for i, image_id in enumerate(batch["image_id"]):
+                masks = datamodule.resized(source.drawings(image_id))
+                content = _content(arrays, i, masks, source.num_classes)
                 content |= {"image": datamodule.to_display(batch["image"][i].numpy()), "members": np.array(people)}
-                content["made_by"] = np.array(wanted[unit_id])
-                with replacing(RunDirectory(run_dir).prediction(unit_id)) as beside:
+                content["made_by"] = np.array(wanted[image_id])
+                with replacing(RunDirectory(run_dir).prediction(image_id)) as beside:
                     np.savez_compressed(beside, allow_pickle=False, **content)
 
 
-def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.DataFrame:
+def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFrame:
     """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors.
 
     Beside it annotators.csv: one row per person, the means over the images of `annotator_rows`.
     """
     rows, people = [], []
-    truth = getattr(datamodule, "true_difficulty", None)
-    for fold in range(datamodule.folds):
-        for unit in datamodule.evaluation_units(fold):
-            with np.load(RunDirectory(run_dir).prediction(unit.unit_id)) as stored:
-                repeats = datamodule.repeats_of(unit.unit_id, resized=True)
-                row = image_row(stored, repeats, datamodule.num_classes)
-                people += annotator_rows(stored, repeats, datamodule.num_classes)
+    source = several_annotators(datamodule)
+    truth = getattr(source, "true_difficulty", None)
+    for fold in range(source.folds):
+        for image_id in source.evaluation_images(fold):
+            with np.load(RunDirectory(run_dir).prediction(image_id)) as stored:
+                repeats = datamodule.resized(source.repeats(image_id))
+                row = image_row(stored, repeats, source.num_classes)
+                people += annotator_rows(stored, repeats, source.num_classes)
             if truth is not None:
-                row["true_difficulty"] = float(truth(unit.unit_id))
-            rows.append({"image": unit.unit_id, "fold": fold, **row})
+                row["true_difficulty"] = float(truth(image_id))
+            rows.append({"image": image_id, "fold": fold, **row})
     if not rows:
         raise DataError("no image is drawn by two people, so there is no disagreement to compare with; draw some again")
     table = pd.DataFrame(rows)

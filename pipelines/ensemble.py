@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from datamodules.multi_annotator_pool import MAJORITY, RANDOM, MultiAnnotatorPool
-from datamodules.units import DataError
+from datamodules.datamodule import PoolDataModule
+from datamodules.files import DataError
+from datamodules.sources.several_annotators import MAJORITY, RANDOM, SeveralAnnotators
 from pipelines.jobs import Job
 from records.files import RunDirectoryError
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
 
-__all__ = ["Members", "check_held_out", "jobs_of", "member_weights", "multi_annotator"]
+__all__ = ["Members", "check_held_out", "jobs_of", "member_weights", "several_annotators"]
 
 
 @dataclass
@@ -65,14 +66,14 @@ class Members:
         return names
 
 
-def multi_annotator(datamodule: object) -> MultiAnnotatorPool:
-    """The data module, if it knows several annotators."""
-    if not isinstance(datamodule, MultiAnnotatorPool):
+def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
+    """The data module's source, if it knows several annotators."""
+    if not isinstance(datamodule.source, SeveralAnnotators):
         raise DataError(
-            f"an ensemble has one network per annotator: expected data with several annotators, such as "
-            f"datamodules.multi_annotator.MultiAnnotatorFolder, got {type(datamodule).__name__}"
+            f"an ensemble has one network per annotator: expected data.source with several annotators, such as "
+            f"datamodules.sources.multi_annotator.MultiAnnotatorFolder, got {type(datamodule.source).__name__}"
         )
-    return datamodule
+    return datamodule.source
 
 
 def member_weights(run_dir: Path, name: str, fold: int, weights: Literal["last", "best"]) -> Path:
@@ -87,16 +88,16 @@ def member_weights(run_dir: Path, name: str, fold: int, weights: Literal["last",
     return path
 
 
-def jobs_of(run_dir: Path, members: Members, datamodule: MultiAnnotatorPool, group: str | None = None) -> list[Job]:
+def jobs_of(run_dir: Path, members: Members, source: SeveralAnnotators, group: str | None = None) -> list[Job]:
     """The fits of an ensemble, independent of each other: all members of fold 0, then of fold 1, and so on.
 
     Each is `dropquery fit` with run_dir/config.yaml and that annotator's masks outside that fold. All have the same
     seed, so they start from the same weights and see the images in the same order. group: of their W&B runs, the run
     directory's name unless given.
     """
-    names = members.all(datamodule.annotators)
-    members.people(datamodule.annotators)
-    return [_job(run_dir, name, fold, group or run_dir.name) for fold in range(datamodule.folds) for name in names]
+    names = members.all(source.annotators)
+    members.people(source.annotators)
+    return [_job(run_dir, name, fold, group or run_dir.name) for fold in range(source.folds) for name in names]
 
 
 def check_held_out(run_dir: Path, name: str, fold: int, unit_ids: Sequence[str]) -> None:
@@ -118,8 +119,8 @@ def _job(run_dir: Path, name: str, fold: int, group: str) -> Job:
     arguments = {
         "--config": run.config,
         "--run_dir": own.path,
-        "--data.init_args.annotator": name,
-        "--data.init_args.fold": fold,
+        "--data.source.annotator": name,
+        "--data.source.fold": fold,
         "--wandb.group": group,
         "--wandb.job_type": name,
         "--wandb.name": f"{name}-fold-{fold}",

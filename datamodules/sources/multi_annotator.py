@@ -70,8 +70,8 @@ class MultiAnnotatorFolder(SeveralAnnotators):
         names = read_class_names(path)
         if self.foreground is not None and len(names) != 2:
             raise DataError(
-                f"data.source.foreground {self.foreground} means masks of two classes, but {path} lists {len(names)}; set "
-                "data.source.foreground to null if the masks hold class indices"
+                f"data.source.foreground {self.foreground} means masks of two classes, but {path} lists {len(names)}; "
+                "set data.source.foreground to null if the masks hold class indices"
             )
         return names
 
