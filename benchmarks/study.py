@@ -29,7 +29,7 @@ def steps(cycles: int) -> int:
 def stacked(root: str, folder: Path) -> float:
     """The whole study by the command line."""
     start = time.perf_counter()
-    command = ["study", "--config", str(CONFIG), "--data.root", root, "--run_dir", str(folder)]
+    command = ["study", "--config", str(CONFIG), "--data.source.root", root, "--run_dir", str(folder)]
     subprocess.run([sys.executable, str(ROOT / "cli.py"), *command], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
@@ -40,7 +40,7 @@ def one_by_one(root: str, folder: Path, cycles: int) -> float:
 
     start = time.perf_counter()
     cli.main(
-        ["fit", "--config", str(CONFIG), "--data.root", root, "--run_dir", str(folder), "--cycles", str(cycles),
+        ["fit", "--config", str(CONFIG), "--data.source.root", root, "--run_dir", str(folder), "--cycles", str(cycles),
          "--trainer.enable_progress_bar", "false", "--strategy.pictures", "1"]
     )  # fmt: skip
     return time.perf_counter() - start
@@ -55,7 +55,7 @@ def with_baal(root: str, cycles: int) -> float:
     from baal.modelwrapper import ModelWrapper, TrainingArgs
     from torch.utils.data import TensorDataset
 
-    from datamodules.mnist import FashionMNIST
+    from datamodules.sources.mnist import FashionMNIST
     from lightning_modules.networks import TwoLayerNet
 
     data = FashionMNIST(root)

@@ -75,8 +75,8 @@ def test_people_answer_through_a_folder(tiny_config: Path, tmp_path: Path, capsy
     root, drawn, run_dir = tmp_path / "mine", tmp_path / "drawn", tmp_path / "run"
     masks = _write_folder(root, drawn, labelled=4)
     command = [
-        "fit", "--config", str(tiny_config), "--run_dir", str(run_dir), "--data", "datamodules.folder.Folder",
-        "--data.root", str(root), "--data.oracle", "datamodules.oracle.FolderOracle",
+        "fit", "--config", str(tiny_config), "--run_dir", str(run_dir), "--data.source", "datamodules.sources.folder.Folder",
+        "--data.source.root", str(root), "--data.oracle", "datamodules.oracle.FolderOracle",
         "--data.oracle.folder", str(drawn), "--data.initial", "datamodules.initial.AllAnswered",
     ]  # fmt: skip
     cli.main(command)
@@ -116,7 +116,7 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["--model.network.num_classes", "4"], "set model.network.num_classes to 5"),
         (["--cycles", "0"], "--cycles must be at least 1"),
         (["--data.initial.size", "99"], "only 24 have a label"),
-        (["--data.num_train", "0"], "at least one image in the train split"),
+        (["--data.source.num_train", "0"], "at least one image in the train split"),
         (["--model.optimizer.lr", "1e30"], "lower the learning rate"),
     ],
 )  # fmt: skip
@@ -136,8 +136,8 @@ def test_no_traceback_from_a_worker(dropquery: Dropquery, tiny_config: Path, tmp
     broken = root / "val" / "images" / "scene02.jpg"
     broken.write_bytes(broken.read_bytes()[:60])
     done = dropquery(
-        "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", "--data", "datamodules.folder.Folder",
-        "--data.root", root, "--data.oracle", "datamodules.oracle.FolderOracle",
+        "fit", "--config", tiny_config, "--run_dir", tmp_path / "run", "--data.source", "datamodules.sources.folder.Folder",
+        "--data.source.root", root, "--data.oracle", "datamodules.oracle.FolderOracle",
         "--data.oracle.folder", root / "val" / "masks", "--data.initial",
         "datamodules.initial.AllAnswered", "--data.num_workers", 1, check=False,
     )  # fmt: skip
@@ -177,7 +177,7 @@ def _history(run_dir: Path) -> list[tuple[object, ...]]:
 
 def _write_folder(root: Path, drawn: Path, labelled: int) -> dict[str, np.ndarray]:
     """24 scenes as files; validation has masks, and of the others only the first few are drawn."""
-    from datamodules.synthetic import _CLASSES, draw_scene
+    from datamodules.sources.synthetic import _CLASSES, draw_scene
 
     masks = {}
     for split, count in (("train", 16), ("val", 4)):

@@ -48,7 +48,7 @@ def test_cycles_predictions_and_doctor(
         (["--data.initial", "RandomSubset", "--data.initial.size", "3"], "so the network could not learn what it is"),
         (["--model.network.image_shape", "[1,28,28]"], "expects images of 1 x 28 x 28, got 1 x 8 x 8"),
         (["--model.network.num_classes", "7"], "the network predicts 7 classes but the data has 10"),
-        (["--data.num_train", "9999"], "expected to choose 1 to 1400 images"),
+        (["--data.source.num_train", "9999"], "expected to choose 1 to 1400 images"),
     ],
 )
 def test_one_sentence_for_a_users_mistake(

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import cli
-from datamodules.synthetic import draw_scene
+from datamodules.sources.synthetic import draw_scene
 from lightning_modules.networks import DeepLabV3Plus
 from pipelines import study
 from tests.conftest import ROOT, fake_cifar10, fake_mnist, one_after_another
@@ -29,15 +29,31 @@ LIMITS = [
 ]  # fmt: skip
 READ_ONE_BY_ONE = ["--data.num_workers", "0", "--data.crop_size", "[32,48]"]
 FEWER = {
-    "SyntheticRoads": ["--data.num_train", "8", "--data.num_val", "2", "--data.size", "[32,48]", *READ_ONE_BY_ONE],
+    "SyntheticRoads": [
+        "--data.source.num_train",
+        "8",
+        "--data.source.num_val",
+        "2",
+        "--data.source.size",
+        "[32,48]",
+        *READ_ONE_BY_ONE,
+    ],
     "CamVid": READ_ONE_BY_ONE,
     "Cityscapes": READ_ONE_BY_ONE,
     "Folder": READ_ONE_BY_ONE,
-    "MultiAnnotatorFolder": ["--data.folds", "2", *READ_ONE_BY_ONE],
-    "SyntheticAnnotators": ["--data.num_images", "8", "--data.size", "[32,48]", "--data.folds", "2", *READ_ONE_BY_ONE],
+    "MultiAnnotatorFolder": ["--data.source.folds", "2", *READ_ONE_BY_ONE],
+    "SyntheticAnnotators": [
+        "--data.source.num_images",
+        "8",
+        "--data.source.size",
+        "[32,48]",
+        "--data.source.folds",
+        "2",
+        *READ_ONE_BY_ONE,
+    ],
     "ClassFolders": ["--data.image_size", "[32,48]", *READ_ONE_BY_ONE],
-    "Digits": ["--data.num_train", "60", "--data.num_val", "20"],
-    "CIFAR10": ["--data.num_train", "60", "--data.num_val", "20", "--data.held_out", "0"],
+    "Digits": ["--data.source.num_train", "60", "--data.source.num_val", "20"],
+    "CIFAR10": ["--data.source.num_train", "60", "--data.source.num_val", "20", "--data.source.held_out", "0"],
 }
 EMBEDDED = ("SyntheticRoads", "SyntheticAnnotators", "Digits")
 SMALLER = {
@@ -63,17 +79,17 @@ def fake_data(kind: str, root: Path) -> list[str]:
                 (root / folder).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(values).save(root / folder / f"cell{i}.png")
         (root / "classes.txt").write_text("background\nthing\n")
-        return ["--data.root", str(root)]
+        return ["--data.source.root", str(root)]
     if kind == "CIFAR10":
         fake_cifar10(root)
-        return ["--data.root", str(root)]
+        return ["--data.source.root", str(root)]
     if kind == "ClassFolders":
         for number, (split, name) in enumerate((s, n) for s in ("train", "val") for n in ("benign", "malignant")):
             for i in range(3):
                 path = root / split / name / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(draw_scene(10 * number + i, 32, 48)[0]).save(path)
-        return ["--data.root", str(root)]
+        return ["--data.source.root", str(root)]
     for split, count in (("train", 6), ("val", 2)):
         for i in range(count):
             image, mask = draw_scene(i + 50 * (split == "val"), 32, 48)
@@ -90,14 +106,14 @@ def fake_data(kind: str, root: Path) -> list[str]:
                 Image.fromarray(values).save(path)
     if kind == "Folder":
         (root / "classes.txt").write_text("background\nroad\n")
-    arguments = ["--data.root", str(root)]
+    arguments = ["--data.source.root", str(root)]
     return arguments + (["--data.oracle.folder", str(root / "train" / "masks")] if kind == "Folder" else [])
 
 
 @pytest.mark.parametrize("config", [p for p in CONFIGS if p not in STUDIES], ids=lambda p: p.stem)
 def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = yaml.safe_load(config.read_text())
-    kind = settings["data"]["class_path"].rpartition(".")[2]
+    kind = settings["data"]["source"]["class_path"].rpartition(".")[2]
     network = settings["model"]["init_args"]["network"]
     arguments = list(FEWER[kind])
     if kind == "CIFAR10":
@@ -105,10 +121,10 @@ def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
     if kind not in EMBEDDED:
         arguments += fake_data(kind, tmp_path / "data")
-    if "initial" in settings["data"]["init_args"]:
+    if "initial" in settings["data"]:
         arguments += ["--data.initial.size", "2"]
     first = 2
-    if settings["data"]["init_args"].get("initial", {}).get("class_path") == "datamodules.initial.PerClass":
+    if settings["data"].get("initial", {}).get("class_path") == "datamodules.initial.PerClass":
         first = 20
     arguments += SMALLER[network["class_path"].rpartition(".")[2]]
     if "weights" in network["init_args"]:
@@ -145,8 +161,8 @@ def test_study_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(study, "run_jobs", one_after_another)
     settings = yaml.safe_load(config.read_text())
     fake_mnist(tmp_path)
-    initial = settings["data"]["init_args"]["initial"]["class_path"].rpartition(".")[2]
-    arguments = [*LIMITS, "--data.root", str(tmp_path), "--data.allow_missing_classes", "true"]
+    initial = settings["data"]["initial"]["class_path"].rpartition(".")[2]
+    arguments = [*LIMITS, "--data.source.root", str(tmp_path), "--data.allow_missing_classes", "true"]
     for checkpoint in sorted({s for s in texts(settings["grid"]) if s.endswith("best.ckpt")}):
         all_labelled = ["--cycles", "1", "--data.initial", "datamodules.initial.AllAnswered"]
         expert = ["--run_dir", checkpoint.partition("/cycles/")[0]]

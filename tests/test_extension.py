@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from datamodules.masks import MaskPool
+from datamodules.units import Unit
 from skimage.draw import disk
 from torch import Tensor, nn
 
@@ -18,8 +20,6 @@ import cli
 from acquisition.functions import MonteCarloAcquisition
 from acquisition.seeding import derive_seed
 from acquisition.statistics import Statistic, StreamingStatistics
-from datamodules.masks import MaskPool
-from datamodules.units import Unit
 from records.ledger import Ledger
 from tests.conftest import TINY
 

@@ -220,7 +220,7 @@ def test_what_a_module_exports_is_there(path: Path) -> None:
 
 
 def test_void_means_one_thing() -> None:
-    from datamodules.units import VOID
+    from acquisition.annotation import VOID
     from lightning_modules.losses import IGNORE_INDEX
 
     assert VOID == IGNORE_INDEX == 255

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from acquisition.annotation import VOID
 from annotators.agreement import fleiss_kappa, krippendorff_alpha, retest, vote_table
 from annotators.disagreement import against_others, difficulty, pairwise
-from datamodules.multi_annotator import MultiAnnotatorFolder
-from datamodules.synthetic_annotators import SyntheticAnnotators
-from datamodules.units import VOID
+from datamodules.sources.multi_annotator import MultiAnnotatorFolder
+from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 
 # Fleiss 1971's method, worked on Wikipedia: ten subjects, fourteen raters, five categories, kappa 0.210
 FLEISS = np.array([[0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
@@ -58,10 +58,10 @@ def test_coefficients_of_agreement_and_of_chance() -> None:
     assert krippendorff_alpha(vote_table([chance])) == pytest.approx(0, abs=0.02)
 
 
-def test_retest_uses_the_same_people_both_times(tmp_path: Path) -> None:
-    data = SyntheticAnnotators(num_images=40, repeats=True, size=(48, 48), run_dir=str(tmp_path))
-    first = {u.unit_id: data.annotations(u.unit_id) for u in data.images()}
-    second = {u.unit_id: data.repeats_of(u.unit_id) for u in data.images()}
+def test_retest_uses_the_same_people_both_times() -> None:
+    data = SyntheticAnnotators(num_images=40, repeats=True, size=(48, 48))
+    first = {i: data.drawings(i) for i in data.all_images()}
+    second = {i: data.repeats(i) for i in data.all_images()}
     names = list(first)
     for name in names[:10]:
         del second[name]["guesses"]
@@ -95,10 +95,10 @@ def test_retest_without_enough_to_go_by() -> None:
 
 
 @pytest.mark.real
-def test_figures_of_the_readme(bubil: Path, tmp_path: Path) -> None:
-    data = MultiAnnotatorFolder(str(bubil), repeats="masks_amira", run_dir=str(tmp_path))
-    first = {u.unit_id: data.annotations(u.unit_id) for u in data.images()}
-    second = {name: data.repeats_of(name) for name in first}
+def test_figures_of_the_readme(bubil: Path) -> None:
+    data = MultiAnnotatorFolder(str(bubil), repeats="masks_amira")
+    first = {i: data.drawings(i) for i in data.all_images()}
+    second = {name: data.repeats(name) for name in first}
     masks = {name: list(drawn.values()) for name, drawn in first.items()}
     upper = np.triu_indices(5, 1)
     ious = {name: pairwise(m)[upper] for name, m in masks.items()}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from annotators.assign import assign, read_people, read_scores
-from datamodules.units import DataError
+from datamodules.files import DataError
 
 PEOPLE = "annotator,experience,capacity\nann,9.5,20\n007,1,20\n"
 

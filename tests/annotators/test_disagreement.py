@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score, jaccard_score
 
+from acquisition.annotation import VOID
 from annotators.disagreement import against_others, difficulty, dissent_map, pairwise, variance_map, vote_entropy_map
-from datamodules.units import VOID
 
 binary = arrays(np.uint8, (4, 5, 6), elements=st.integers(0, 1))
 threes = arrays(np.uint8, (5, 4, 4), elements=st.integers(0, 2))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from annotators.review import read_events, review
-from datamodules.units import DataError
+from datamodules.files import DataError
 from records.ledger import Ledger
 from records.reviews import ReviewError, Reviews
 

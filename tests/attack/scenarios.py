@@ -72,11 +72,12 @@ def _ensemble(every: int) -> dict[str, Any]:
     settings = _settings(TINY, every, cycles=1, members={"at_once": 1, "names": ["careful", "dilates_much"]})
     settings["model"]["init_args"]["network"]["init_args"]["num_classes"] = 1
     settings["data"] = {
-        "class_path": "datamodules.synthetic_annotators.SyntheticAnnotators",
-        "init_args": {
-            "num_images": 6, "size": [32, 32], "annotators": ["careful", "dilates_much"], "folds": 2, "batch_size": 2,
+        "source": {
+            "class_path": "datamodules.sources.synthetic_annotators.SyntheticAnnotators",
+            "init_args": {"num_images": 6, "size": [32, 32], "annotators": ["careful", "dilates_much"], "folds": 2},
         },
-    }  # fmt: skip
+        "batch_size": 2,
+    }
     settings["members"]["single"] = "careful"
     return settings
 

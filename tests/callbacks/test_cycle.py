@@ -17,8 +17,9 @@ from torch import nn
 from callbacks.cycle import CycleCheckpoint, CycleMetrics, WholeCheckpoints, load_weights, read_checkpoint
 from callbacks.predictions import StopSetPredictions
 from callbacks.processes import LostProcessError, others_explained
-from datamodules.digits import Digits
+from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
+from datamodules.sources.digits import Digits
 from records.files import RunDirectoryError
 from records.run_directory import CycleDirectory
 
@@ -46,14 +47,16 @@ class Scripted(pl.LightningModule):
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Digits:
-    return Digits(
-        run_dir=str(tmp_path / "data"), initial=RandomSubset(10), batch_size=10, eval_batch_size=30, num_train=20,
-        num_val=20, allow_missing_classes=True,
+def data(tmp_path: Path) -> PoolDataModule:
+    return PoolDataModule(
+        Digits(num_train=20, num_val=20), run_dir=str(tmp_path / "data"), initial=RandomSubset(10), batch_size=10,
+        eval_batch_size=30, allow_missing_classes=True,
     )  # fmt: skip
 
 
-def fit(folder: Path, data: Digits, scores: Sequence[float], resume: bool = False, **metrics: Any) -> dict[str, Any]:
+def fit(
+    folder: Path, data: PoolDataModule, scores: Sequence[float], resume: bool = False, **metrics: Any
+) -> dict[str, Any]:
     told = CycleMetrics(CycleDirectory(folder), "val/score", **metrics)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=len(scores),
@@ -75,7 +78,7 @@ def kept(folder: Path) -> tuple[int, float]:
     ("scores", "best"), [([NAN, 0.2, NAN, 0.1], 1), ([0.3, NAN, 0.3], 0), ([NAN, NAN], 0), ([0.1, 0.2], 1)]
 )
 def test_numbers_are_better_than_nan_and_the_last_score_stands_beside(
-    data: Digits, tmp_path: Path, scores: list[float], best: int
+    data: PoolDataModule, tmp_path: Path, scores: list[float], best: int
 ) -> None:
     row = fit(tmp_path, data, scores)
     assert row["epoch"] == best
@@ -86,7 +89,7 @@ def test_numbers_are_better_than_nan_and_the_last_score_stands_beside(
     )
 
 
-def test_the_last_validation_may_choose(data: Digits, tmp_path: Path) -> None:
+def test_the_last_validation_may_choose(data: PoolDataModule, tmp_path: Path) -> None:
     row = fit(tmp_path, data, [0.5, 0.3], keeps_last=True)
     assert (row["epoch"], row["last/epoch"], row["val/score"]) == (1, 1, np.float32(0.3))
     assert kept(tmp_path) == (1, 2)
@@ -112,7 +115,7 @@ def dies_after(event: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_fit_killed_at_any_file_keeps_the_weights_that_its_metrics_speak_of(
-    data: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: PoolDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = [0.1, 0.3, 0.2, 0.3]
     with monkeypatch.context() as patch:
@@ -129,7 +132,9 @@ def test_a_fit_killed_at_any_file_keeps_the_weights_that_its_metrics_speak_of(
         assert kept(folder) == (1, 2), files[:event]
 
 
-def test_a_fit_that_was_moved_remembers_its_best(data: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_was_moved_remembers_its_best(
+    data: PoolDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         dies_after(2, patch)
         with pytest.raises(Killed):

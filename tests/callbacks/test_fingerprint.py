@@ -20,8 +20,8 @@ from acquisition.racing import Race
 from acquisition.scorer import Scorer
 from callbacks.fingerprint import query_fingerprint
 from callbacks.query import QueryCallback
-from datamodules.folder import Folder
-from datamodules.synthetic import SyntheticRoads
+from datamodules.sources.folder import Folder
+from datamodules.sources.synthetic import SyntheticRoads
 
 
 def test_a_fingerprint_changes_with_weights_and_settings() -> None:

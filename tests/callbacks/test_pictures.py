@@ -11,8 +11,8 @@ from acquisition.scorer import Scored
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
 from callbacks.query import _platform_table
-from datamodules.synthetic import SyntheticRoads
-from datamodules.units import DataError, Unit
+from datamodules.files import DataError, Unit
+from datamodules.sources.synthetic import SyntheticRoads
 
 IMAGE = np.zeros((3, 16, 24), np.float32)
 

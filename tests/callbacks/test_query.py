@@ -77,7 +77,7 @@ def test_a_strategy_is_checked_when_it_is_made() -> None:
 def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, tmp_path: Path) -> None:
     """Thesis 002, 3.3.2: half of the pool is one image under many names; once known it is not asked for."""
     arguments = [
-        "--data.num_train", "60", "--data.repeated", "0.5", "--data.initial.size", "10",
+        "--data.source.num_train", "60", "--data.source.repeated", "0.5", "--data.initial.size", "10",
         "--strategy.acquisition", "Entropy", "--strategy.budget", "8",
         "--cycles", "4", "--trainer.max_epochs", "25", "--trainer.check_val_every_n_epoch", "25",
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, t
 
 def test_a_race_finds_nearly_the_same_units_with_fewer_samples(ask: Callable[..., Path]) -> None:
     settings = copy.deepcopy(TINY)
-    settings["data"]["init_args"]["num_train"] = 60
+    settings["data"]["source"]["init_args"]["num_train"] = 60
     settings["strategy"]["num_samples"] = 32
     settings["trainer"]["max_epochs"] = 8
     chosen = []
@@ -128,7 +128,7 @@ def test_the_approximation_at_output_stride_ranks_nearly_alike(ask: Callable[...
         "class_path": "lightning_modules.networks.DeepLabV3Plus",
         "init_args": {"num_classes": 5, "encoder": "resnet18", "decoder_channels": 16},
     }
-    settings["data"]["init_args"]["num_train"] = 40
+    settings["data"]["source"]["init_args"]["num_train"] = 40
     tables = []
     for name in ("false", "true"):
         table = scores_of(ask(name, "--strategy.at_output_stride", name, settings=settings))

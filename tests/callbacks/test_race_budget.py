@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from datamodules.units import Unit
 
 from acquisition.functions import BALD
 from acquisition.racing import Race
 from callbacks.query import QueryCallback
-from datamodules.units import Unit
 from records.run_directory import CycleDirectory
 
 TOTAL = 64

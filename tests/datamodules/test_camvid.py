@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from datamodules.camvid import CamVid
-from datamodules.initial import RandomSubset
 from datamodules.units import VOID
+
+from datamodules.initial import RandomSubset
 
 CLASSES = 11
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from datamodules.cityscapes import Cityscapes
 from datamodules.units import VOID, DataError
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from datamodules.cifar10 import CIFAR10
 from datamodules.class_folders import ClassFolders
 from datamodules.digits import Digits
-from datamodules.initial import PerClass, StratifiedSubset
 from datamodules.mnist import MNIST, FashionMNIST
-from datamodules.oracle import LabelTable
 from datamodules.units import DataError
+from PIL import Image
+
+from datamodules.initial import PerClass, StratifiedSubset
+from datamodules.oracle import LabelTable
 from tests.conftest import ROOT, fake_cifar10
 
 SHARED = ROOT.parent / "shared" / "data"

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datamodules.units import VOID, DataError, Unit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from datamodules.datasets import EpochSampler, UnitDataset, UnitReader, collate_units, shard
 from datamodules.transforms import eval_transform, train_transform
-from datamodules.units import VOID, DataError, Unit
 
 
 class Reader(UnitReader):

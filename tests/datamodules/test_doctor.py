@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from datamodules.synthetic import SyntheticRoads
 from torch.utils.data import DataLoader
 
 from datamodules.doctor import examine_pool
 from datamodules.initial import RandomSubset
-from datamodules.synthetic import SyntheticRoads
 
 
 def test_the_pool_is_well_and_training_data_is_not(tmp_path: Path) -> None:

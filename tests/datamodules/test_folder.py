@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from datamodules.folder import Folder, pair_files
 from datamodules.units import DataError
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datamodules.units import VOID, DataError, Unit
 
 from datamodules.initial import AllAnswered, FromFile, InitialSet, PerClass, RandomSubset, StratifiedSubset
-from datamodules.units import VOID, DataError, Unit
 
 UNITS = [Unit(f"u{i:02d}") for i in range(30)]
 

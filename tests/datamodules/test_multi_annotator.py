@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from datamodules.multi_annotator import MultiAnnotatorFolder
-from datamodules.oracle import FolderOracle
 from datamodules.units import VOID, DataError
+
+from datamodules.oracle import FolderOracle
 from datamodules.votes import majority
 
 NAMES = [f"cell{i:02d}" for i in range(20)]

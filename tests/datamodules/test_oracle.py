@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from datamodules.units import DataError, Unit
 
 from datamodules.oracle import FolderOracle, HiddenTruth, LabelTable
-from datamodules.units import DataError, Unit
 
 
 def test_hidden_truth_answers_at_once() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from datamodules.folder import Folder
+from datamodules.units import VOID, DataError
+
 from datamodules.initial import FromFile, RandomSubset
 from datamodules.oracle import FolderOracle
-from datamodules.units import VOID, DataError
 from records.ledger import AlreadyLabelledError, Queried
 
 TRAIN = [f"train{i}" for i in range(8)]

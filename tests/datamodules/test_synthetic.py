@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from datamodules.initial import RandomSubset
 from datamodules.synthetic import SyntheticRoads, draw_scene
 from datamodules.units import VOID
+
+from datamodules.initial import RandomSubset
 
 
 def checksum(*arrays: np.ndarray) -> str:

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_gradient_magnitude
-from scipy.stats import spearmanr
-
 from datamodules.synthetic_annotators import (
     HABITS,
     Cell,
@@ -18,6 +15,8 @@ from datamodules.synthetic_annotators import (
     marking_probability,
 )
 from datamodules.units import DataError
+from scipy.ndimage import gaussian_gradient_magnitude
+from scipy.stats import spearmanr
 
 ROUND = Cell(row=15.5, column=15.5, radius=8.0, waves=(), contrast=0.9, softness=1.0)
 

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datamodules.digits import Digits
+from datamodules.units import VOID, DataError
 from torch import Tensor
 
 from datamodules.datasets import EpochSampler
-from datamodules.digits import Digits
 from datamodules.doctor import examine_pool
 from datamodules.initial import FromFile, PerClass, RandomSubset
 from datamodules.oracle import LabelTable
 from datamodules.tensors import EpochBatches, TensorPool, augmented
-from datamodules.units import VOID, DataError
 from records.ledger import Queried
 
 Make = Callable[..., "Squares"]

@@ -4,11 +4,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-
 from datamodules.folder import Folder
 from datamodules.multi_annotator import MultiAnnotatorFolder
-from datamodules.texts import read_class_names, read_lines, shielded, unshielded
 from datamodules.units import DataError
+
+from datamodules.texts import read_class_names, read_lines, shielded, unshielded
 
 
 @pytest.mark.parametrize("kind", [Folder, MultiAnnotatorFolder])

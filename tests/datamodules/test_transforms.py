@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datamodules.units import VOID
 
 from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, train_transform
-from datamodules.units import VOID
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
-
 from datamodules.units import DataError, find_files, image_size, read_image, read_mask
+from PIL import Image
 
 Save = Callable[..., Path]
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
-
 from datamodules.class_folders import ClassFolders
-from datamodules.datasets import collate_units
 from datamodules.digits import Digits
 from datamodules.folder import Folder
-from datamodules.initial import RandomSubset
 from datamodules.multi_annotator import MultiAnnotatorFolder
-from datamodules.pool import PoolDataModule
 from datamodules.synthetic import SyntheticRoads
+from torch.utils.data import DataLoader
+
+from datamodules.datasets import collate_units
+from datamodules.initial import RandomSubset
+from datamodules.pool import PoolDataModule
 
 Make = Callable[[type[PoolDataModule]], PoolDataModule]
 

@@ -21,13 +21,10 @@ SETTINGS: dict[str, Any] = {**TINY, "cycles": 2, "trainer": {**TINY["trainer"], 
 FOLDER: dict[str, Any] = {
     **yaml.safe_load(yaml.safe_dump(SETTINGS)),
     "data": {
-        "class_path": "datamodules.folder.Folder",
-        "init_args": {
-            "root": "data",
-            "crop_size": [32, 32],
-            "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 4}},
-            "batch_size": 4,
-        },
+        "source": {"class_path": "datamodules.sources.folder.Folder", "init_args": {"root": "data"}},
+        "crop_size": [32, 32],
+        "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 4}},
+        "batch_size": 4,
     },
 }
 FOLDER["model"]["init_args"]["network"]["init_args"]["num_classes"] = 3

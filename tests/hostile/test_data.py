@@ -54,7 +54,7 @@ def renamed(name: str) -> Callable[[Path], None]:
 
 ramp = np.arange(24 * 32).reshape(24, 32)
 ROWS = [
-    Row(f"{FIT} --data.root nowhere", "nowhere"),
+    Row(f"{FIT} --data.source.root nowhere", "nowhere"),
     Row(FIT, "0.png", {IMAGE: picture((ramp * 5).astype(np.uint16))}),
     Row(FIT, "0.tif", {"data/train/images/0.tif": picture((ramp / 768).astype(np.float32)), IMAGE: Path.unlink}),
     Row(FIT, "0.png is not a readable image", {IMAGE: b"no image"}),
@@ -81,7 +81,7 @@ ROWS = [
     Row(f"{FIT} --data.initial.size 9", "wants 9 units but only 6 have a label"),
     Row(f"{FIT} --data.initial datamodules.initial.FromFile --data.initial.path data", "list of unit ids"),
     Row(f"{FIT} --data.initial datamodules.initial.FromFile --data.initial.path ids", "names 'x'", {"ids": "x\n"}),
-    Row(f"{FIT} --data.value_range [5,5]", "value_range"),
+    Row(f"{FIT} --data.source.value_range [5,5]", "value_range"),
 ]  # fmt: skip
 
 

@@ -18,15 +18,15 @@ def swap(old: str, new: str) -> Callable[[Path], None]:
 
 SETTINGS = [
     Row(f"{THREE} --strategy.budget 7", "strategy.budget: 4 then, 7 now"),
-    Row(f"{THREE} --data.batch_size 2", "data.init_args.batch_size: 4 then, 2 now"),
-    Row(f"{THREE} --data.crop_size null", "data.init_args.crop_size.0: 32 then, None now"),
+    Row(f"{THREE} --data.batch_size 2", "data.batch_size: 4 then, 2 now"),
+    Row(f"{THREE} --data.crop_size null", "data.crop_size.0: 32 then, None now"),
     Row(f"{THREE} --model.scheduler.power 0.5", "model.init_args.scheduler.init_args.power: 0.9 then, 0.5 now"),
     Row(f"{THREE} --seed_everything 4", "seed_everything: 3 then, 4 now"),
     Row(f"{THREE} --warm_start true", "warm_start: False then, True now"),
     Row(f"{THREE} --trainer.max_epochs 2", "trainer.max_epochs: 1 then, 2 now"),
     Row(f"{THREE} --wandb.project other", "wandb.project: 'dropquery' then, 'other' now"),
     Row(f"{QUERY} --strategy.budget 7", "strategy.budget: 4 then, 7 now"),
-    Row(f"{QUERY} --data.num_train 30", "data.init_args.num_train: 24 then, 30 now"),
+    Row(f"{QUERY} --data.source.num_train 30", "data.source.init_args.num_train: 24 then, 30 now"),
     Row(f"{QUERY} --strategy.acquisition Entropy", "acquisition.functions.Entropy' now"),
     Row(f"{QUERY} --seed_everything 9", "seed_everything: 3 then, 9 now"),
 ]
@@ -47,7 +47,7 @@ DAMAGE = [
     Row("report --run_dir run", "run/cycles/01/metrics.json", {"run/cycles/01/metrics.json": "{}"}),
     Row(THREE, "run/cycles/01/best.ckpt is not a readable checkpoint",
         {"run/cycles/01/best.ckpt": b"PK", "run/config.yaml": swap("cycles: 2", "cycles: 3")}),
-    Row(f"{THREE} --data.num_train 10", "num_train: 24 then, 10 now"),
+    Row(f"{THREE} --data.source.num_train 10", "num_train: 24 then, 10 now"),
     Row(QUERY, "cycle 1 of run has not been trained", {"run/cycles/01/metrics.json": Path.unlink}),
 ]  # fmt: skip
 

@@ -10,8 +10,9 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import nn
 
-from datamodules.digits import Digits
+from datamodules.datamodule import PoolDataModule
 from datamodules.initial import PerClass
+from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule, probabilities
 from lightning_modules.losses import IGNORE_INDEX, CrossEntropy
 from lightning_modules.metrics import classification_scores
@@ -30,8 +31,8 @@ def trainer(**arguments: Any) -> pl.Trainer:
     )  # fmt: skip
 
 
-def digits(tmp_path: Path, **arguments: Any) -> Digits:
-    return Digits(run_dir=str(tmp_path), initial=PerClass(5), batch_size=25, eval_batch_size=100, **arguments)
+def digits(tmp_path: Path) -> PoolDataModule:
+    return PoolDataModule(Digits(), run_dir=str(tmp_path), initial=PerClass(5), batch_size=25, eval_batch_size=100)
 
 
 def test_scores_against_scikit_learn() -> None:
@@ -95,8 +96,8 @@ def test_weight_decay_falls_with_the_labels_that_train(tmp_path: Path) -> None:
     fit.fit(module, digits(tmp_path))
     assert [g["weight_decay"] for g in fit.optimizers[0].param_groups] == [pytest.approx(7 / 50)]
     data = digits(tmp_path)
-    labels = data.tensors("train")[1]
-    labels[[data.tensors("train")[2].index(u) for u in data.ledger.labelled()[:10]]] = IGNORE_INDEX
+    _, labels, image_ids = data.source.tensors("train")
+    labels[[image_ids.index(u) for u in data.pool.ledger.labelled()[:10]]] = IGNORE_INDEX
     fit = trainer(max_steps=1, limit_val_batches=0)
     fit.fit(module, data)
     assert [g["weight_decay"] for g in fit.optimizers[0].param_groups] == [pytest.approx(7 / 40)]
@@ -127,5 +128,5 @@ def test_one_logit_is_binary() -> None:
 
 
 def test_masks_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match='needs batches with "label", got unit_id, image, mask'):
-        ClassificationModule(network()).training_step({"unit_id": [], "image": torch.zeros(1, 1, 8, 8), "mask": 0}, 0)
+    with pytest.raises(ValueError, match='needs batches with "label", got image_id, image, mask'):
+        ClassificationModule(network()).training_step({"image_id": [], "image": torch.zeros(1, 1, 8, 8), "mask": 0}, 0)

@@ -13,7 +13,8 @@ from torch import nn
 from torch.optim.lr_scheduler import PolynomialLR
 from torch.utils.data import DataLoader
 
-from datamodules.synthetic import SyntheticRoads
+from datamodules.datamodule import PoolDataModule
+from datamodules.sources.synthetic import SyntheticRoads
 from lightning_modules.segmentation import SegmentationModule
 
 Network = Callable[..., nn.Module]
@@ -25,7 +26,7 @@ def samples(fake_pair: Callable[..., Any], count: int = 8, classes: int = 3) -> 
     for i in range(count):
         image, mask = fake_pair(i, classes)
         pixels = torch.from_numpy(image).permute(2, 0, 1).float() / 64 - 2
-        made.append({"unit_id": f"u{i}", "image": pixels, "mask": torch.from_numpy(mask).long()})
+        made.append({"image_id": f"u{i}", "image": pixels, "mask": torch.from_numpy(mask).long()})
     return made
 
 
@@ -107,7 +108,7 @@ def test_prediction_is_the_likeliest_class(classes: int, tiny_network: Network, 
     module = SegmentationModule(tiny_network(classes))
     data = samples(fake_pair, count=3)
     batches = trainer().predict(module, DataLoader(data, 2))
-    assert [u for b in batches for u in b["unit_id"]] == ["u0", "u1", "u2"]
+    assert [u for b in batches for u in b["image_id"]] == ["u0", "u1", "u2"]
     with torch.no_grad():
         logits = module.eval()(torch.stack([d["image"] for d in data]))
     want = (logits[:, 0].sigmoid() > 0.5).long() if classes == 1 else logits.softmax(dim=1).argmax(dim=1)
@@ -129,7 +130,7 @@ def test_a_loss_that_is_no_number_stops_the_fit(
 
 @pytest.mark.parametrize("classes", [3, 1])
 def test_classes_that_are_not_those_of_the_data(classes: int, tiny_network: Network, tmp_path: Path) -> None:
-    data = SyntheticRoads(num_train=2, num_val=2, size=(16, 16), run_dir=str(tmp_path))
+    data = PoolDataModule(SyntheticRoads(num_train=2, num_val=2, size=(16, 16)), run_dir=str(tmp_path))
     module = SegmentationModule(tiny_network(classes))
     predicts = max(2, classes)
     with pytest.raises(

@@ -15,8 +15,8 @@ import yaml
 import cli
 from annotators.disagreement import variance_map
 from annotators.prediction import MAPS
-from datamodules.synthetic_annotators import SyntheticAnnotators
-from datamodules.units import DataError
+from datamodules.files import DataError
+from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 from pipelines.difficulty import annotator_rows, image_row
 from pipelines.ensemble import Members, jobs_of
 from records.ledger import Ledger
@@ -40,11 +40,12 @@ def write_config(path: Path) -> Path:
     settings |= {"cycles": 1, "members": {"num_samples": 3, "at_once": 1, "retries": 0}}
     settings["model"]["init_args"]["network"]["init_args"]["num_classes"] = 1
     settings["data"] = {
-        "class_path": "datamodules.synthetic_annotators.SyntheticAnnotators",
-        "init_args": {
-            "num_images": 12, "size": [32, 32], "annotators": PEOPLE, "repeats": True, "folds": 2, "batch_size": 4,
+        "source": {
+            "class_path": "datamodules.sources.synthetic_annotators.SyntheticAnnotators",
+            "init_args": {"num_images": 12, "size": [32, 32], "annotators": PEOPLE, "repeats": True, "folds": 2},
         },
-    }  # fmt: skip
+        "batch_size": 4,
+    }
     settings["trainer"] |= {"max_epochs": -1, "max_steps": 5, "check_val_every_n_epoch": None, "val_check_interval": 2}
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -52,10 +53,10 @@ def write_config(path: Path) -> Path:
 
 def train_here(config: Path, run_dir: Path) -> None:
     """The jobs of an ensemble in this process: starting one of its own for each takes seconds."""
-    datamodule = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
+    source = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
     run_dir.mkdir(parents=True, exist_ok=True)
     shutil.copy(config, run_dir / "config.yaml")
-    for job in jobs_of(run_dir, Members(), datamodule):
+    for job in jobs_of(run_dir, Members(), source):
         cli.main(list(job.arguments))
         assert job.finished.is_file()
     (run_dir / "config.yaml").unlink()
@@ -81,7 +82,7 @@ def test_members_start_alike_and_see_their_annotator_outside_their_fold(trained:
             own = RunDirectory(run_dir).member(name, fold).path
             assert set(Ledger(own / "ledger.sqlite").labelled()) == expected
             settings = yaml.safe_load((own / "config.yaml").read_text())
-            assert settings["data"]["init_args"]["annotator"] == name
+            assert settings["data"]["source"]["init_args"]["annotator"] == name
             assert settings["wandb"]["group"] == "run"
             assert settings["wandb"]["name"] == f"{name}-fold-{fold}"
             saved = torch.load(own / "cycles" / "00" / "last.ckpt", weights_only=True)
@@ -229,8 +230,8 @@ def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
     shutil.rmtree(broken)
     broken.write_text("a file where a folder must be")
     command = ["ensemble", "--config", str(config), "--run_dir", str(run_dir)]
-    datamodule = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
-    (job,) = (j for j in jobs_of(run_dir, Members(), datamodule) if j.run_dir == killed)
+    source = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
+    (job,) = (j for j in jobs_of(run_dir, Members(), source) if j.run_dir == killed)
     monkeypatch.setattr(cli, "StepSeed", Crash)
     monkeypatch.setattr(Crash, "step", 3)
     with pytest.raises(RuntimeError, match="crashed"):

@@ -11,8 +11,8 @@ from filelock import FileLock
 
 from acquisition.functions import Random
 from callbacks.query import QueryCallback
-from datamodules.digits import Digits
 from datamodules.initial import RandomSubset
+from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.networks import TwoLayerNet
 from pipelines import stacked

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 import cli
-from datamodules.digits import Digits
+from datamodules.sources.digits import Digits
 from lightning_modules.networks import TwoLayerNet
 from pipelines import study
 from records.ledger import Ledger
@@ -32,11 +32,9 @@ SETTINGS: dict[str, Any] = {
         },
     },
     "data": {
-        "class_path": "datamodules.digits.Digits",
-        "init_args": {
-            "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 60}},
-            "batch_size": 16,
-        },
+        "source": {"class_path": "datamodules.sources.digits.Digits"},
+        "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 60}},
+        "batch_size": 16,
     },
     "strategy": {"acquisition": {"class_path": "acquisition.functions.Margin"}, "budget": 20, "pictures": 0},
     "trainer": {
