@@ -200,7 +200,12 @@ class _JobsCLI(DropqueryCLI):
 
 
 def jobs_of(command: list[str]) -> list[Job]:
-    """The jobs that a verb with these arguments consists of; none for a verb that is one job."""
+    """The jobs that a verb with these arguments consists of; none for a verb that is one job.
+
+    Args:
+        command: The verb and its arguments.
+
+    """
     if not hasattr(DropqueryCLI, f"{command[0]}_jobs"):
         return []
     cli = _run(_JobsCLI, command)
@@ -209,7 +214,12 @@ def jobs_of(command: list[str]) -> list[Job]:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point of `dropquery` and `python cli.py`: one sentence for a user's mistake, no traceback."""
+    """Entry point of `dropquery` and `python cli.py`: one sentence for a user's mistake, no traceback.
+
+    Args:
+        args: The command line, without the program's name; sys.argv's unless given.
+
+    """
     silence_hints()
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:

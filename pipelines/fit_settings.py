@@ -20,7 +20,7 @@ class FitSettings:
     """
 
     def __init__(self, parser: ArgumentParser) -> None:
-        self._parser = parser
+        self._of_fit = parser
         self._parsed: dict[str, Namespace] = {}
 
     def complete(self, settings: dict[str, Any]) -> str:
@@ -30,7 +30,7 @@ class FitSettings:
             settings: Those of one fit, with its own run_dir.
 
         """
-        dumped: str = self._parser.dump(self._parse(settings), skip_unset=False)
+        dumped: str = self._of_fit.dump(self._parse(settings), skip_unset=False)
         return dumped
 
     def parts(self, settings: dict[str, Any], cycle: int) -> Parts:
@@ -43,14 +43,14 @@ class FitSettings:
         """
         config = self._parse(settings)
         seed_cycle(config.seed_everything, cycle)
-        made = self._parser.instantiate(config)
+        made = self._of_fit.instantiate(config)
         return Parts(made.model, made.data, made.strategy)
 
     def _parse(self, settings: dict[str, Any]) -> Namespace:
         # parsing costs a tenth of a second, and every cycle of a run asks for it
         key = settings["run_dir"]
         if key not in self._parsed:
-            self._parsed[key] = self._parser.parse_object(settings)
+            self._parsed[key] = self._of_fit.parse_object(settings)
         return self._parsed[key]
 
 

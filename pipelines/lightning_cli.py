@@ -51,20 +51,41 @@ class VerbCLI(LightningCLI):
         )
 
     def parser_of(self, verb: str) -> LightningArgumentParser:
-        """The parser of a verb's settings; complete where the command line names the verb."""
+        """The parser of a verb's settings.
+
+        Args:
+            verb: One with model, data and trainer, which the command line names or `parsed` does.
+
+        """
         return self._parser(verb)
 
     def settings_of(self, verb: str) -> str:
-        """All that the command line set for a verb, and every default, as YAML."""
+        """All that the command line set for a verb, and every default, as YAML.
+
+        Args:
+            verb: The one that the command line names.
+
+        """
         dumped: str = self.parser_of(verb).dump(self.config[verb], skip_unset=False)
         return dumped
 
     def run_verb(self, verb: str) -> None:
-        """Run a verb that is not plain; Lightning's way here is to call it on the trainer."""
+        """Run a verb that is not plain; here as Lightning does, by calling it on the trainer.
+
+        Args:
+            verb: The one that the command line names.
+
+        """
         super()._run_subcommand(verb)
 
     def run_plain_verb(self, verb: str, settings: dict[str, Any]) -> None:
-        """Call a plain verb's function with its options."""
+        """Call a plain verb's function.
+
+        Args:
+            verb: The one that the command line names.
+            settings: Its options.
+
+        """
         self.plain_verbs[verb](**settings)
 
     def instantiate_classes(self) -> None:
