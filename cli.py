@@ -32,14 +32,15 @@ from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.command import config_files, with_command_last
-from pipelines.cycles import Experiment, held, keep_query, run_cycles, run_directory
+from pipelines.cycles import Experiment, Run, run_cycles
 from pipelines.ensemble import Members, multi_annotator
 from pipelines.ensemble import jobs_of as member_jobs
 from pipelines.grid import Grid
 from pipelines.jobs import Job, report_text
+from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_run_dir, parse_yaml, read_yaml, with_limit
-from pipelines.stacked import Parts
-from pipelines.stopping import StoppingCriterion
+from pipelines.single import LightningFitter
+from pipelines.stopping import CycleEnd, StoppingCriterion
 from pipelines.study import Planner, run_part, run_study
 from pipelines.study import jobs_of as study_jobs
 from pipelines.submit import submit
@@ -133,6 +134,8 @@ class DropqueryCLI(LightningCLI):
         ours: list[pl.Callback] = []
         if self.subcommand == "fit":
             last = bool(getattr(self.model, "keeps_last", False))
+            self._end = CycleEnd(run_dir, self._cycle, self._last, _listed(config.stop))
+            config.strategy = config.strategy.asking(self._end)
             metrics = CycleMetrics(RunDirectory(run_dir).cycle(self._cycle), self.model.monitor, last)
             # CycleMetrics stands before the query: a fit counts as done before its query starts
             ours = [
@@ -212,7 +215,7 @@ class DropqueryCLI(LightningCLI):
                 f"{RunDirectory(Path(config.run_dir)).cycle(0).best}"
             )
         if subcommand == "query":
-            with held(Path(config.run_dir)):
+            with working_in(Path(config.run_dir)):
                 if not config.doctor:
                     _check_fitted(Path(config.run_dir), self.datamodule.ledger.cycle)
                     keep_query(Path(config.run_dir), self._settings("query"), _MAY_CHANGE)
@@ -246,8 +249,9 @@ class DropqueryCLI(LightningCLI):
                 settings.pop(key, None)
             settings["data"]["init_args"].pop("run_dir", None)
             initial_models = Path(config.initial_models) if config.initial_models else None
+            fitter = LightningFitter(config.warm_start, initial_models, settings)
             curve = None
-            for _ in run_cycles(self._experiment, run_dir, config.cycles, config.warm_start, initial_models, settings):
+            for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                 if is_first_process():
                     curve = write_curve(run_dir)
             if curve is not None:
@@ -271,7 +275,7 @@ class DropqueryCLI(LightningCLI):
         self.ensemble_jobs()
         config = self.config_init["ensemble"]
         assert isinstance(self.trainer, QueryTrainer)
-        with held(Path(config.run_dir)):
+        with working_in(Path(config.run_dir)):
             outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
         print(report_text(outcomes))
         if any(o.state == "failed" for o in outcomes):
@@ -328,19 +332,19 @@ class DropqueryCLI(LightningCLI):
             self._configs[key] = self._parser("fit").parse_object(settings)
         return self._configs[key]
 
-    def _parts(self, settings: dict[str, Any], cycle: int) -> Parts:
+    def _parts(self, settings: dict[str, Any], cycle: int, last: bool) -> Experiment:
         config = self._parsed(settings)
         _seed_cycle(config.seed_everything, cycle)
         made = self._parser("fit").instantiate(config)
-        return Parts(made.model, made.data, made.strategy)
+        end = CycleEnd(Path(config.run_dir), cycle, last, _listed(made.stop))
+        return Experiment(made.model, made.data, made.strategy.asking(end), end)
 
-    def _experiment(self, cycle: int) -> Experiment:
-        self._cycle = cycle
+    def _experiment(self, cycle: int, last: bool) -> Experiment:
+        self._cycle, self._last = cycle, last
         _seed_cycle(self.config["fit"].seed_everything, cycle)
         super().instantiate_classes()
         assert isinstance(self.trainer, QueryTrainer)
-        config = self.config_init["fit"]
-        return Experiment(self.trainer, self.model, self.datamodule, config.strategy, _listed(config.stop))
+        return Experiment(self.model, self.datamodule, self.config_init["fit"].strategy, self._end, self.trainer)
 
 
 class _JobsCLI(DropqueryCLI):
