@@ -33,10 +33,9 @@ from callbacks.tracking import WandbSettings, open_run
 from datamodules.pool import PoolDataModule
 from pipelines.command import config_files, with_command_last
 from pipelines.cycles import Experiment, held, keep_query, run_cycles, run_directory
-from pipelines.ensemble import Members, multi_annotator
-from pipelines.ensemble import jobs_of as member_jobs
+from pipelines.ensemble import Members, member_jobs, multi_annotator
 from pipelines.grid import Grid
-from pipelines.jobs import Job, report_text
+from pipelines.jobs import Job, outcome_summary
 from pipelines.settings import check_run_dir, parse_yaml, read_yaml, with_limit
 from pipelines.stacked import Parts
 from pipelines.stopping import StoppingCriterion
@@ -47,7 +46,7 @@ from pipelines.trainer import QueryTrainer
 from records.run_directory import RunDirectory
 from reports.analyses import analyse
 from reports.difficulty import compare
-from reports.learning_curve import area_words, main_score, write_curve
+from reports.learning_curve import area_sentence, main_metric, write_curve
 from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
@@ -273,7 +272,7 @@ class DropqueryCLI(LightningCLI):
         assert isinstance(self.trainer, QueryTrainer)
         with held(Path(config.run_dir)):
             outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
-        print(report_text(outcomes))
+        print(outcome_summary(outcomes))
         if any(o.state == "failed" for o in outcomes):
             sys.exit(1)
 
@@ -467,12 +466,12 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 def _print_curve(curve: pd.DataFrame, run_dir: Path, full_score: float | None) -> None:
-    score = main_score(curve)
+    score = main_metric(curve)
     others = [f"last/{score}", "val/pixel_accuracy", "val/balanced_accuracy"]
     shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
     rank_zero_info("\n" + curve[[c for c in shown if c in curve]].round(4).to_string(index=False))
     if len(curve) > 1:
-        rank_zero_info(f"\n{area_words(curve, score, full_score)}")
+        rank_zero_info(f"\n{area_sentence(curve, score, full_score)}")
     curve_picture = RunDirectory(run_dir).learning_curve_picture
     rank_zero_info(f"curve:    {curve_picture}\npictures: {run_dir}/cycles/*/maps/*.png")
 

@@ -1,4 +1,4 @@
-"""Pictures of queried units: what the network saw, said, doubted, and what is true."""
+"""Pictures of scored units: image, prediction, acquisition values and, if known, truth."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,18 @@ from records.files import write_figure
 __all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
 
 _LONGEST = 160
-"""Bytes of a unit id in a file name: systems take 255, with the number before it and what marks an unfinished file."""
+"""Most bytes of a unit id in a file name: file systems allow 255, and prefix and temporary names need some."""
 
 
 def class_colours(num_classes: int) -> np.ndarray:
-    """Colours in [0, 1], (num_classes + 1) x 3: the same for every picture of a run; the last, black, is void."""
+    """Colours of the classes, the same in every picture of a run.
+
+    Args:
+        num_classes: Number of classes C.
+
+    Returns:
+        RGB values in [0, 1], (C + 1) x 3; the last colour, black, is that of void.
+    """
     table = colormaps["tab10" if num_classes <= 10 else "tab20"]
     return np.array([*(table(i % table.N)[:3] for i in range(num_classes)), (0, 0, 0)])
 
@@ -37,12 +44,19 @@ def draw_ends(
     values_name: str,
     datamodule: PoolDataModule,
 ) -> None:
-    """Draw the units with the highest and the lowest scores among those saved: maps one by one, classes on a sheet.
+    """Draw the units with the highest and the lowest scores: maps one by one, classified images on one sheet.
 
-    table: the ranked list (unit_id, score, rank, selected). saved: files with image, prediction and values by unit id.
-    A picture that cannot be drawn is a warning and no error: the query is worth more.
+    A picture that cannot be drawn gives a warning, because the query must not fail for it.
+
+    Args:
+        folder: Folder of the pictures.
+        table: The ranked pool: unit_id, score, rank, selected.
+        saved: Files with image, prediction and values by unit id (`callbacks.gallery`); only these units are drawn.
+        count: How many units of each kind.
+        values_name: Name of the acquisition function.
+        datamodule: Gives class names, truth and the images' colours.
     """
-    # of units with equal scores the gallery has kept those that came first, not those that rank first
+    # among units with equal scores the gallery keeps those scored first, which need not rank first
     kept = table[table["unit_id"].isin(list(saved))].sort_values(["score", "rank"], ascending=[False, True])
     for end, rows in (("top", kept.head(count)), ("bottom", kept.tail(count)[::-1])):
         with _warned(f"the pictures of the {end} units"):
@@ -66,7 +80,12 @@ def draw_ends(
 
 
 def draw_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
-    """Draw images, H x W x 3 uint8, on one sheet, each under its caption."""
+    """Draw images on one sheet, each under its caption.
+
+    Args:
+        path: The file to write.
+        tiles: (image, H x W x 3 uint8, and caption) of each.
+    """
     columns = min(len(tiles), 5)
     rows = -(-len(tiles) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
@@ -89,9 +108,17 @@ def draw_panel(
     class_names: Sequence[str],
     truth: np.ndarray | None = None,
 ) -> None:
-    """Draw image, prediction, acquisition map and, where it exists, truth, side by side.
+    """Draw image, prediction, acquisition values and, if known, truth side by side.
 
-    image: H x W x 3 uint8; prediction and values: H x W; truth: h x w class indices, of any size.
+    Args:
+        path: The file to write.
+        title: The figure's title.
+        image: H x W x 3 uint8.
+        prediction: Predicted classes, H x W.
+        values: Acquisition values, H x W, not negative.
+        values_name: Name of the acquisition function.
+        class_names: One name per class.
+        truth: True classes or void, in any size; None if unknown.
     """
     colours = class_colours(len(class_names))
     panels = 3 if truth is None else 4

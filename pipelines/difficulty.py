@@ -1,4 +1,4 @@
-"""From an ensemble's networks to maps and to a table of images: what was predicted beside what people did."""
+"""The verb difficulty: predictions of an ensemble's networks, and a table of predicted and measured difficulty."""
 
 import copy
 import hashlib
@@ -33,12 +33,22 @@ __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"
 def predict_images(
     run_dir: Path, members: Members, module: LightningModule, datamodule: MultiAnnotatorPool, device: torch.device
 ) -> None:
-    """Write predictions/NAME.npz for every image that two people drew, from the networks that never saw it.
+    """Write predictions/NAME.npz for every image that two people drew, from networks that were not trained on it.
 
-    An image is predicted by the members of its own fold, whose ledgers must not name it. What is there from the same
-    checkpoints, settings and masks is kept. module: for its network, whose weights are replaced.
+    An image is predicted by the members of its own fold, whose ledgers must not contain it. Predictions from the same
+    checkpoints, settings and masks are kept.
+
+    Args:
+        run_dir: The ensemble's run directory.
+        members: The ensemble's networks.
+        module: Any module of their architecture; its weights are not used.
+        datamodule: The images, with their masks by annotator.
+        device: Where the networks run.
+
+    Raises:
+        RunDirectoryError: A network is not trained yet, or it was trained on an image of its fold.
     """
-    people = members.people(datamodule.annotators)
+    people = members.annotators(datamodule.annotators)
     for fold in range(datamodule.folds):
         units = datamodule.evaluation_units(fold)
         if not units:
@@ -48,7 +58,7 @@ def predict_images(
         for name in names:
             check_held_out(run_dir, name, fold, [u.unit_id for u in units])
         made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
-        # a mask that was corrected since makes another disagreement
+        # a corrected mask changes the measured disagreement
         wanted = {u.unit_id: made_by + _digest(datamodule.annotations(u.unit_id, resized=True)) for u in units}
         missing = [u for u in units if _made_by(RunDirectory(run_dir).prediction(u.unit_id)) != wanted[u.unit_id]]
         if not missing:
@@ -75,9 +85,18 @@ def predict_images(
 
 
 def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.DataFrame:
-    """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors.
+    """Write images.csv and annotators.csv from the predictions.
 
-    Beside it annotators.csv: one row per person, the means over the images of `annotator_rows`.
+    Args:
+        run_dir: The ensemble's run directory.
+        datamodule: The images, with their masks by annotator.
+
+    Returns:
+        The table of images: name, fold and the columns of `image_row`. The table of annotators has the means of
+        `annotator_rows` over the images.
+
+    Raises:
+        DataError: No image was drawn by two people.
     """
     rows, people = [], []
     truth = getattr(datamodule, "true_difficulty", None)
@@ -107,9 +126,16 @@ def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.Data
 def annotator_rows(
     stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_classes: int
 ) -> list[dict[str, Any]]:
-    """Each person who drew an image against the majority of the others (`annotators.disagreement.AgainstOthers`).
+    """Compare each person who drew an image with the majority of the others.
 
-    within_iou: IoU of the same person's two drawings, NaN where there is one only.
+    Args:
+        stored: The content of predictions/NAME.npz.
+        repeats: Second drawings of the image, by annotator.
+        num_classes: Number of classes C.
+
+    Returns:
+        One row per person: annotator, the fields of `annotators.disagreement.AgainstOthers`, and within_iou, the IoU of
+        the person's two drawings (NaN without a second one).
     """
     rows, masks = [], stored["masks"]
     for name, mask, others in zip(
@@ -121,13 +147,22 @@ def annotator_rows(
 
 
 def image_row(stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_classes: int) -> dict[str, float]:
-    """One image's columns of images.csv, but for its name and fold.
+    """One image's columns of images.csv, except for its name and fold.
 
-    Measured from the masks: annotators (how many), difficulty (equation 2.2 of seed 000), difficulty per pixel of
-    object and of boundary, mean IoU of two annotators, Krippendorff's alpha, repeat_difficulty (the difficulty of the
-    second drawings; NaN where fewer than two people repeated theirs) and repeated_difficulty (that of the same people's
-    first drawings). Predicted: the sums over the pixels of the maps. Trivial: area and boundary length
-    of the single network's prediction, and a constant.
+    Args:
+        stored: The content of predictions/NAME.npz.
+        repeats: Second drawings of the image, by annotator.
+        num_classes: Number of classes C.
+
+    Returns:
+        Values by column:
+
+        - Measured from the masks: annotators (their number), difficulty (Wilhelmsson, equation 2.2), difficulty per
+          pixel of object and of boundary, mean IoU of two annotators, Krippendorff's alpha, repeat_difficulty (from the
+          second drawings; NaN if fewer than two people drew twice) and repeated_difficulty (from the same people's
+          first drawings).
+        - Predicted: the maps of `annotators.prediction.MAPS`, summed over the pixels.
+        - Trivial: area and boundary length of the single network's prediction, in pixels, and a constant.
     """
     masks = stored["masks"]
     measured = difficulty(masks, num_classes)

@@ -288,12 +288,12 @@ def _validated(module: ClassificationModule, datamodule: TensorPool) -> dict[str
     images, labels, _ = datamodule.tensors("val")
     module.eval()
     logits = torch.cat([module(part) for part in images.split(_SCORED_AT_ONCE)])
-    module.update_scores(module.val_scores, logits, labels)
+    module.update_metrics(module.val_metrics, logits, labels)
     row = {"val/loss": float(module.loss(logits, labels))}
-    for name, value in module.val_scores.compute().items():
+    for name, value in module.val_metrics.compute().items():
         names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in datamodule.class_names]
         row |= dict(zip(names, value.float().reshape(-1).tolist(), strict=True))
-    module.val_scores.reset()
+    module.val_metrics.reset()
     return {name: value for name, value in row.items() if not math.isnan(value)}
 
 

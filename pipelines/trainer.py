@@ -13,7 +13,7 @@ from acquisition.doctor import Check, require
 from callbacks.query import QueryCallback
 from datamodules.pool import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
-from pipelines.ensemble import Members, jobs_of, multi_annotator
+from pipelines.ensemble import Members, member_jobs, multi_annotator
 from pipelines.jobs import Outcome, run_jobs
 from records.run_directory import RunDirectory
 
@@ -63,7 +63,7 @@ class QueryTrainer(pl.Trainer):
 
         """
         run_dir = Path(self.default_root_dir)
-        jobs = jobs_of(run_dir, members, multi_annotator(datamodule), group)
+        jobs = member_jobs(run_dir, members, multi_annotator(datamodule), group)
         return run_jobs(jobs, RunDirectory(run_dir).member_logs, members.at_once, members.retries)
 
     def difficulty(self, model: pl.LightningModule, datamodule: PoolDataModule, members: Members) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from PIL import Image
 
 import cli
 from reports.comparison import area_table, run_areas
-from reports.learning_curve import main_score
+from reports.learning_curve import main_metric
 from reports.study import markdown, read_study, write_study_report
 
 Rows = Callable[..., list[dict[str, object]]]
@@ -169,7 +169,7 @@ def test_mistakes(rows: Rows, make_study: MakeStudy, tmp_path: Path) -> None:
         read_study(tmp_path)
     folder = make_study(rows({"random": RANDOM}))
     with pytest.raises(ValueError, match="expected a score among val/accuracy, got val/miou"):
-        main_score(read_study(folder), "val/miou")
+        main_metric(read_study(folder), "val/miou")
     make_study(rows({"random": RANDOM}) * 2)
     with pytest.raises(ValueError, match="two rows for strategy random, seed 0, cycle 0"):
         read_study(folder)
