@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from annotators.assignment import assign_units
+from annotators.tables import read_table
 from datamodules.texts import unshielded
 from datamodules.units import DataError
-from records.files import replacing
+from records.files import write_table
 
 __all__ = ["assign", "read_difficulties", "read_people"]
 
@@ -44,8 +45,7 @@ def assign(
         raise DataError(f"--out {out} would overwrite one of its input files; name another file")
     people = read_people(annotators)
     table = assign_units(read_difficulties(scores, by), people, double_share, audit_share, seed)
-    with replacing(out) as beside:
-        table.to_csv(beside, index=False)
+    write_table(out, table)
     counts = table.pivot_table(index="annotator", columns="purpose", aggfunc="size", fill_value=0)
     mean_rank = table.groupby("annotator")["rank"].mean().round(1).rename("mean rank")
     shown = people.set_index("annotator").join(counts).join(mean_rank).sort_values("experience", ascending=False)
@@ -66,7 +66,7 @@ def read_difficulties(path: Path, by: str | None = None) -> pd.DataFrame:
     Raises:
         DataError: The file is missing or damaged, a column is missing, or an image has no number or two rows.
     """
-    table = _table(path)
+    table = read_table(path)
     name = next((c for c in _IDS if c in table), None)
     if name is None:
         raise DataError(f"expected a column {', '.join(_IDS[:-1])} or {_IDS[-1]} in {path}, got {_listed(table)}")
@@ -104,7 +104,7 @@ def read_people(path: Path) -> pd.DataFrame:
     Raises:
         DataError: The file is missing or damaged, a column is missing or unknown, or a value is not valid.
     """
-    table = _table(path)
+    table = read_table(path)
     needed = ["annotator", "experience", "capacity"]
     missing, unknown = [c for c in needed if c not in table], [c for c in table if c not in needed]
     if missing or unknown:
@@ -130,19 +130,6 @@ def read_people(path: Path) -> pd.DataFrame:
             "capacity": numbers["capacity"].astype(int),
         }
     )
-
-
-def _table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"expected a table at {path}, got no such file; check the path")
-    try:
-        # names such as 007 and NA are kept as they are written
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    # pandas and pyarrow raise exceptions of many unrelated classes
-    except Exception as error:
-        raise DataError(f"{path} is not a readable table ({error}); write it as CSV or parquet") from error
 
 
 def _listed(table: pd.DataFrame) -> str:

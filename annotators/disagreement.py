@@ -4,7 +4,7 @@ Everywhere `masks` are the masks of N annotators, N x H x W integers: class indi
 At each pixel only those who voted count. Annotators who have not drawn the image are not among the N.
 
 Reference:
-    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", Department of Physics.
+    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", master's thesis, Chalmers (undated).
 """
 
 from collections.abc import Sequence

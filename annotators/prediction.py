@@ -4,7 +4,7 @@ All variances are those of the 0/1 masks of the classes, summed over the classes
 variance of the foreground, in the units of equation 2.1 of Wilhelmsson.
 
 Reference:
-    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", Department of Physics.
+    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", master's thesis, Chalmers (undated).
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from annotators.tables import read_table
 from datamodules.units import DataError
 from records.reviews import STATES, ReviewEvent, Reviews
 from records.run_directory import RunDirectory
@@ -73,18 +74,13 @@ def read_events(path: Path) -> list[ReviewEvent]:
 
 
 def _read(path: Path, needed: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"expected a CSV file at {path}, got no such file; check the path")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except ValueError as error:
-        raise DataError(f"{path} is not a readable CSV file ({error}); write it anew") from error
+    table = read_table(path)
     if missing := [c for c in needed if c not in table]:
         raise DataError(
             f"expected the columns {', '.join(needed)} in {path}, got {', '.join(table.columns)}: "
             f"{', '.join(missing)} is missing"
         )
-    table = table.apply(lambda column: column.str.strip())
+    table = table.apply(lambda column: column.fillna("").astype(str).str.strip())
     for column in needed:
         if (empty := (table[column] == "").to_numpy()).any():
             raise DataError(f"row {int(empty.argmax()) + 1} of {path} has no {column}; fill it in")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from callbacks.processes import is_first_process
-from records.files import replacing
+from records.files import write_text
 from records.run_directory import RunDirectory
 
 __all__ = ["WandbSettings", "open_run"]
@@ -57,8 +57,7 @@ def open_run(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> 
 
     id_file = RunDirectory(run_dir).wandb_id
     if not id_file.is_file():
-        with replacing(id_file) as beside:
-            beside.write_text(uuid.uuid4().hex[:8])
+        write_text(id_file, uuid.uuid4().hex[:8])
     run = wandb.init(
         dir=run_dir,
         mode=settings.mode,

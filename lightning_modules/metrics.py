@@ -80,7 +80,7 @@ class PresentAUROC(MulticlassAUROC):
         counts = torch.bincount(classes, minlength=self.num_classes)
         defined = (counts > 0) & (counts < len(classes))
         with warnings.catch_warnings():
-            # of classes without images, which do not count here
+            # about classes without images, which are left out below
             warnings.filterwarnings("ignore", message="No (positive|negative) samples in targets")
             areas = super().compute()
         return areas[defined].mean().nan_to_num()

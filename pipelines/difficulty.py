@@ -24,7 +24,7 @@ from callbacks.cycle import load_weights
 from datamodules.multi_annotator_pool import MultiAnnotatorPool
 from datamodules.units import DataError
 from pipelines.ensemble import Members, check_held_out, member_weights
-from records.files import replacing
+from records.files import replacing, write_table
 from records.run_directory import RunDirectory
 
 __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"]
@@ -112,13 +112,11 @@ def write_images_table(run_dir: Path, datamodule: MultiAnnotatorPool) -> pd.Data
     if not rows:
         raise DataError("no image is drawn by two people, so there is no disagreement to compare with; draw some again")
     table = pd.DataFrame(rows)
-    with replacing(RunDirectory(run_dir).images) as beside:
-        table.to_csv(beside, index=False)
+    write_table(RunDirectory(run_dir).images, table)
     grouped = pd.DataFrame(people).groupby("annotator")
     habits = grouped.mean()
     habits.insert(0, "images", grouped.size())
-    with replacing(RunDirectory(run_dir).annotators) as beside:
-        habits.to_csv(beside)
+    write_table(RunDirectory(run_dir).annotators, habits, index="annotator")
     rank_zero_info(f"\n{habits.round(2).to_string()}\n")
     return table
 

@@ -125,7 +125,7 @@ def why_it_ended(log: Path, code: int) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("(set DROPQUERY_TRACEBACK=1")]
     errors = [line.removeprefix("dropquery: error: ") for line in lines if line.startswith("dropquery: error: ")]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["it printed nothing"])[-1]
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -96,7 +96,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise yaml.YAMLError(f"expected names with values, got {type(settings).__name__}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
-        raise ValueError(f"{path} is not readable YAML ({said}); correct it, or put back what it was") from error
+        raise ValueError(f"{path} is not readable YAML ({said}); correct it, or restore its earlier content") from error
 
 
 def difference(old: Any, new: Any, may_change: tuple[str, ...] = ()) -> str:

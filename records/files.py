@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
+
 __all__ = [
     "Figure",
     "RunDirectoryError",
@@ -17,6 +19,8 @@ __all__ = [
     "replacing",
     "write_figure",
     "write_json",
+    "write_table",
+    "write_text",
 ]
 
 _BESIDE = re.compile(r"\..+\.(\d{1,9})~(\.[^.]*)?")
@@ -56,8 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1))
+    write_text(path, json.dumps(content, indent=1))
 
 
 class Figure(Protocol):
@@ -71,6 +74,24 @@ def write_figure(path: Path, figure: Figure, dpi: int = 110) -> None:
     """Write a figure atomically, in the format of the path's suffix."""
     with replacing(path) as beside:
         figure.savefig(beside, dpi=dpi)
+
+
+def write_table(path: Path, table: pd.DataFrame, index: str | None = None) -> None:
+    """Write a table as CSV atomically.
+
+    Args:
+        path: The file.
+        table: Its content.
+        index: Name of the column for the table's index; the index is left out unless given.
+    """
+    with replacing(path) as beside:
+        table.to_csv(beside, index=index is not None, index_label=index)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as beside:
+        beside.write_text(text)
 
 
 def read_json(path: Path, remedy: str, **keys: type) -> dict[str, Any]:

@@ -5,7 +5,7 @@ reviewer; a rejected drawing is corrected and reviewed again until it is accepte
 table of their own in the ledger's file; the state of a drawing follows from its events.
 
 Reference:
-    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", Department of Physics.
+    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", master's thesis, Chalmers (undated).
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ class ReviewEvent:
         unit_id: The unit that is drawn.
         annotator: The person whose drawing it is.
         state: The state that the event leads to, one of `STATES`.
-        by: The person who acted: the annotator, a reviewer, or whoever assigns.
+        by: The person who acted: the annotator, a reviewer, or the person who assigns.
         at: Time in UTC, in ISO format; "" for the time of recording.
     """
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from records.files import read_metrics, replacing, write_json
+from records.files import read_metrics, replacing, write_json, write_table
 
 __all__ = ["CycleDirectory", "JobsDirectory", "PartDirectory", "RunDirectory", "StudyDirectory"]
 
@@ -116,8 +116,7 @@ class CycleDirectory:
 
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
-        with replacing(self.queried) as beside:
-            table.to_csv(beside, index=False)
+        write_table(self.queried, table)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from records.files import replacing
+from records.files import replacing, write_text
 
 __all__ = ["Shards"]
 
@@ -36,8 +36,7 @@ class Shards:
         mark = self.folder / "fingerprint"
         if self.folder.exists() and (not mark.is_file() or mark.read_text() != self.fingerprint):
             shutil.rmtree(self.folder)
-        with replacing(mark) as beside:
-            beside.write_text(self.fingerprint)
+        write_text(mark, self.fingerprint)
 
     def add(
         self,

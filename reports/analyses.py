@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from records.files import replacing, write_figure
+from records.files import write_figure, write_table
 from records.run_directory import RunDirectory
 from reports.comparison import find_baseline, run_areas, variants_with_baseline, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
@@ -67,7 +67,7 @@ class _Asked:
     run_dir: Path | None
     key: str | None
     only: list[str] | None
-    score: str | None
+    metric: str | None
     classes: int
     count: int
     seed: int
@@ -80,19 +80,18 @@ class _Asked:
     def study(self) -> tuple[pd.DataFrame, str, str | None]:
         """The complete runs of the strategies to show, the metric's column, and the baseline."""
         table = read_study(self.folder())
-        score = main_metric(table, self.score)
-        table = without_gaps(table.dropna(subset=[score]))
+        metric = main_metric(table, self.metric)
+        table = without_gaps(table.dropna(subset=[metric]))
         names = sorted(table["strategy"].unique())
         baseline = find_baseline(names)
         if unknown := sorted(set(self.only or []) - set(names)):
             raise ValueError(f"--only names {', '.join(unknown)}, but the study's strategies are {', '.join(names)}")
         if self.only:
             table = table[table["strategy"].isin([*self.only, baseline])]
-        return table, score, baseline
+        return table, metric, baseline
 
     def write(self, name: str, table: pd.DataFrame, figure: Figure) -> None:
-        with replacing(self.out / f"{name}.csv") as beside:
-            table.to_csv(beside, index=False)
+        write_table(self.out / f"{name}.csv", table)
         write_figure(self.out / f"{name}.png", figure, dpi=130)
         print(f"{self.out / name}.png and .csv")
 
@@ -147,12 +146,12 @@ def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:
     return table.assign(**{key: numbers})
 
 
-def sweep_table(table: pd.DataFrame, score: str, key: str, baseline: str | None) -> pd.DataFrame:
+def sweep_table(table: pd.DataFrame, metric: str, key: str, baseline: str | None) -> pd.DataFrame:
     """Area, final value and break-even point for each value of a varied setting.
 
     Args:
         table: From `by_key`. If the baseline has no value of the key, its runs serve as baseline for all values.
-        score: The metric's column.
+        metric: The metric's column.
         key: The setting's column.
         baseline: The baseline strategy.
 
@@ -160,24 +159,24 @@ def sweep_table(table: pd.DataFrame, score: str, key: str, baseline: str | None)
         One row per value and strategy: mean and standard deviation over seeds of alc and final, and break_even, the
         labels from which the mean curve stays above the baseline's; NaN if it does not end above.
     """
-    mean = table.groupby([key, "strategy", "cycle"], dropna=False)[["labelled_units", score]].mean()
+    mean = table.groupby([key, "strategy", "cycle"], dropna=False)[["labelled_units", metric]].mean()
     rows = []
     for (value, strategy), runs in table.groupby([key, "strategy"], dropna=False):
-        areas = run_areas(runs, score)
+        areas = run_areas(runs, metric)
         row = {key: value, "strategy": strategy, "seeds": len(areas)}
         for measure in ("alc", "final"):
             row |= {measure: areas[measure].mean(), f"{measure}_sd": areas[measure].std()}
-        rows.append(row | {"break_even": _break_even(mean, score, value, strategy, baseline), "break_even_sd": np.nan})
+        rows.append(row | {"break_even": _break_even(mean, metric, value, strategy, baseline), "break_even_sd": np.nan})
     return pd.DataFrame(rows)
 
 
-def _break_even(mean: pd.DataFrame, score: str, value: object, strategy: str, baseline: str | None) -> float:
+def _break_even(mean: pd.DataFrame, metric: str, value: object, strategy: str, baseline: str | None) -> float:
     curves = {s: c for (v, s), c in mean.groupby(level=[0, 1], dropna=False) if v == value or pd.isna(v)}
     if strategy == baseline or baseline not in curves or strategy not in curves:
         return float("nan")
     units = curves[strategy]["labelled_units"].to_numpy()
-    other = np.interp(units, curves[baseline]["labelled_units"], curves[baseline][score])
-    return break_even_point(units, curves[strategy][score].to_numpy(), other)
+    other = np.interp(units, curves[baseline]["labelled_units"], curves[baseline][metric])
+    return break_even_point(units, curves[strategy][metric].to_numpy(), other)
 
 
 def _distributions(asked: _Asked) -> None:
@@ -198,17 +197,17 @@ def _histograms(asked: _Asked) -> None:
 
 
 def _strategies(asked: _Asked) -> None:
-    table, score, baseline = asked.study()
-    asked.write("strategies", _mean_curves(table, score, "variant"), draw_curves(table, score, baseline=baseline))
+    table, metric, baseline = asked.study()
+    asked.write("strategies", _mean_curves(table, metric, "variant"), draw_curves(table, metric, baseline=baseline))
 
 
 def _sweep(asked: _Asked) -> None:
-    table, score, baseline = asked.study()
+    table, metric, baseline = asked.study()
     if asked.key is None:
         raise ValueError("a sweep needs the name of what was varied, got none; give --key, such as --key width")
     panel = asked.key if asked.key in table else "variant"
     table = by_key(table, asked.key, baseline)
-    found = sweep_table(table, score, asked.key, baseline)
+    found = sweep_table(table, metric, asked.key, baseline)
     # if the key comes from names, the baseline has one result for all values: a line instead of points
     alone = found[found[asked.key].isna() & (found["strategy"] == baseline)]
     references = {m: float(alone[m].iloc[0]) for m in ("alc", "final")} if len(alone) else {}
@@ -216,15 +215,15 @@ def _sweep(asked: _Asked) -> None:
     if references:
         shown = shown.assign(strategy=shown["strategy"].str.extract(r"^([A-Za-z]+)")[0])
     asked.write("sweep", found, draw_sweep(shown, asked.key, _MEASURES, references, baseline))
-    curves = draw_curves(table, score, panel, baseline)
-    asked.write("sweep_curves", _mean_curves(table, score, panel), curves)
+    curves = draw_curves(table, metric, panel, baseline)
+    asked.write("sweep_curves", _mean_curves(table, metric, panel), curves)
 
 
-def _mean_curves(table: pd.DataFrame, score: str, panel: str) -> pd.DataFrame:
+def _mean_curves(table: pd.DataFrame, metric: str, panel: str) -> pd.DataFrame:
     grouped = table.groupby([panel, "strategy", "cycle"])
     return grouped.agg(
-        labelled_units=("labelled_units", "mean"), mean=(score, "mean"), minimum=(score, "min"),
-        maximum=(score, "max"), seeds=("seed", "nunique"),
+        labelled_units=("labelled_units", "mean"), mean=(metric, "mean"), minimum=(metric, "min"),
+        maximum=(metric, "max"), seeds=("seed", "nunique"),
     ).reset_index()  # fmt: skip
 
 

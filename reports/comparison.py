@@ -1,7 +1,7 @@
 """Comparison of strategies over seeds: tables made from a study's learning curves.
 
 Everywhere `table` is a study's table, with one row per strategy, variant, seed and cycle, and the columns
-labelled_units and one per metric. The variant is a text that says what else was varied, "" for nothing; `score` names
+labelled_units and one per metric. The variant is a text that says what else was varied, "" for nothing; `metric` names
 the metric's column. Runs are paired by variant and seed.
 """
 
@@ -92,12 +92,12 @@ def variants_with_baseline(table: pd.DataFrame, baseline: str | None = None) -> 
         yield str(variant), pd.concat([part, plain]) if lacks else part
 
 
-def run_areas(table: pd.DataFrame, score: str, full_score: float | None = None) -> pd.DataFrame:
+def run_areas(table: pd.DataFrame, metric: str, full_score: float | None = None) -> pd.DataFrame:
     """Areas under the learning curves of all runs.
 
     Args:
         table: The study's table.
-        score: The metric's column.
+        metric: The metric's column.
         full_score: The metric after training on all labels; without it there is no normalised area.
 
     Returns:
@@ -107,7 +107,7 @@ def run_areas(table: pd.DataFrame, score: str, full_score: float | None = None) 
     """
     rows = []
     for (variant, strategy, seed), run in table.sort_values("cycle").groupby(_RUN):
-        units, values = run["labelled_units"].to_list(), run[score].to_list()
+        units, values = run["labelled_units"].to_list(), run[metric].to_list()
         row = {"variant": variant, "strategy": strategy, "seed": seed, "alc": area_under_learning_curve(units, values)}
         if full_score is not None:
             row["normalised_alc"] = normalised_area(units, values, full_score)
@@ -176,7 +176,7 @@ def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = (
     return pd.DataFrame(rows)
 
 
-def penalty_matrix(table: pd.DataFrame, score: str, alpha: float = 0.05) -> tuple[pd.DataFrame, int]:
+def penalty_matrix(table: pd.DataFrame, metric: str, alpha: float = 0.05) -> tuple[pd.DataFrame, int]:
     """The pairwise penalty matrix, summed over variants (see `reports.statistics.pairwise_penalties`).
 
     Cycle 0 is left out, because all strategies share the initial set, and so are variants with fewer than two seeds
@@ -184,7 +184,7 @@ def penalty_matrix(table: pd.DataFrame, score: str, alpha: float = 0.05) -> tupl
 
     Args:
         table: The study's table.
-        score: The metric's column.
+        metric: The metric's column.
         alpha: Level of the t-tests.
 
     Returns:
@@ -194,13 +194,13 @@ def penalty_matrix(table: pd.DataFrame, score: str, alpha: float = 0.05) -> tupl
     strategies = sorted(table["strategy"].unique())
     total, used = np.zeros((len(strategies), len(strategies))), 0
     for _, part in table[table["cycle"] > 0].groupby("variant"):
-        wide = part.pivot(index="seed", columns=["strategy", "cycle"], values=score).dropna()
+        wide = part.pivot(index="seed", columns=["strategy", "cycle"], values=metric).dropna()
         here = [s for s in strategies if s in set(part["strategy"])]
         if len(wide) < 2 or len(here) < 2:
             continue
-        scores = np.stack([wide[s].to_numpy() for s in here])
+        metrics = np.stack([wide[s].to_numpy() for s in here])
         rows = [strategies.index(s) for s in here]
-        total[np.ix_(rows, rows)] += pairwise_penalties(scores, alpha)
+        total[np.ix_(rows, rows)] += pairwise_penalties(metrics, alpha)
         used += 1
     matrix = pd.DataFrame(total, index=strategies, columns=strategies)
     matrix.loc["mean"] = total.sum(axis=0) / max(len(strategies) - 1, 1)
@@ -208,13 +208,13 @@ def penalty_matrix(table: pd.DataFrame, score: str, alpha: float = 0.05) -> tupl
 
 
 def labels_table(
-    table: pd.DataFrame, score: str, baseline: str | None, levels: Sequence[float] | None = None
+    table: pd.DataFrame, metric: str, baseline: str | None, levels: Sequence[float] | None = None
 ) -> pd.DataFrame:
     """Labels that each strategy needs to reach some levels of a metric, on the mean curves over seeds.
 
     Args:
         table: The study's table.
-        score: The metric's column.
+        metric: The metric's column.
         baseline: The strategy to compare with, if any.
         levels: Levels of the metric; unless given, 95, 98 and 100% of the baseline's final mean (of the best
             strategy's without a baseline).
@@ -226,13 +226,13 @@ def labels_table(
     """
     rows = []
     for variant, part in variants_with_baseline(table, baseline):
-        mean = part.groupby(["strategy", "cycle"])[["labelled_units", score]].mean()
-        curves = {str(s): (c["labelled_units"].to_numpy(), c[score].to_numpy()) for s, c in mean.groupby("strategy")}
+        mean = part.groupby(["strategy", "cycle"])[["labelled_units", metric]].mean()
+        curves = {str(s): (c["labelled_units"].to_numpy(), c[metric].to_numpy()) for s, c in mean.groupby("strategy")}
         final = curves[baseline][1][-1] if baseline in curves else max(y[-1] for _, y in curves.values())
         for level in levels or (0.95 * final, 0.98 * final, final):
             needed = {s: labels_to_reach(*curve, level) for s, curve in curves.items()}
             for strategy, (units, values) in curves.items():
-                single = part[part["strategy"] == strategy].groupby("seed")[score].max()
+                single = part[part["strategy"] == strategy].groupby("seed")[metric].max()
                 row = {"variant": variant, "strategy": strategy, "level": level, "labels": needed[strategy]}
                 row |= {"seeds_reached": int((single >= level).sum()), "seeds": len(single)}
                 if baseline in curves:
@@ -260,6 +260,6 @@ def rank_table(areas: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """
     several = areas["variant"].nunique() > 1
     block = "variant" if several else "seed"
-    scores = areas.groupby([block, "strategy"])["alc"].mean().unstack("strategy").dropna()
-    ranks = mean_ranks(scores).sort_values().rename("mean_rank").reset_index()
-    return ranks, scores, block
+    values = areas.groupby([block, "strategy"])["alc"].mean().unstack("strategy").dropna()
+    ranks = mean_ranks(values).sort_values().rename("mean_rank").reset_index()
+    return ranks, values, block

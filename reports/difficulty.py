@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from records.files import RunDirectoryError, replacing
+from records.files import RunDirectoryError, write_table, write_text
 from records.run_directory import RunDirectory
 from reports.difficulty_figures import draw_calibration, draw_chosen_images, draw_scatter
 from reports.difficulty_report import comparison_text, report_text
@@ -51,7 +51,7 @@ def compare(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) 
         pictures: How many of the hardest, of the easiest and of the most misjudged images to draw.
     """
     print(comparison_text(write_difficulty_report(run_dir, seed, draws, pictures)))
-    print(f"\ntables, figures and words: {RunDirectory(run_dir).difficulty}")
+    print(f"\ntables, figures and report: {RunDirectory(run_dir).difficulty}")
 
 
 def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> pd.DataFrame:
@@ -90,14 +90,12 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
     folder = RunDirectory(run_dir).difficulty
     tables = {"correlations": correlations, "pixels": pixels, "precision_at_k": precision, "calibration": calibration}
     for name, table in tables.items():
-        with replacing(folder / f"{name}.csv") as beside:
-            table.to_csv(beside, index=False)
+        write_table(folder / f"{name}.csv", table)
     comparison = _comparison(correlations, pixels)
     draw_scatter(images, correlations, [*PREDICTORS, *SIZE], folder / "scatter.png")
     draw_calibration(calibration, folder / "calibration.png")
     draw_chosen_images(images, dict(zip(images["image"], files, strict=True)), folder / "panels", pictures)
-    with replacing(folder / "report.md") as beside:
-        beside.write_text(report_text(correlations, pixels, precision, calibration, len(images), draws))
+    write_text(folder / "report.md", report_text(correlations, pixels, precision, calibration, len(images), draws))
     return comparison
 
 

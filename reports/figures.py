@@ -16,7 +16,7 @@ _INTERVAL_FROM = 5
 """Number of seeds from which a band is an interval of the mean; with fewer it goes from minimum to maximum."""
 
 
-def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baseline: str | None = None) -> Figure:
+def draw_curves(table: pd.DataFrame, metric: str, panel: str = "variant", baseline: str | None = None) -> Figure:
     """Draw mean learning curves over seeds, with bands.
 
     The band is the 95% interval of the mean (`reports.intervals.mean_interval`), or the range of fewer than 5 seeds; a
@@ -24,7 +24,7 @@ def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baselin
 
     Args:
         table: A study's table.
-        score: The metric's column.
+        metric: The metric's column.
         panel: A column; each of its values gets a panel.
         baseline: The strategy to draw in black.
     """
@@ -39,13 +39,13 @@ def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baselin
     colours = {name: f"C{i % 10}" for i, name in enumerate(n for n in names if n != baseline)}
     for here, (value, part) in zip(axes, panels, strict=False):
         for name, runs in part.groupby("strategy"):
-            _curve(here, runs, score, str(name), colours.get(name, "black"))
+            _curve(here, runs, metric, str(name), colours.get(name, "black"))
         here.set_title("" if value == "" else f"{panel} {value}" if panel != "variant" else str(value), fontsize=9)
         here.set_xlabel("labelled units")
         here.grid(alpha=0.3)
         here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for here in axes[::columns]:
-        here.set_ylabel(score)
+        here.set_ylabel(metric)
     axes[0].legend(fontsize=7)
     seeds = table.groupby([panel, "strategy"])["seed"].nunique()
     figure.suptitle(_band_words(int(seeds.min()), int(seeds.max())), fontsize=9)
@@ -136,8 +136,8 @@ def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int 
     return figure
 
 
-def _curve(axes: Axes, runs: pd.DataFrame, score: str, name: str, colour: str) -> None:
-    values = runs.pivot(index="seed", columns="cycle", values=score)
+def _curve(axes: Axes, runs: pd.DataFrame, metric: str, name: str, colour: str) -> None:
+    values = runs.pivot(index="seed", columns="cycle", values=metric)
     units = runs.groupby("cycle")["labelled_units"].mean()
     axes.plot(units, values.mean(), color=colour, label=name, linewidth=1.3, marker="." if len(units) < 30 else None)
     if len(values) >= _INTERVAL_FROM:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from records.files import replacing, write_figure
+from records.files import write_figure, write_table
 from records.run_directory import RunDirectory
 
 __all__ = [
@@ -26,7 +26,7 @@ LOWER_IS_BETTER = ("/loss", "/calibration_error")
 """Endings of the names of metrics for which lower is better."""
 
 
-def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[float]) -> float:
+def area_under_learning_curve(labelled_units: Sequence[float], metrics: Sequence[float]) -> float:
     """Area under the learning curve (ALC): trapezoid integral of a metric over the number of labelled units.
 
     Chen 2020 does not define the ALC of its tables 2.1 and 2.2, but this definition reproduces them: with 400 images
@@ -36,20 +36,20 @@ def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[
 
     Args:
         labelled_units: Numbers of labelled units, increasing.
-        scores: The metric at each, in [0, 1].
+        metrics: The metric at each, in [0, 1].
 
     Returns:
         The area, in labelled units.
     """
-    return float(np.trapezoid(np.asarray(scores, dtype=float), np.asarray(labelled_units, dtype=float)))
+    return float(np.trapezoid(np.asarray(metrics, dtype=float), np.asarray(labelled_units, dtype=float)))
 
 
-def normalised_area(labelled_units: Sequence[float], scores: Sequence[float], full_score: float) -> float:
+def normalised_area(labelled_units: Sequence[float], metrics: Sequence[float], full_score: float) -> float:
     """Normalised ALC: the area after scaling the metric so that the first cycle is 0 and `full_score` is 1.
 
     Args:
         labelled_units: Numbers of labelled units, increasing.
-        scores: The metric at each, in [0, 1].
+        metrics: The metric at each, in [0, 1].
         full_score: The metric after training on the whole pool (0.75 for Cityscapes in Chen 2020). It must not be taken
             from the curve itself, or areas could not be compared.
 
@@ -60,25 +60,25 @@ def normalised_area(labelled_units: Sequence[float], scores: Sequence[float], fu
         ValueError: `full_score` is not in (0, 1].
     """
     if not 0 < full_score <= 1:
-        raise ValueError(f"full_score must lie above 0 and not above 1, as scores do, got {full_score}")
-    values = np.asarray(scores, dtype=float)
+        raise ValueError(f"full_score must lie above 0 and not above 1, as metrics do, got {full_score}")
+    values = np.asarray(metrics, dtype=float)
     rise = full_score - values[0]
     return float("nan") if rise <= 0 else area_under_learning_curve(labelled_units, (values - values[0]) / rise)
 
 
-def area_sentence(curve: pd.DataFrame, score: str, full_score: float | None = None) -> str:
+def area_sentence(curve: pd.DataFrame, metric: str, full_score: float | None = None) -> str:
     """State a run's ALC, and its normalised ALC if `full_score` is given, in a line for a terminal.
 
     Args:
         curve: From `read_curve`.
-        score: The metric's column.
+        metric: The metric's column.
         full_score: The metric after training on the whole pool.
     """
-    units, values = curve["labelled_units"], curve[score]
+    units, values = curve["labelled_units"], curve[metric]
     words = f"ALC {area_under_learning_curve(units, values):.3f}"
     if full_score is not None:
         words += f", normalised {normalised_area(units, values, full_score):.3f} (1 is {full_score:g})"
-    return f"{words}, labelled units x {score}"
+    return f"{words}, labelled units x {metric}"
 
 
 def read_curve(run_dir: Path) -> pd.DataFrame:
@@ -96,54 +96,55 @@ def read_curve(run_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main_metric(table: pd.DataFrame, score: str | None = None) -> str:
+def main_metric(table: pd.DataFrame, metric: str | None = None) -> str:
     """Choose the metric to report.
 
     Args:
         table: A run's learning curve or a study's table.
-        score: The metric's column. Unless given: the validation metric by which the fits chose their best weights (the
+        metric: The metric's column. Unless given: the validation metric by which the fits chose their best weights (the
             column `monitor`), else accuracy, else mIoU, else the first validation metric for which higher is better.
 
     Raises:
         ValueError: The table has no such column.
     """
     found = [c for c in table if c.startswith("val/") and not c.endswith(LOWER_IS_BETTER)]
-    if score is None:
+    if metric is None:
         monitor = str(table["monitor"].iloc[-1]) if "monitor" in table else ""
         # a table without validation metrics is shown by the monitored one
         usual = [c for c in (monitor, "val/accuracy", "val/miou", *found) if c in found]
-        score = next((c for c in (*usual, monitor) if c in table), None)
-    if score is None or score not in table:
-        raise ValueError(f"expected a score among {', '.join(found) or 'columns that begin with val/'}, got {score}")
-    return score
+        metric = next((c for c in (*usual, monitor) if c in table), None)
+    if metric is None or metric not in table:
+        raise ValueError(f"expected a metric among {', '.join(found) or 'columns that begin with val/'}, got {metric}")
+    return metric
 
 
-def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
+def write_curve(run_dir: Path, metric: str | None = None) -> pd.DataFrame:
     """Write a run's learning_curve.png and learning_curve.csv.
 
     Args:
         run_dir: The run directory.
-        score: The metric to draw; `main_metric` unless given.
+        metric: The metric to draw; `main_metric` unless given.
 
     Returns:
         The learning curve, from `read_curve`.
     """
     curve = read_curve(run_dir)
-    score = main_metric(curve, score)
+    metric = main_metric(curve, metric)
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(curve["labelled_units"], curve[score], marker="o")
-    for cycle, units, value in zip(curve["cycle"], curve["labelled_units"], curve[score], strict=True):
+    axes.plot(curve["labelled_units"], curve[metric], marker="o")
+    for cycle, units, value in zip(curve["cycle"], curve["labelled_units"], curve[metric], strict=True):
         axes.annotate(f"{cycle}", (units, value), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
     axes.set_xlabel("labelled units (numbers: cycles)")
-    axes.set_ylabel(score)
+    axes.set_ylabel(metric)
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     axes.margins(y=0.15)
     axes.grid(alpha=0.3)
-    area = area_under_learning_curve(curve["labelled_units"], curve[score])
+    area = area_under_learning_curve(curve["labelled_units"], curve[metric])
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
     write_figure(RunDirectory(run_dir).learning_curve_picture, figure, dpi=130)
-    _write_table(curve, run_dir)
+    # written after the picture, so that a table that is up to date implies a picture that is
+    write_table(RunDirectory(run_dir).learning_curve, curve)
     return curve
 
 
@@ -161,10 +162,4 @@ def refresh_curve(run_dir: Path) -> None:
     if run.learning_curve_picture.is_file():
         write_curve(run_dir)
     else:
-        _write_table(curve, run_dir)
-
-
-def _write_table(curve: pd.DataFrame, run_dir: Path) -> None:
-    # written after the picture, so that a table that is up to date implies a picture that is
-    with replacing(RunDirectory(run_dir).learning_curve) as beside:
-        curve.to_csv(beside, index=False)
+        write_table(run.learning_curve, curve)

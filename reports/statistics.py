@@ -1,7 +1,7 @@
 """Tests of differences between strategies, and points on learning curves.
 
-A curve is given by two sequences of equal length: numbers of labelled units, increasing, and the metric (`scores`) of
-the networks trained on them. Curves are linear between cycles.
+A curve is given by two sequences of equal length: increasing numbers of labelled units, and the metric of the networks
+that were trained on them. Curves are linear between cycles.
 """
 
 from collections.abc import Sequence
@@ -92,7 +92,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(v) for v in values]
 
 
-def pairwise_penalties(scores: NDArray[np.float64], alpha: float = 0.05) -> NDArray[np.float64]:
+def pairwise_penalties(metrics: NDArray[np.float64], alpha: float = 0.05) -> NDArray[np.float64]:
     """Pairwise penalty matrix of one setting (Ash et al. 2020, BADGE, section 4; Ji et al. 2023).
 
     In every round a two-sided paired t-test (|t| > 2.776 for 5 seeds at 5%) compares each two strategies. Where i beats
@@ -100,7 +100,7 @@ def pairwise_penalties(scores: NDArray[np.float64], alpha: float = 0.05) -> NDAr
     difference that is the same for every seed counts as significant.
 
     Args:
-        scores: The metric, strategies x seeds x rounds; the seeds are paired.
+        metrics: The metric, strategies x seeds x rounds; the seeds are paired.
         alpha: Level of the tests.
 
     Returns:
@@ -109,27 +109,27 @@ def pairwise_penalties(scores: NDArray[np.float64], alpha: float = 0.05) -> NDAr
     Raises:
         ValueError: There are fewer than 2 seeds, or there is no round.
     """
-    _, seeds, rounds = scores.shape
+    _, seeds, rounds = metrics.shape
     if seeds < 2 or rounds < 1:
         raise ValueError(f"penalties need at least 2 seeds and 1 round, got {seeds} and {rounds}; run more seeds")
     critical = stats.t.ppf(1 - alpha / 2, seeds - 1)
-    differences = scores[:, None] - scores[None]
+    differences = metrics[:, None] - metrics[None]
     mean, error = differences.mean(axis=2), differences.std(axis=2, ddof=1) / seeds**0.5
     return (mean > critical * error).sum(axis=2) / rounds
 
 
-def labels_to_reach(labelled_units: Sequence[float], scores: Sequence[float], level: float) -> float:
+def labels_to_reach(labelled_units: Sequence[float], metrics: Sequence[float], level: float) -> float:
     """Find where a curve first reaches a level.
 
     Args:
         labelled_units: Numbers of labelled units.
-        scores: The metric at each.
+        metrics: The metric at each.
         level: A value of the metric.
 
     Returns:
         Labelled units; NaN if the curve never reaches the level.
     """
-    units, values = np.asarray(labelled_units, dtype=float), np.asarray(scores, dtype=float)
+    units, values = np.asarray(labelled_units, dtype=float), np.asarray(metrics, dtype=float)
     reached = np.flatnonzero(values >= level)
     if not len(reached):
         return float("nan")
@@ -139,12 +139,12 @@ def labels_to_reach(labelled_units: Sequence[float], scores: Sequence[float], le
     return float(np.interp(level, values[at - 1 : at + 1], units[at - 1 : at + 1]))
 
 
-def break_even_point(labelled_units: Sequence[float], scores: Sequence[float], baseline: Sequence[float]) -> float:
+def break_even_point(labelled_units: Sequence[float], metrics: Sequence[float], baseline: Sequence[float]) -> float:
     """Find where a curve begins to stay above the baseline's (Chen 2020, section 3.1.1).
 
     Args:
         labelled_units: Numbers of labelled units, common to both curves.
-        scores: The metric at each.
+        metrics: The metric at each.
         baseline: The baseline's metric at each.
 
     Returns:
@@ -152,7 +152,7 @@ def break_even_point(labelled_units: Sequence[float], scores: Sequence[float], b
         negative, NaN if the curve does not end above the baseline's.
     """
     units = np.asarray(labelled_units, dtype=float)
-    ahead = np.asarray(scores, dtype=float) - np.asarray(baseline, dtype=float)
+    ahead = np.asarray(metrics, dtype=float) - np.asarray(baseline, dtype=float)
     if ahead[-1] <= 0:
         return float("nan")
     behind = np.flatnonzero(ahead < 0)
@@ -162,22 +162,22 @@ def break_even_point(labelled_units: Sequence[float], scores: Sequence[float], b
     return float(np.interp(0, ahead[last : last + 2], units[last : last + 2]))
 
 
-def mean_ranks(scores: pd.DataFrame) -> pd.Series:
+def mean_ranks(values: pd.DataFrame) -> pd.Series:
     """Mean rank of each column over the rows; 1 is the largest value, and ties share their mean rank."""
-    return scores.rank(axis=1, ascending=False).mean()
+    return values.rank(axis=1, ascending=False).mean()
 
 
-def friedman(scores: pd.DataFrame) -> Significance | None:
+def friedman(values: pd.DataFrame) -> Significance | None:
     """Friedman's test of whether strategies differ.
 
     Args:
-        scores: The compared values, blocks (such as data sets) x strategies.
+        values: The compared values, blocks (such as data sets) x strategies.
 
     Returns:
         Chi-square and p-value; None for fewer than 3 blocks or strategies.
     """
-    rows, columns = scores.shape
+    rows, columns = values.shape
     if rows < 3 or columns < 3:
         return None
-    result = stats.friedmanchisquare(*(scores[c] for c in scores))
+    result = stats.friedmanchisquare(*(values[c] for c in values))
     return Significance(float(result.statistic), float(result.pvalue))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from records.files import replacing, write_figure
+from records.files import write_figure, write_table, write_text
 from records.run_directory import RunDirectory, StudyDirectory
 from reports.comparison import (
     area_table,
@@ -61,13 +61,13 @@ def read_study(run_dir: Path) -> pd.DataFrame:
 
 
 def write_study_report(
-    run_dir: Path, score: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
+    run_dir: Path, metric: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
     """Write report/ in a study's folder from its study.csv, and print the table of areas.
 
     Args:
         run_dir: The study's folder.
-        score: The metric to report; `reports.learning_curve.main_metric` unless given.
+        metric: The metric to report; `reports.learning_curve.main_metric` unless given.
         levels: Values of the metric for which the needed labels are reported.
         full_score: The metric after training on all labels, where the normalised area is 1; without it there is none.
 
@@ -81,11 +81,11 @@ def write_study_report(
     study = StudyDirectory(run_dir)
     for run in study.runs():
         refresh_curve(run.path)
-    score = main_metric(table, score)
-    if score.endswith(LOWER_IS_BETTER):
+    metric = main_metric(table, metric)
+    if metric.endswith(LOWER_IS_BETTER):
         raise ValueError(
-            f"a study's tables take the larger score for the better one, but of {score} the smaller is; report another "
-            f"score, or draw its curves alone with analyse strategies --score {score}"
+            f"a study's tables take larger values for better ones, but for {metric} smaller ones are; report another "
+            f"metric, or draw only its curves with analyse strategies --score {metric}"
         )
     folder = study.report
     baseline = find_baseline(list(table["strategy"].unique()))
@@ -93,11 +93,11 @@ def write_study_report(
     gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
     stopped = _stopped_words(jobs)
     whole = without_gaps(table)
-    areas = run_areas(whole, score, full_score)
+    areas = run_areas(whole, metric, full_score)
     table_of_areas = area_table(areas)
-    labels = labels_table(whole, score, baseline, levels)
+    labels = labels_table(whole, metric, baseline, levels)
     ranks, blocks, block = rank_table(areas)
-    matrix, used = penalty_matrix(whole, score)
+    matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
     tables = {
@@ -105,16 +105,15 @@ def write_study_report(
     }  # fmt: skip
     for name, content in tables.items():
         if len(content.columns):
-            _write_table(folder / f"{name}.csv", content)
-    with replacing(folder / "penalty_matrix.csv") as beside:
-        matrix.to_csv(beside, index_label="beats")
-    write_figure(folder / "curves.png", draw_curves(whole, score, baseline=baseline), dpi=130)
+            write_table(folder / f"{name}.csv", content)
+    write_table(folder / "penalty_matrix.csv", matrix, index="beats")
+    write_figure(folder / "curves.png", draw_curves(whole, metric, baseline=baseline), dpi=130)
     if used:
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
 
     text = [
-        f"# {run_dir.name}: {score}",
+        f"# {run_dir.name}: {metric}",
         _seed_words(whole),
         _gap_words(gaps),
         stopped,
@@ -140,8 +139,7 @@ def write_study_report(
         _rank_words(block, blocks),
         markdown(ranks),
     ]
-    with replacing(folder / "report.md") as beside:
-        beside.write_text("\n\n".join(t for t in text if t) + "\n")
+    write_text(folder / "report.md", "\n\n".join(t for t in text if t) + "\n")
     print(table_of_areas.round(4).to_string(index=False))
     for words in (_seed_words(whole), _gap_words(gaps), stopped):
         if words:
@@ -187,11 +185,6 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if pd.isna(value) else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"
     return str(value).replace("|", "/")
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as beside:
-        table.to_csv(beside, index=False)
 
 
 def _jobs(run_dir: Path) -> pd.DataFrame:

@@ -63,7 +63,7 @@ def test_normalised_area_by_hand() -> None:
     assert normalised_area([10, 20], [0.3, 0.3], 0.6) == 0
     assert normalised_area([10], [0.3], 0.6) == 0
     assert np.isnan(normalised_area([10, 20], [0.6, 0.7], 0.6)), "it began where it should end"
-    with pytest.raises(ValueError, match="full_score must lie above 0 and not above 1, as scores do, got 75"):
+    with pytest.raises(ValueError, match="full_score must lie above 0 and not above 1, as metrics do, got 75"):
         normalised_area([10, 20], [0.3, 0.3], 75)
 
 
@@ -103,7 +103,7 @@ def test_one_rule_for_the_score_that_is_shown() -> None:
     assert main_metric(scores.assign(monitor="val/miou"), "val/loss") == "val/loss"
     assert main_metric(scores[["val/loss", "val/dice"]]) == "val/dice"
     assert main_metric(scores[["val/loss"]].assign(monitor="val/loss")) == "val/loss"
-    with pytest.raises(ValueError, match="expected a score among val/miou, val/dice, val/accuracy, got val/iou"):
+    with pytest.raises(ValueError, match="expected a metric among val/miou, val/dice, val/accuracy, got val/iou"):
         main_metric(scores, "val/iou")
 
 
