@@ -13,17 +13,16 @@ from annotators.assign import assign
 from annotators.review import review
 from callbacks.processes import is_first_process
 from callbacks.tracking import open_run
-from datamodules.pool import PoolDataModule
+from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.command import config_files, with_command_last
 from pipelines.cycles import Experiment, Run, run_cycles
-from pipelines.ensemble import jobs_of as member_jobs
-from pipelines.ensemble import multi_annotator
+from pipelines.ensemble import member_jobs, several_annotators
 from pipelines.error_sentences import in_one_sentence
 from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import Grid
-from pipelines.jobs import Job, report_text
+from pipelines.jobs import Job, outcome_summary
 from pipelines.lightning_cli import VerbCLI, silence_hints
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_run_dir, parse_yaml, read_yaml
@@ -111,7 +110,7 @@ class DropqueryCLI(VerbCLI):
             return
         with working_in(run_dir):
             if not config.doctor:
-                check_fitted(run_dir, self.datamodule.ledger.cycle)
+                check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)
 
@@ -137,7 +136,7 @@ class DropqueryCLI(VerbCLI):
         """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""
         config, run_dir = self.config_init["ensemble"], Path(self.config_init["ensemble"].run_dir)
         check_experiment("ensemble", config)
-        jobs = member_jobs(run_dir, config.members, multi_annotator(self.datamodule), config.wandb.group)
+        jobs = member_jobs(run_dir, config.members, several_annotators(self.datamodule), config.wandb.group)
         with run_directory(run_dir, self.settings_of("ensemble"), MAY_CHANGE):
             return jobs
 
@@ -147,7 +146,7 @@ class DropqueryCLI(VerbCLI):
         config = self.config_init["ensemble"]
         with working_in(Path(config.run_dir)):
             outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
-        print(report_text(outcomes))
+        print(outcome_summary(outcomes))
         if any(o.state == "failed" for o in outcomes):
             sys.exit(1)
 

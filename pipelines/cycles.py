@@ -11,7 +11,8 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
-from datamodules.pool import PoolDataModule
+from datamodules.datamodule import PoolDataModule
+from datamodules.pool import Pool
 from pipelines.meetings import meet
 from pipelines.stopping import CycleEnd
 from pipelines.trainer import QueryTrainer
@@ -142,36 +143,36 @@ def run_cycles(runs: Sequence[AnyRun], fitter: Fitter[AnyRun], cycles: int) -> I
 def _opened(run: AnyRun, fitter: Fitter[AnyRun], cycle: int, last: bool) -> list[Turn[AnyRun]]:
     """The run's turn; none where people have to label first, or where the cycle was closed in the meantime."""
     experiment = fitter.make(run, cycle, last)
-    datamodule = experiment.datamodule
+    pool = experiment.datamodule.pool
     # a process that comes later must decide as the others did, before the ledger moves
     meet(experiment.trainer)
     if is_first_process():
-        datamodule.start()
-        datamodule.collect()
+        pool.start()
+        pool.collect()
     meet(experiment.trainer)
-    if datamodule.ledger.cycle > cycle:
+    if pool.ledger.cycle > cycle:
         return []
-    run.over = _waits(run, datamodule)
+    run.over = _waits(run, pool)
     return [] if run.over else [Turn(run, run.cycle(cycle), experiment)]
 
 
 def _close(turn: Turn[AnyRun], cycle: int) -> None:
     """See whether the run can go on with the next cycle."""
-    run, datamodule = turn.run, turn.experiment.datamodule
-    run.over = _waits(run, datamodule)
-    if not run.over and datamodule.ledger.cycle <= cycle:
+    run, pool = turn.run, turn.experiment.datamodule.pool
+    run.over = _waits(run, pool)
+    if not run.over and pool.ledger.cycle <= cycle:
         run.over = True
         if not RunDirectory(run.run_dir).stopped.is_file():
             run.say(f"The pool is empty after cycle {cycle}: stopping.")
 
 
-def _waits(run: Run, datamodule: PoolDataModule) -> bool:
+def _waits(run: Run, pool: Pool) -> bool:
     """Whether queried units wait for people, who are then told."""
-    waiting = datamodule.ledger.waiting(datamodule.ledger.cycle)
+    waiting = pool.ledger.waiting(pool.ledger.cycle)
     if waiting:
         names = ", ".join(waiting[:3]) + (", ..." if len(waiting) > 3 else "")
         run.say(
             f"{len(waiting)} queried units wait for a label ({names}): "
-            f"{datamodule.oracle.instructions()}, then start the same command again."
+            f"{pool.oracle.instructions()}, then start the same command again."
         )
     return bool(waiting)

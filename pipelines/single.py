@@ -55,7 +55,7 @@ class LightningFitter:
     def _shared(self, turn: Turn[Run]) -> CycleDirectory | None:
         if self.initial_models is None or turn.directory.number or not is_first_process():
             return None
-        labelled = turn.experiment.datamodule.ledger.labelled()
+        labelled = turn.experiment.datamodule.pool.ledger.labelled()
         return CycleDirectory(self.initial_models / experiment_key(self.settings, labelled))
 
     def _fit(self, turn: Turn[Run], trainer: QueryTrainer) -> None:
@@ -63,7 +63,7 @@ class LightningFitter:
         if self.warm_start and directory.number:
             before = turn.run.cycle(directory.number - 1).best
             load_weights(experiment.module, before, "put a whole copy back, or start another --run_dir")
-        units = len(experiment.datamodule.ledger.labelled())
+        units = len(experiment.datamodule.pool.ledger.labelled())
         rank_zero_info(f"Cycle {directory.number}: fitting on {units} labelled units")
         # without the best weights so far, only a new fit can find them again
         resumed = directory.best.is_file() and directory.last.is_file()

@@ -22,9 +22,9 @@ from acquisition.seeding import derive_seed
 from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
+from datamodules.datamodule import PoolDataModule
 from datamodules.datasets import EpochSampler
-from datamodules.tensors import TensorPool
-from datamodules.units import Unit
+from datamodules.sources.in_memory import TensorSource
 from lightning_modules.classification import ClassificationModule
 from pipelines.cycles import Experiment, Run, Turn, run_cycles
 from pipelines.run_access import run_directory
@@ -78,8 +78,8 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
     """
     trainer = settings["trainer"]
     module, data = parts.module, parts.datamodule
-    if not isinstance(module, ClassificationModule) or not isinstance(data, TensorPool):
-        return "stacked fits need a ClassificationModule and a TensorPool"
+    if not isinstance(module, ClassificationModule) or not isinstance(data.source, TensorSource):
+        return "stacked fits need a ClassificationModule and a data.source that keeps its images in memory"
     if data.flip or data.shift:
         return "stacked fits do not augment images: set data.flip and data.shift to 0"
     if module.scheduler is not None or module.optimizer is None or module.decay_per_label:
@@ -101,7 +101,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
         check_stackable(module.network, module.optimizer)
     except ValueError as error:
         return str(error)
-    module.match_classes(data.class_names)
+    module.match_classes(data.source.class_names)
     return ""
 
 
@@ -176,7 +176,7 @@ class StackFitter:
             # those of the cycle before are not needed any more
             self._fresh = {k: module for k, module in self._fresh.items() if k[0] == cycle}
             module = _classifier(made or run.make(cycle, last))
-            module.match_classes(_tensors(self._experiments[run.run_dir]).class_names)
+            module.match_classes(self._experiments[run.run_dir].datamodule.source.class_names)
             self._fresh[key] = module
         own = self._experiments[run.run_dir]
         module = copy.deepcopy(self._fresh[key])
@@ -190,7 +190,7 @@ class StackFitter:
         for turn in turns:
             with _reported(turn.run):
                 if not turn.directory.is_fitted:
-                    able.append(_Fit(turn, *_samples(_tensors(turn.experiment), self.epochs)))
+                    able.append(_Fit(turn, *_samples(turn.experiment, self.epochs)))
         if able:
             self._fit(able)
         for turn in turns:
@@ -198,15 +198,16 @@ class StackFitter:
                 if not turn.run.error and turn.experiment.end.queries():
                     _query(turn, self.keep_scores)
 
-    def _data(self, made: Experiment, run: Member) -> TensorPool:
+    def _data(self, made: Experiment, run: Member) -> PoolDataModule:
         """The run's data: what has been read is shared by all, the initial set by the runs of one seed."""
-        shared = next((_tensors(e) for e in self._experiments.values()), _tensors(made))
+        shared = next(iter(self._experiments.values()), made).datamodule
         data = shared.at(run.run_dir, run.seed)
-        first = self._first.setdefault(run.seed, data.ledger)
-        if first is not data.ledger and not data.ledger.labelled():
+        ledger = data.pool.ledger
+        first = self._first.setdefault(run.seed, ledger)
+        if first is not ledger and not ledger.labelled():
             initial = [(e.unit_id, e.pixels or 0) for e in first.events() if e.kind == "initial" and e.unit_id]
             if initial:
-                data.ledger.start(initial)
+                ledger.start(initial)
         return data
 
     def _fit(self, able: Sequence["_Fit"]) -> None:
@@ -235,7 +236,7 @@ class StackFitter:
         first = fits[0]
         assert first.module.optimizer is not None
         fit_stacked(
-            [fit.module.network for fit in fits], first.data.tensors("train")[0],
+            [fit.module.network for fit in fits], first.source.tensors("train")[0],
             torch.stack([fit.answers for fit in fits]), [fit.order for fit in fits],
             first.module.loss, first.module.optimizer, dropout_seed,
             lambda step: self.progress(Progress(cycle, self.cycles, step, steps)),
@@ -255,13 +256,13 @@ class _Fit:
         return _classifier(self.turn.experiment)
 
     @property
-    def data(self) -> TensorPool:
-        return _tensors(self.turn.experiment)
+    def source(self) -> TensorSource:
+        return _source(self.turn.experiment)
 
 
-def _tensors(experiment: Experiment) -> TensorPool:
-    assert isinstance(experiment.datamodule, TensorPool)
-    return experiment.datamodule
+def _source(experiment: Experiment) -> TensorSource:
+    assert isinstance(experiment.datamodule.source, TensorSource)
+    return experiment.datamodule.source
 
 
 def _classifier(experiment: Experiment) -> ClassificationModule:
@@ -269,15 +270,14 @@ def _classifier(experiment: Experiment) -> ClassificationModule:
     return experiment.module
 
 
-def _samples(data: TensorPool, epochs: int) -> tuple[Tensor, Tensor]:
+def _samples(experiment: Experiment, epochs: int) -> tuple[Tensor, Tensor]:
     """Positions in the train split, steps x batch, and the split's classes as the oracle gave them."""
-    _, classes, unit_ids = data.tensors("train")
-    rows = {unit_id: row for row, unit_id in enumerate(unit_ids)}
-    units = data.training_units
-    positions = torch.tensor([rows[u.unit_id] for u in units])
-    given = classes.clone()
-    given[positions] = torch.tensor([data.class_index(u) for u in units])
-    sampler = EpochSampler(len(units), data.batch_size, data.seed)
+    data, source = experiment.datamodule, _source(experiment)
+    images = data.pool.training_images()
+    positions = torch.tensor([source.row(image_id)[1] for image_id in images])
+    given = source.tensors("train")[1].clone()
+    given[positions] = torch.tensor([data.pool.read_class(image_id) for image_id in images])
+    sampler = EpochSampler(len(images), data.batch_size, data.seed)
     return torch.cat([positions[p] for p in _epochs(sampler, epochs)]).view(-1, data.batch_size), given
 
 
@@ -293,8 +293,10 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
         raise ValueError(
             f"the weights of cycle {directory.number} have NaN or infinite values; lower the learning rate"
         )
-    scores = {"epoch": epochs - 1, **_validated(module, fit.data)}
-    row = curve_row(directory.number, label_counts(fit.data.ledger), scores, scores, module.monitor)
+    scores = {"epoch": epochs - 1, **_validated(module, fit.source)}
+    row = curve_row(
+        directory.number, label_counts(fit.turn.experiment.datamodule.pool.ledger), scores, scores, module.monitor
+    )
     saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
     write_checkpoint(directory.best, {**saved, "global_step": 0, "loops": {}})
     # last, because its presence says that the fit is done
@@ -302,47 +304,48 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
 
 
 @torch.no_grad()
-def _validated(module: ClassificationModule, datamodule: TensorPool) -> dict[str, float]:
+def _validated(module: ClassificationModule, source: TensorSource) -> dict[str, float]:
     """The scores that a validation of the module would log."""
-    images, labels, _ = datamodule.tensors("val")
+    images, labels, _ = source.tensors("val")
     module.eval()
     logits = torch.cat([module(part) for part in images.split(_SCORED_AT_ONCE)])
-    module.update_scores(module.val_scores, logits, labels)
+    module.update_metrics(module.val_metrics, logits, labels)
     row = {"val/loss": float(module.loss(logits, labels))}
-    for name, value in module.val_scores.compute().items():
-        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in datamodule.class_names]
+    for name, value in module.val_metrics.compute().items():
+        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in source.class_names]
         row |= dict(zip(names, value.float().reshape(-1).tolist(), strict=True))
-    module.val_scores.reset()
+    module.val_metrics.reset()
     return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
 def _query(turn: Turn[Member], keep_scores: bool) -> None:
     """What `QueryCallback` does; without its pictures and its loaders, where scores are all that the strategy takes."""
-    data, query, module = _tensors(turn.experiment), turn.experiment.query, _classifier(turn.experiment)
+    pool, query, module = turn.experiment.datamodule.pool, turn.experiment.query, _classifier(turn.experiment)
     if not _is_plain(query):
         trainer = QueryTrainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
             enable_model_summary=False, callbacks=[query],
         )  # fmt: skip
-        trainer.query(module, data)
+        trainer.query(module, turn.experiment.datamodule)
         return
-    unit_ids, labelled = data.tensors("train")[2], set(data.ledger.labelled())
-    in_pool = np.array([unit_id not in labelled for unit_id in unit_ids])
-    pool = [unit_id for unit_id, free in zip(unit_ids, in_pool, strict=True) if free]
-    if not pool:
+    image_ids, labelled = _source(turn.experiment).tensors("train")[2], set(pool.ledger.labelled())
+    in_pool = np.array([image_id not in labelled for image_id in image_ids])
+    unlabelled = [image_id for image_id, free in zip(image_ids, in_pool, strict=True) if free]
+    if not unlabelled:
         return
     cycle = turn.directory.number
     if query.scorer.needs_network:
         scores = _scores(turn)[in_pool]
     else:
-        scores = query.scorer(module.network, torch.empty(0), Regions.whole(pool), data.seed, cycle).scores.numpy()
+        scores = query.scorer(
+            module.network, torch.empty(0), Regions.whole(unlabelled), pool.seed, cycle
+        ).scores.numpy()
     # strings as objects: pandas' own cost more here than all else
-    table = pd.DataFrame({"unit_id": pd.Series(pool, dtype=object), "score": scores})
-    ranked = query.chooser.choose(data, table, {}, cycle)
+    table = pd.DataFrame({"unit_id": pd.Series(unlabelled, dtype=object), "score": scores})
+    ranked = query.chooser.choose(pool, table, cycle)
     if keep_scores:
         turn.directory.write_scores(ranked)
-    chosen = ranked["unit_id"][ranked["selected"]]
-    query.chooser.ask(data, turn.directory, ranked, {unit_id: Unit(unit_id) for unit_id in chosen})
+    query.chooser.ask(pool, turn.directory, ranked)
 
 
 def _is_plain(query: QueryCallback) -> bool:
@@ -352,21 +355,21 @@ def _is_plain(query: QueryCallback) -> bool:
 
 def _scores(turn: Turn[Member]) -> np.ndarray:
     """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
-    data, scorer, cycle = _tensors(turn.experiment), turn.experiment.query.scorer, turn.directory.number
-    images, labels, unit_ids = data.tensors("train")
+    pool, scorer, cycle = turn.experiment.datamodule.pool, turn.experiment.query.scorer, turn.directory.number
+    images, labels, image_ids = _source(turn.experiment).tensors("train")
     network = _classifier(turn.experiment).network.eval()
 
     if scorer.is_oracle:
-        data.check_truth()
+        pool.check_truth()
     truth = labels if scorer.reads_truth else None
     if cycle == 0:
-        few = Regions.whole(unit_ids[:2])
-        require(examine_network(scorer, network, images[:2], few, data.seed, truth=_part(truth, slice(2))))
+        few = Regions.whole(image_ids[:2])
+        require(examine_network(scorer, network, images[:2], few, pool.seed, truth=_part(truth, slice(2))))
     parts = []
     for start in range(0, len(images), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
         scored = scorer(
-            network, images[rows], Regions.whole(unit_ids[rows]), data.seed, cycle, truth=_part(truth, rows)
+            network, images[rows], Regions.whole(image_ids[rows]), pool.seed, cycle, truth=_part(truth, rows)
         )
         parts.append(scored.scores)
     return torch.cat(parts).numpy()
