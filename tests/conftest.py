@@ -41,16 +41,13 @@ TINY: dict[str, Any] = {
         },
     },
     "data": {
-        "class_path": "datamodules.synthetic.SyntheticRoads",
-        "init_args": {
-            "num_train": 24,
-            "num_val": 6,
-            "num_test": 4,
-            "size": [32, 48],
-            "crop_size": [32, 32],
-            "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 5}},
-            "batch_size": 4,
+        "source": {
+            "class_path": "datamodules.sources.synthetic.SyntheticRoads",
+            "init_args": {"num_train": 24, "num_val": 6, "num_test": 4, "size": [32, 48]},
         },
+        "initial": {"class_path": "datamodules.initial.RandomSubset", "init_args": {"size": 5}},
+        "crop_size": [32, 32],
+        "batch_size": 4,
     },
     "strategy": {
         "acquisition": {"class_path": "acquisition.functions.BALD"},
@@ -77,13 +74,10 @@ TINY_DIGITS: dict[str, Any] = {
         },
     },
     "data": {
-        "class_path": "datamodules.digits.Digits",
-        "init_args": {
-            "num_train": 200,
-            "initial": {"class_path": "datamodules.initial.PerClass", "init_args": {"size": 2}},
-            "batch_size": 10,
-            "eval_batch_size": 100,
-        },
+        "source": {"class_path": "datamodules.sources.digits.Digits", "init_args": {"num_train": 200}},
+        "initial": {"class_path": "datamodules.initial.PerClass", "init_args": {"size": 2}},
+        "batch_size": 10,
+        "eval_batch_size": 100,
     },
     "trainer": {"max_epochs": 20, "check_val_every_n_epoch": 10, "accelerator": "cpu", "enable_model_summary": False},
 }
