@@ -1,4 +1,4 @@
-"""Agreement over many images: chance-corrected coefficients, and how well people agree with themselves."""
+"""Agreement over many images: chance-corrected coefficients, and people's agreement with themselves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,34 @@ Annotations = Mapping[str, np.ndarray]
 
 
 def vote_table(images: Sequence[Sequence[np.ndarray] | np.ndarray], num_classes: int = 2) -> np.ndarray:
-    """Votes of all pixels of some images, (number of pixels) x C: what the coefficients below are made from.
+    """Count the votes at every pixel of some images, for the coefficients of agreement.
 
-    images: for each, its N annotators' masks, N x H x W; images may differ in size and in N.
+    Args:
+        images: The masks of each image's N annotators, N x H x W; images may differ in size and in N.
+        num_classes: Number of classes C.
+
+    Returns:
+        Votes per pixel and class, P x C for P pixels in all.
+
+    Raises:
+        ValueError: An image has fewer than two masks, or a mask has a value that is no class.
     """
     counts = [vote_counts(stack_masks(masks, least=2), num_classes) for masks in images]
     return np.concatenate([c.reshape(num_classes, -1).T for c in counts]) if counts else np.zeros((0, num_classes), int)
 
 
 def fleiss_kappa(table: np.ndarray) -> float:
-    """Fleiss' kappa (1971) of a `vote_table`, by statsmodels: 1 for full agreement, 0 for as much as by chance.
+    """Fleiss' kappa: 1 for full agreement, 0 for the agreement expected by chance (Fleiss 1971, by statsmodels).
 
-    Needs the same number of votes for every pixel; `krippendorff_alpha` does not. NaN where everybody chose one and the
-    same class everywhere: chance agreement is then complete and the coefficient is undefined.
+    Args:
+        table: Votes from `vote_table`, the same number at every pixel.
+
+    Returns:
+        The coefficient; NaN if everybody chose one and the same class everywhere, because agreement by chance is then
+        complete and kappa undefined.
+
+    Raises:
+        ValueError: Pixels differ in their number of votes; `krippendorff_alpha` copes with that.
     """
     voters = table.sum(axis=1)
     if len(np.unique(voters)) > 1:
@@ -44,9 +59,13 @@ def fleiss_kappa(table: np.ndarray) -> float:
 
 
 def krippendorff_alpha(table: np.ndarray) -> float:
-    """Krippendorff's alpha, nominal, of a `vote_table`, by the library of that name; copes with missing votes.
+    """Krippendorff's alpha for nominal data, by the library krippendorff; votes may be missing.
 
-    NaN where no two people voted on a pixel, or all on one and the same class.
+    Args:
+        table: Votes from `vote_table`.
+
+    Returns:
+        The coefficient, 1 for full agreement; NaN if no pixel has two votes, or all votes are for the same class.
     """
     shared = table[table.sum(axis=1) > 1]
     if np.count_nonzero(shared.sum(axis=0)) < 2:
@@ -56,13 +75,15 @@ def krippendorff_alpha(table: np.ndarray) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Retest:
-    """What the same people's second drawings say about the first.
+    """The reliability of measured difficulty, from first and second drawings by the same people.
 
-    images: how many have second drawings by at least two people. pearson, spearman: correlation over images between
-    the difficulty measured from first and from second drawings, the reliability of the measure. ceiling: the root of
-    pearson, the highest correlation with one measurement that a predictor of the true difficulty can have (Spearman
-    1904, attenuation); pearson itself is what predicting the first drawings from the second gives.
-    within_iou: mean IoU between a person's two drawings, by person.
+    Args:
+        images: Number of images that at least two people drew twice.
+        pearson: Pearson's correlation over images between the difficulty measured from first and from second drawings.
+        spearman: Spearman's rank correlation of the same.
+        ceiling: Square root of `pearson`: the highest correlation with one measurement that a predictor of the true
+            difficulty can have (Spearman 1904, on attenuation).
+        within_iou: Mean IoU between a person's two drawings, by person.
     """
 
     images: int
@@ -78,10 +99,16 @@ def retest(
     num_classes: int = 2,
     measure: str = "total",
 ) -> Retest:
-    """Test-retest reliability of the image difficulty, from masks by image and annotator.
+    """Test-retest reliability of an image's difficulty.
 
-    measure: a field of `Difficulty`. Both difficulties of an image come from the same people, those who drew it twice;
-    images that fewer than two people drew twice are left out. Correlations over fewer than three images are NaN.
+    Both difficulties of an image come from the same people, those who drew it twice; images that fewer than two people
+    drew twice are left out. Correlations over fewer than three images are NaN.
+
+    Args:
+        first: First masks, by image and annotator.
+        second: Second masks, by image and annotator.
+        num_classes: Number of classes C.
+        measure: A field of `annotators.disagreement.Difficulty`.
     """
     pairs: list[list[float]] = []
     overlaps: dict[str, list[float]] = {}

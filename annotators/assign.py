@@ -1,4 +1,4 @@
-"""The verb assign: files in, a file of assignments out."""
+"""The verb assign: from tables of images and people to a table of assignments."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from annotators.assignment import assign_units
-from datamodules.texts import unshielded
+from annotators.tables import read_table
 from datamodules.files import DataError
-from records.files import replacing
+from datamodules.texts import unshielded
+from records.files import write_table
 
-__all__ = ["assign", "read_people", "read_scores"]
+__all__ = ["assign", "read_difficulties", "read_people"]
 
 _IDS = ("unit_id", "image", "name")
 _SCORES = ("score", "total")
@@ -25,23 +26,26 @@ def assign(
     audit_share: float = 0.05,
     seed: int = 0,
 ) -> None:
-    """Hand out images: hard ones to the experienced, some to two people, a few to everybody.
+    """Assign images to annotators, hard ones to the experienced, some to two people and a few to everybody.
 
     Args:
-        scores: Table of images and predicted difficulty: RUN/images.csv, a cycle's scores.parquet or queried.csv.
-        annotators: CSV with the columns annotator, experience (a number, higher is more) and capacity (most images).
+        scores: Table of images and their predicted difficulty: RUN/images.csv, a cycle's scores.parquet or queried.csv.
+        annotators: CSV with the columns annotator, experience (a number, more is better) and capacity (images at most).
         out: CSV to write: unit_id, annotator, purpose (first, second or audit), predicted_difficulty, rank.
-        by: Column of scores that holds the predicted difficulty; score or else total unless given.
-        double_share: Share of the images to be drawn by two people: the hardest.
-        audit_share: Share of the images, chosen at random, to be drawn by everybody.
-        seed: Of the random choice.
+        by: Column of `scores` with the predicted difficulty; score, or else total, unless given.
+        double_share: Share of the images that two people draw: the hardest ones.
+        audit_share: Share of the images, chosen at random, that everybody draws.
+        seed: Seed of the random choice.
+
+    Raises:
+        DataError: A table is missing, damaged or contradictory.
+        ValueError: The shares or capacities cannot be met.
     """
     if out.resolve() in (scores.resolve(), annotators.resolve()):
-        raise DataError(f"--out {out} would write over what it is made from; name another file")
+        raise DataError(f"--out {out} would overwrite one of its input files; name another file")
     people = read_people(annotators)
-    table = assign_units(read_scores(scores, by), people, double_share, audit_share, seed)
-    with replacing(out) as beside:
-        table.to_csv(beside, index=False)
+    table = assign_units(read_difficulties(scores, by), people, double_share, audit_share, seed)
+    write_table(out, table)
     counts = table.pivot_table(index="annotator", columns="purpose", aggfunc="size", fill_value=0)
     mean_rank = table.groupby("annotator")["rank"].mean().round(1).rename("mean rank")
     shown = people.set_index("annotator").join(counts).join(mean_rank).sort_values("experience", ascending=False)
@@ -49,9 +53,20 @@ def assign(
     print(f"\n{table['unit_id'].nunique()} images, rank 1 is the hardest; assignments: {out}")
 
 
-def read_scores(path: Path, by: str | None = None) -> pd.DataFrame:
-    """unit_id and score from a CSV or parquet file with a column unit_id, image or name."""
-    table = _table(path)
+def read_difficulties(path: Path, by: str | None = None) -> pd.DataFrame:
+    """Read images and their predicted difficulty.
+
+    Args:
+        path: CSV or parquet file with a column unit_id, image or name.
+        by: Column of the predicted difficulty; score, or else total, unless given.
+
+    Returns:
+        The columns unit_id and score, higher for harder images.
+
+    Raises:
+        DataError: The file is missing or damaged, a column is missing, or an image has no number or two rows.
+    """
+    table = read_table(path)
     name = next((c for c in _IDS if c in table), None)
     if name is None:
         raise DataError(f"expected a column {', '.join(_IDS[:-1])} or {_IDS[-1]} in {path}, got {_listed(table)}")
@@ -62,7 +77,7 @@ def read_scores(path: Path, by: str | None = None) -> pd.DataFrame:
             f"{_listed(table)}; name one of them with --by"
         )
     if table.empty:
-        raise DataError(f"{path} names no image; nothing can be handed out")
+        raise DataError(f"{path} names no image, so there is nothing to assign")
     ids = table[name].astype("string").str.strip().map(unshielded, na_action="ignore")
     score = pd.to_numeric(table[column], errors="coerce")
     if ids.isna().any() or (ids == "").any():
@@ -78,8 +93,18 @@ def read_scores(path: Path, by: str | None = None) -> pd.DataFrame:
 
 
 def read_people(path: Path) -> pd.DataFrame:
-    """annotator, experience and capacity from a CSV file."""
-    table = _table(path)
+    """Read the annotators.
+
+    Args:
+        path: CSV file with exactly the columns annotator, experience and capacity.
+
+    Returns:
+        These columns: a name, a number, and a whole number of images.
+
+    Raises:
+        DataError: The file is missing or damaged, a column is missing or unknown, or a value is not valid.
+    """
+    table = read_table(path)
     needed = ["annotator", "experience", "capacity"]
     missing, unknown = [c for c in needed if c not in table], [c for c in table if c not in needed]
     if missing or unknown:
@@ -105,19 +130,6 @@ def read_people(path: Path) -> pd.DataFrame:
             "capacity": numbers["capacity"].astype(int),
         }
     )
-
-
-def _table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"expected a table at {path}, got no such file; check the path")
-    try:
-        # names stay as they are written, 007 and NA included
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    # pandas and pyarrow raise what the reader of the day raises
-    except Exception as error:
-        raise DataError(f"{path} is not a readable table ({error}); write it as CSV or parquet") from error
 
 
 def _listed(table: pd.DataFrame) -> str:

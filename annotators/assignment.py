@@ -1,4 +1,4 @@
-"""Who gets which image: hard ones to the experienced, some drawn twice, a few drawn by everybody."""
+"""Assignment of units to annotators: hard ones to the experienced, some drawn twice, a few drawn by everybody."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from acquisition.seeding import uniform_for
 __all__ = ["assign_units", "misfit"]
 
 _GROUPS = 400
-"""Groups of neighbouring difficulty that the solver sees; with no more images than this the solution is exact."""
+"""Number of groups of similar difficulty in the linear programme; with no more units than this it is exact."""
 
 
 def assign_units(
@@ -23,35 +23,45 @@ def assign_units(
     seed: int = 0,
     groups: int = _GROUPS,
 ) -> pd.DataFrame:
-    """Hand out units so that the predicted difficulty of each fits the experience of who draws it.
+    """Assign units so that each one's predicted difficulty matches the experience of the person who draws it.
 
-    scores: unit_id, score (higher: harder). people: annotator, experience (higher: more), capacity (most images, of all
-    purposes together). A random audit_share, by hash of (seed, unit id), is drawn by everybody, so that people can be
-    compared; of the rest, the hardest are drawn by two people, double_share of all units in number. The sum of `misfit`
-    over all annotations of the rest is as small as the capacities allow.
+    Everybody draws a random audit set, so that people can be compared. Of the other units the hardest are drawn by two
+    people. The sum of `misfit` over all annotations outside the audit set is minimal for the given capacities.
 
-    That is a transportation problem: groups of units of neighbouring difficulty supply annotations, people take up
-    to their capacity, and nobody takes more from a group than it has units, which suffices for two different people
-    per unit (Gale and Ryser 1957). Its linear programme, solved by HiGHS, has whole-number vertices; with 400 groups it
-    is small whatever the number of units, where an assignment unit by unit would not fit in memory.
+    That is a transportation problem: groups of units of similar difficulty supply annotations, people take up to their
+    capacity, and nobody takes more annotations from a group than it has units, which suffices for two different people
+    per unit (Gale 1957, Ryser 1957). Its linear programme, solved by HiGHS, has integral vertices. With 400 groups it
+    stays small for any number of units; one variable per unit and person would not fit into memory.
 
-    Returns unit_id, annotator, purpose (first, second, audit), predicted_difficulty, rank (1 is hardest); every unit is
-    first exactly once. Raises ValueError where shares or capacities cannot be met.
+    Args:
+        scores: Columns unit_id and score, higher for harder units.
+        people: Columns annotator, experience (higher for more) and capacity (units at most, for all purposes together).
+        double_share: Number of units that two people draw, as a share of all units.
+        audit_share: Number of units that everybody draws, as a share of all units; chosen by hash of (seed, unit id).
+        seed: Seed of the audit set and of the order of units with equal scores.
+        groups: Most groups of similar difficulty.
+
+    Returns:
+        Columns unit_id, annotator, purpose (first, second, audit), predicted_difficulty and rank (1 is the hardest).
+        Every unit has the purpose first exactly once.
+
+    Raises:
+        ValueError: A share is not between 0 and 1, or the capacities do not suffice.
     """
     for name, share in (("double_share", double_share), ("audit_share", audit_share)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be between 0 and 1, got {share}")
     units = _ranked(scores, seed)
     people = people.sort_values(["experience", "annotator"], ascending=[False, True], ignore_index=True)
-    place = _centred_ranks(people["experience"])
+    person_ranks = _centred_ranks(people["experience"])
     names = people["annotator"].to_numpy(object)
     audited = _audited(units["unit_id"], round(audit_share * len(units)), seed)
     rest = units[~audited]
     doubles = min(round(double_share * len(units)), len(rest))
     capacity = _checked_capacity(people, int(audited.sum()), len(rest), doubles)
-    handed = [_audits(units[audited], names, place, seed)]
+    handed = [_audits(units[audited], names, person_ranks, seed)]
     if len(rest):
-        counts, bounds = _transport(rest["place"].to_numpy(), place, capacity, doubles, groups)
+        counts, bounds = _transport(rest["relative_rank"].to_numpy(), person_ranks, capacity, doubles, groups)
         for taken, start, stop in zip(counts, bounds[:-1], bounds[1:], strict=True):
             handed.append(_shared_out(rest["unit_id"].to_numpy(object)[start:stop], np.repeat(names, taken)))
     table = pd.concat(handed, ignore_index=True).merge(units, on="unit_id")
@@ -60,13 +70,20 @@ def assign_units(
     return table[["unit_id", "annotator", "purpose", "predicted_difficulty", "rank"]]
 
 
-def misfit(difficulty_place: np.ndarray, experience_place: np.ndarray) -> np.ndarray:
-    """(place of the unit - place of the person)^2, units x people; places are mid-ranks scaled to (0, 1).
+def misfit(difficulty_rank: np.ndarray, experience_rank: np.ndarray) -> np.ndarray:
+    """Cost of each possible assignment: the squared difference of relative ranks.
 
-    Ranks, because neither scores nor years have a unit that the other knows. Squared, so that the best plan gives
-    whoever is more experienced nothing easier, and leaves nobody idle where there is room for all.
+    Ranks make difficulty and experience comparable, which have no common scale. With squares an optimal assignment
+    gives a more experienced person no easier unit than a less experienced one.
+
+    Args:
+        difficulty_rank: Relative ranks of N units: mid-ranks scaled to (0, 1), higher for harder units.
+        experience_rank: Relative ranks of P people, higher for more experienced ones.
+
+    Returns:
+        Costs, N x P.
     """
-    return np.asarray((difficulty_place[:, None] - experience_place[None, :]) ** 2)
+    return np.asarray((difficulty_rank[:, None] - experience_rank[None, :]) ** 2)
 
 
 def _centred_ranks(values: Sequence[float]) -> np.ndarray:
@@ -74,13 +91,13 @@ def _centred_ranks(values: Sequence[float]) -> np.ndarray:
 
 
 def _ranked(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Hardest first; units of equal score in the order of their hashes."""
+    """Units with their ranks, hardest first; units of equal score in the order of their hashes."""
     draws = [uniform_for(seed, "order", u) for u in scores["unit_id"]]
     units = pd.DataFrame(
         {
             "unit_id": scores["unit_id"].astype(str),
             "predicted_difficulty": scores["score"].astype(float),
-            "place": _centred_ranks(scores["score"]),
+            "relative_rank": _centred_ranks(scores["score"]),
             "draw": draws,
         }
     ).sort_values(["predicted_difficulty", "draw"], ascending=[False, True], ignore_index=True)
@@ -95,7 +112,7 @@ def _audited(unit_ids: Sequence[str], number: int, seed: int) -> np.ndarray:
 
 
 def _checked_capacity(people: pd.DataFrame, audits: int, singles: int, doubles: int) -> np.ndarray:
-    """What is left of each capacity after the audit; refuses with the number of images that is missing."""
+    """Capacities after the audit; a ValueError gives the number of images for which there is none."""
     if doubles and len(people) < 2:
         raise ValueError(
             f"{doubles} images are to be drawn by two people, but {people['annotator'].iloc[0]!r} is the only "
@@ -113,7 +130,7 @@ def _checked_capacity(people: pd.DataFrame, audits: int, singles: int, doubles: 
     possible, needed = int(np.minimum(left, singles).sum()), singles + doubles
     if possible < needed:
         raise ValueError(
-            f"{needed} annotations are to be made beside {audits} audit images each ({singles} images, {doubles} of "
+            f"{needed} annotations are needed besides {audits} audit images each ({singles} images, {doubles} of "
             f"them by two people), but the annotators can make only {possible}: {needed - possible} are missing; raise "
             "capacities, add people, or lower --double_share or --audit_share"
         )
@@ -121,18 +138,18 @@ def _checked_capacity(people: pd.DataFrame, audits: int, singles: int, doubles: 
 
 
 def _transport(
-    places: np.ndarray, people: np.ndarray, capacity: np.ndarray, doubles: int, groups: int
+    unit_ranks: np.ndarray, people: np.ndarray, capacity: np.ndarray, doubles: int, groups: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many annotations of each group each person makes (groups x people), and where the groups begin and end.
+    """The number of annotations per group and person (groups x people), and the groups' bounds.
 
-    places: of the units, hardest first; the first `doubles` of them are drawn twice.
+    unit_ranks: relative ranks, hardest first; the first `doubles` units are drawn twice.
     """
-    units = len(places)
+    units = len(unit_ranks)
     edges = np.linspace(0, units, min(groups, units) + 1).round().astype(int)
     bounds = np.unique(np.append(edges, doubles))
     size = np.diff(bounds)
     supply = size * np.where(bounds[:-1] < doubles, 2, 1)
-    middle = np.add.reduceat(places, bounds[:-1]) / size
+    middle = np.add.reduceat(unit_ranks, bounds[:-1]) / size
     rows, columns = len(size), len(people)
     result = linprog(
         misfit(middle, people).ravel(),
@@ -144,22 +161,24 @@ def _transport(
         method="highs-ds",
     )
     if not result.success:
-        raise RuntimeError(f"the solver found no way to hand out {units} units to {columns} people: {result.message}")
+        raise RuntimeError(f"the solver found no way to assign {units} units to {columns} people: {result.message}")
     return np.round(result.x).astype(int).reshape(rows, columns), bounds
 
 
 def _shared_out(unit_ids: np.ndarray, people: np.ndarray) -> pd.DataFrame:
-    """Units of one group to its annotations, most experienced first; where there are two per unit, second ones go round
-    again (McNaughton 1959): nobody has more annotations than there are units, so nobody meets a unit twice.
+    """Assign a group's units to its annotations, the most experienced people first, and go round again for second ones.
+
+    Nobody has more annotations than there are units, so nobody gets a unit twice (the wrap-around rule, McNaughton
+    1959).
     """
     purposes = np.repeat(["first", "second"], len(unit_ids))[: len(people)]
     return pd.DataFrame({"unit_id": np.resize(unit_ids, len(people)), "annotator": people, "purpose": purposes})
 
 
-def _audits(units: pd.DataFrame, names: np.ndarray, place: np.ndarray, seed: int) -> pd.DataFrame:
-    """Everybody draws these; the first is who fits best, drawn by hash among equals."""
+def _audits(units: pd.DataFrame, names: np.ndarray, person_ranks: np.ndarray, seed: int) -> pd.DataFrame:
+    """Assign the audit set to everybody; the best fit is the first, chosen by hash among equals."""
     rows = []
-    for unit_id, fit in zip(units["unit_id"], misfit(units["place"].to_numpy(), place), strict=True):
+    for unit_id, fit in zip(units["unit_id"], misfit(units["relative_rank"].to_numpy(), person_ranks), strict=True):
         equal = np.flatnonzero(fit == fit.min())
         first = min(equal, key=lambda k: uniform_for(seed, "first", unit_id, names[k]))
         rows += [(unit_id, n, "first" if k == first else "audit") for k, n in enumerate(names)]

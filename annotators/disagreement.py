@@ -1,7 +1,10 @@
-"""Measured disagreement between the people who drew an image (seed 000, 2.1.1).
+"""Measured disagreement between the people who drew an image (Wilhelmsson, section 2.1.1).
 
-`masks` is always N annotators' masks, N x H x W integers: class indices, or `VOID` where a person says nothing. Void is
-no vote: N is then the number of those who voted at a pixel. An annotator who has not drawn the image is not in `masks`.
+Everywhere `masks` are the masks of N annotators, N x H x W integers: class indices, or `VOID` where a person abstains.
+At each pixel only those who voted count. Annotators who have not drawn the image are not among the N.
+
+Reference:
+    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", master's thesis, Chalmers (undated).
 """
 
 from collections.abc import Sequence
@@ -29,12 +32,21 @@ Masks = Sequence[np.ndarray] | np.ndarray
 
 
 def variance_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
-    """V(x, y): variance of the annotations over N annotators, N - 1 in the denominator. H x W float64.
+    """Variance V of the annotations at each pixel, with N - 1 in the denominator (Wilhelmsson, equation 2.1).
 
-    Seed 000, equation (2.1), for two classes. For more, the variances of the classes' 0/1 masks are summed and halved:
-    V = N / (N - 1) * (1 - sum_c p_c^2) / 2 with p_c the share of votes for class c. For two classes that is (2.1), and
-    for any number it is half the probability that two annotators drawn without replacement choose different classes.
-    NaN where fewer than two voted: nothing is known of their disagreement. Refuses fewer than two masks.
+    For more than two classes the variances of the classes' 0/1 masks are summed and halved: with p_c the share of votes
+    for class c, V = N / (N - 1) * (1 - sum_c p_c^2) / 2. For two classes that is equation 2.1. For any number it is
+    half the probability that two annotators drawn without replacement choose different classes.
+
+    Args:
+        masks: N x H x W.
+        num_classes: Number of classes C.
+
+    Returns:
+        V, H x W float64, from 0 to N / (4 (N - 1)) for two classes; NaN where fewer than two people voted.
+
+    Raises:
+        ValueError: There are fewer than two masks, or a mask has a value that is no class.
     """
     shares, voters = _shares(masks, num_classes)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -43,26 +55,45 @@ def variance_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
 
 
 def vote_entropy_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
-    """Entropy of the shares of votes in nats, 0 to log C, H x W; NaN where fewer than two voted."""
+    """Entropy of the shares of votes at each pixel.
+
+    Args:
+        masks: N x H x W.
+        num_classes: Number of classes C.
+
+    Returns:
+        Entropies in nats from 0 to log C, H x W; NaN where fewer than two people voted.
+    """
     shares, voters = _shares(masks, num_classes)
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=0)
     return np.where(voters > 1, np.maximum(entropy, 0), np.nan)
 
 
 def dissent_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
-    """1 - agreement: the share of votes that are not for the most chosen class, H x W; NaN as above."""
+    """Share of the votes at each pixel that are not for its most frequent class.
+
+    Args:
+        masks: N x H x W.
+        num_classes: Number of classes C.
+
+    Returns:
+        Shares from 0 to 1 - 1 / C, H x W; NaN where fewer than two people voted.
+    """
     shares, voters = _shares(masks, num_classes)
     return np.where(voters > 1, 1 - shares.max(axis=0), np.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How hard an image was for those who drew it.
+    """How hard an image was for the people who drew it.
 
-    total: sum of V over the image, equation (2.2). per_object: total over the annotators' mean object area. For two
-    classes this is 1 - (mean intersection of two annotators' objects) / (mean area): 0 when all drew the same, 1 when
-    no two overlap. The union would grow with the disagreement that it is to scale, and the majority may be empty.
-    per_boundary: total over the boundary pixels of the majority. Both are NaN where there is nothing to divide by.
+    Args:
+        total: Sum of the variance V over the image (Wilhelmsson, equation 2.2).
+        per_object: `total` divided by the annotators' mean object area, in pixels. For two classes it is 1 - (mean
+            intersection of two annotators' objects) / (mean area): 0 if all drew the same, 1 if no two overlap. NaN if
+            nobody drew an object. The union of the objects would grow with the disagreement, and the majority may be
+            empty, so neither serves as divisor.
+        per_boundary: `total` divided by the number of boundary pixels of the majority; NaN if there are none.
     """
 
     total: float
@@ -71,9 +102,14 @@ class Difficulty:
 
 
 def difficulty(masks: Masks, num_classes: int = 2) -> Difficulty:
-    """Image difficulty (2.2), as it is, per pixel of object and per pixel of boundary. Object: any class but 0.
+    """Measure an image's difficulty: in total, per pixel of object and per pixel of boundary.
 
-    Boundary: pixels of the majority's objects that touch another class (4 neighbours); ties count as background.
+    An object is any class but 0. The boundary is the pixels of the majority's objects with one of their 4 neighbours in
+    another class; ties count as background.
+
+    Args:
+        masks: N x H x W.
+        num_classes: Number of classes C.
     """
     total = float(np.nansum(variance_map(masks, num_classes)))
     stacked = stack_masks(masks)
@@ -83,9 +119,20 @@ def difficulty(masks: Masks, num_classes: int = 2) -> Difficulty:
 
 
 def pairwise(masks: Masks, measure: str = "iou", num_classes: int = 2) -> np.ndarray:
-    """IoU or Dice of every two annotators, N x N, symmetric: the mean over classes but 0 that one of the two drew.
+    """Overlap of every two annotators: the mean over the classes but 0 that at least one of the two drew.
 
-    Pixels that one of the two left void do not count. NaN where neither drew anything: there is nothing to compare.
+    Pixels that one of the two left void do not count.
+
+    Args:
+        masks: N x H x W.
+        measure: "iou" (intersection over union) or "dice".
+        num_classes: Number of classes C.
+
+    Returns:
+        Overlaps from 0 to 1, N x N, symmetric; NaN where neither of the two drew an object.
+
+    Raises:
+        ValueError: The measure is unknown, there are fewer than two masks, or a mask has a value that is no class.
     """
     if measure not in ("iou", "dice"):
         raise ValueError(f"measure must be 'iou' or 'dice', got {measure!r}")
@@ -102,8 +149,12 @@ def pairwise(masks: Masks, measure: str = "iou", num_classes: int = 2) -> np.nda
 
 @dataclass(frozen=True, slots=True)
 class AgainstOthers:
-    """One annotator's objects against the majority of the others'. area_ratio: (own area - theirs) / theirs, so it is
-    positive for somebody who draws large and negative for somebody who draws small. NaN where nothing is to divide by.
+    """One annotator's objects compared with the majority of the others; NaN where a divisor is 0.
+
+    Args:
+        precision: Share of the annotator's object pixels to which the majority gives the same class.
+        recall: Share of the majority's object pixels to which the annotator gives the same class.
+        area_ratio: (own area - majority's area) / majority's area: positive for somebody who draws large.
     """
 
     precision: float
@@ -112,10 +163,17 @@ class AgainstOthers:
 
 
 def against_others(masks: Masks, num_classes: int = 2) -> list[AgainstOthers]:
-    """Each annotator against the majority of the others, in the order of `masks`. Object: any class but 0.
+    """Compare each annotator with the majority of the others.
 
-    A pixel that half of the others call an object is none (a tie): of four others, three must say so. Pixels that the
-    annotator or all others left void do not count. A hit has the right class, not just any class but 0.
+    An object is any class but 0; ties count as background, so of four others three must agree on an object. Pixels that
+    the annotator or all others left void do not count.
+
+    Args:
+        masks: N x H x W.
+        num_classes: Number of classes C.
+
+    Returns:
+        One comparison per annotator, in the order of `masks`.
     """
     stacked = stack_masks(masks, least=2)
     found = []

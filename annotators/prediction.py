@@ -1,7 +1,10 @@
-"""What networks predict of people's disagreement, pixel by pixel, before anybody has drawn anything.
+"""Predictions of people's disagreement, pixel by pixel, before anybody has drawn the image.
 
-Everything is a variance of the label's indicator, in the units of equation 2.1 of seed 000: with C classes, half the
-sum over the classes of each one's variance, which for two classes is the variance of the foreground alone.
+All variances are those of the 0/1 masks of the classes, summed over the classes and halved; for two classes that is the
+variance of the foreground, in the units of equation 2.1 of Wilhelmsson.
+
+Reference:
+    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", master's thesis, Chalmers (undated).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,16 +19,24 @@ from acquisition.statistics import Statistic, StreamingStatistics
 __all__ = ["MAPS", "DifficultyPredictor", "ensemble_variance", "member_probabilities", "uncertainty_maps"]
 
 MAPS = ("ensemble_variance", "epistemic", "aleatoric", "total", "entropy", "bald")
-"""The predictors that have one value per pixel."""
+"""The predictors of disagreement with one value per pixel."""
 
 _NEEDS = (Statistic.MEAN, Statistic.MEAN_SQUARES, Statistic.EXPECTED_ENTROPY)
 
 
 def ensemble_variance(probs_MNCHW: Tensor) -> Tensor:
-    """Variance over the outputs p_m of M networks, one per annotator: equation 2.1 of seed 000 on soft masks.
+    """Variance over the outputs p_m of M networks, one per annotator (Wilhelmsson, equation 2.1, on probabilities).
 
     V = 1/2 sum_c sum_m (p_mc - mean_c)^2 / (M - 1); for two classes sum_m (p_m - mean)^2 / (M - 1).
-    probs: M x N x C x H x W, summing to 1 over C. Returns N x H x W, from 0 to M / (4 (M - 1)) for two classes.
+
+    Args:
+        probs_MNCHW: Probabilities, M x N x C x H x W, summing to 1 over C.
+
+    Returns:
+        V, N x H x W, from 0 to M / (4 (M - 1)) for two classes.
+
+    Raises:
+        ValueError: There are fewer than two networks.
     """
     if len(probs_MNCHW) < 2:
         raise ValueError(f"the variance over an ensemble needs at least 2 networks, got {len(probs_MNCHW)}")
@@ -33,12 +44,21 @@ def ensemble_variance(probs_MNCHW: Tensor) -> Tensor:
 
 
 def uncertainty_maps(statistics: StreamingStatistics) -> dict[str, Tensor]:
-    """What one network's MC samples p_t say: N x H x W each, from sums over T samples.
+    """Uncertainty maps from one network's T MC samples p_t.
 
-    epistemic: 1/2 sum_c mean_t (p_tc - mean_c)^2, the variance over the samples (seed 000, 2.4.2; divided by T, so
-    that the parts add up). aleatoric: 1/2 sum_c mean_t p_tc (1 - p_tc), the Bernoulli variance p (1 - p) that is
-    left within each sample (2.10). total: their sum, which by the law of total variance is mean (1 - mean) for two
-    classes. entropy: of the mean. bald: in nats, as `acquisition.functional.bald`.
+    Args:
+        statistics: The samples' MEAN, MEAN_SQUARES and EXPECTED_ENTROPY.
+
+    Returns:
+        Maps by name, N x H x W each:
+
+        - epistemic: variance over the samples, 1/2 sum_c mean_t (p_tc - mean_c)^2 (Wilhelmsson, section 2.4.2, divided
+          by T so that epistemic and aleatoric variance add up).
+        - aleatoric: Bernoulli variance within the samples, 1/2 sum_c mean_t p_tc (1 - p_tc) (Wilhelmsson, equation
+          2.10).
+        - total: the sum of both, by the law of total variance mean (1 - mean) for two classes.
+        - entropy: entropy of the mean probabilities, in nats.
+        - bald: mutual information in nats (`acquisition.functional.bald`).
     """
     mean, squares = statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES]
     epistemic = (squares - mean.square()).clamp_min(0).sum(dim=1) / 2
@@ -53,7 +73,15 @@ def uncertainty_maps(statistics: StreamingStatistics) -> dict[str, Tensor]:
 
 
 def member_probabilities(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """Outputs of several networks with dropout off, M x N x C x H x W (C at least 2), one network after another."""
+    """Probabilities of several networks, with dropout off.
+
+    Args:
+        networks: M networks, run one after another.
+        images: N x channels x H x W.
+
+    Returns:
+        M x N x C x H x W, with C = 2 for a network of one logit.
+    """
     outputs = []
     for network in networks:
         with frozen(network), torch.inference_mode(False), torch.no_grad():
@@ -62,11 +90,17 @@ def member_probabilities(networks: Sequence[nn.Module], images: Tensor) -> Tenso
 
 
 class DifficultyPredictor:
-    """The maps of a batch, from one network per annotator and from one network's MC samples.
+    """Predicts disagreement from one network per annotator and from the MC samples of a single network.
 
-    members: networks of annotators by name, at least two. single: the network that is sampled, usually the
-    majority's. key: what the dropout masks are drawn from, a seed and a fold. num_samples: T, at least 2.
-    dropout_rate: at query time, or None for the training rates.
+    Args:
+        members: Networks by annotator, at least two.
+        single: The network that is sampled, usually that of the majority.
+        key: What the dropout masks are drawn from: seed, purpose and fold.
+        num_samples: MC samples T, at least 2.
+        dropout_rate: Dropout rate while sampling; None for the training rates.
+
+    Raises:
+        ValueError: `num_samples` is below 2.
     """
 
     def __init__(
@@ -84,7 +118,19 @@ class DifficultyPredictor:
         self._sampler = MCDropout(single, key, dropout_rate)
 
     def __call__(self, images: Tensor, unit_ids: Sequence[str]) -> dict[str, Tensor]:
-        """Maps N x H x W by the names in `MAPS`, "mean" N x C x H x W and "member_probabilities" M x N x C x H x W."""
+        """Predict a batch.
+
+        Args:
+            images: N x channels x H x W.
+            unit_ids: Ids of the N images.
+
+        Returns:
+            Maps N x H x W by the names in `MAPS`, the samples' "mean" N x C x H x W and "member_probabilities"
+            M x N x C x H x W.
+
+        Raises:
+            ValueError: A network's output is not finite.
+        """
         probs = member_probabilities(list(self.members.values()), images)
         statistics = self._sampler.statistics(images, self.num_samples, _NEEDS, unit_ids)
         maps = {"ensemble_variance": ensemble_variance(probs), **uncertainty_maps(statistics)}

@@ -1,4 +1,4 @@
-"""The verb review: events of annotation, review and correction from files into the ledger."""
+"""The verb review: events of annotation, review and correction, from CSV files into the ledger."""
 
 from contextlib import closing
 from datetime import UTC, datetime
@@ -6,22 +6,28 @@ from pathlib import Path
 
 import pandas as pd
 
+from annotators.tables import read_table
 from datamodules.files import DataError
-from records.reviews import STATES, Review, Reviews
+from records.reviews import STATES, ReviewEvent, Reviews
 from records.run_directory import RunDirectory
 
 __all__ = ["read_assignments", "read_events", "review"]
 
 
 def review(run_dir: Path, events: Path | None = None, assignments: Path | None = None) -> None:
-    """Record who annotated, accepted, rejected and corrected which image, and print how far everybody is.
+    """Record who annotated, accepted, rejected and corrected which image, and print the counts per annotator.
+
+    All events and assignments are recorded, or none.
 
     Args:
         run_dir: Run directory whose ledger.sqlite keeps the events.
-        events: CSV with unit_id, annotator (whose drawing), state (assigned, annotated, accepted, rejected, corrected),
-            by (who did it) and, if known, at (ISO time, UTC unless it says otherwise). Both files are recorded whole or
-            not at all.
-        assignments: CSV that assign wrote, recorded first; what was assigned before is passed over.
+        events: CSV with the columns unit_id, annotator (whose drawing), state (assigned, annotated, accepted, rejected
+            or corrected), by (who acted) and, optionally, at (ISO time, in UTC unless it names an offset).
+        assignments: CSV written by assign, recorded before the events; drawings assigned already are skipped.
+
+    Raises:
+        DataError: A file is missing or damaged, or there is no ledger.
+        ReviewError: An event cannot follow what has happened to the drawing.
     """
     ledger = RunDirectory(run_dir).ledger
     if assignments is None and not ledger.is_file():
@@ -43,17 +49,24 @@ def review(run_dir: Path, events: Path | None = None, assignments: Path | None =
 
 
 def read_assignments(path: Path) -> list[tuple[str, str]]:
-    """(unit id, annotator) from the CSV that assign wrote."""
+    """Read (unit id, annotator) of each drawing from a CSV file written by assign."""
     table = _read(path, ["unit_id", "annotator"])
     return list(zip(table["unit_id"], table["annotator"], strict=True))
 
 
-def read_events(path: Path) -> list[Review]:
-    """Events from a CSV file, in its order."""
+def read_events(path: Path) -> list[ReviewEvent]:
+    """Read events from a CSV file, in the order of its rows.
+
+    Args:
+        path: CSV file with the columns unit_id, annotator, state, by and, optionally, at.
+
+    Raises:
+        DataError: The file is missing or damaged, a column or value is missing, or a time is not in ISO format.
+    """
     table = _read(path, ["unit_id", "annotator", "state", "by"])
     times = table["at"] if "at" in table else [""] * len(table)
     return [
-        Review(unit_id, annotator, state, by, _utc(at, path))
+        ReviewEvent(unit_id, annotator, state, by, _utc(at, path))
         for unit_id, annotator, state, by, at in zip(
             table["unit_id"], table["annotator"], table["state"], table["by"], times, strict=True
         )
@@ -61,18 +74,13 @@ def read_events(path: Path) -> list[Review]:
 
 
 def _read(path: Path, needed: list[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"expected a CSV file at {path}, got no such file; check the path")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except ValueError as error:
-        raise DataError(f"{path} is not a readable CSV file ({error}); write it anew") from error
+    table = read_table(path)
     if missing := [c for c in needed if c not in table]:
         raise DataError(
             f"expected the columns {', '.join(needed)} in {path}, got {', '.join(table.columns)}: "
             f"{', '.join(missing)} is missing"
         )
-    table = table.apply(lambda column: column.str.strip())
+    table = table.apply(lambda column: column.fillna("").astype(str).str.strip())
     for column in needed:
         if (empty := (table[column] == "").to_numpy()).any():
             raise DataError(f"row {int(empty.argmax()) + 1} of {path} has no {column}; fill it in")

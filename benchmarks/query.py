@@ -56,7 +56,7 @@ NETWORKS = {"DeepLabv3+ ResNet-50 os 16": deeplabv3plus, "FCN-8s VGG-16": fcn8s,
 
 
 def split_by_hand(network: Any) -> Split:
-    """(before, behind) the first dropout, as somebody who knows the network writes it."""
+    """Split a network by hand into the parts before and behind its first dropout, as an expert would."""
     if isinstance(network, FCN8s):
         return _fcn8s_by_hand(network)
     if isinstance(network, DeepLabV3Plus):
@@ -104,7 +104,7 @@ def dropout_on(network: nn.Module) -> nn.Module:
 
 
 def running_bald(outputs: Iterator[Tensor]) -> Tensor:
-    """Eager running sums."""
+    """BALD from eager running sums over MC samples."""
     mean: Any = 0
     entropies: Any = 0
     count = 0
@@ -116,7 +116,7 @@ def running_bald(outputs: Iterator[Tensor]) -> Tensor:
 
 
 def stacked_bald(logits: Tensor) -> Tensor:
-    """From baal's N C ... T stack."""
+    """BALD from all MC samples at once, N x C x ... x T as baal stacks them."""
     probs = logits.softmax(dim=1)
     return bald(probs.mean(dim=-1), torch.special.entr(probs).sum(dim=1).mean(dim=-1))
 
@@ -148,7 +148,7 @@ def baal_methods(network: nn.Module, images: Tensor, samples: int) -> dict[str, 
 
 
 def fastest_layout(network: nn.Module, images: Tensor) -> tuple[nn.Module, Tensor]:
-    """The network and images in the layout in which one pass is faster."""
+    """The network and images in the memory format in which one pass is faster."""
     tried = []
     for layout in (torch.contiguous_format, torch.channels_last):
         candidate, given = network.to(memory_format=layout), images.contiguous(memory_format=layout)
@@ -171,7 +171,7 @@ def prepared(make: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
 
 
 def largest_difference(network: nn.Module, images: Tensor, samples: int, part: int) -> float:
-    """In BALD, between the engine and float64 full passes with the same masks, on 1 / part of a unit's sides."""
+    """Largest difference in BALD to float64 full passes with the same masks, on a crop of 1 / part of the sides."""
     images = images[:1, :, : SIZE[0] // part, : SIZE[1] // part].clone(memory_format=torch.preserve_format)
     engine = MCDropout(network, ("benchmark", 0))
     got = engine_bald(engine, images, samples)
@@ -182,13 +182,13 @@ def largest_difference(network: nn.Module, images: Tensor, samples: int, part: i
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float:
-    """Spearman's, over pixels."""
+    """Spearman's rank correlation over pixels."""
     ranks = torch.stack([x.flatten().argsort().argsort().double() for x in (a, b)])
     return float(torch.corrcoef(ranks)[0, 1])
 
 
 def approximations(network: nn.Module, images: Tensor, samples: int) -> list[tuple[str, float]]:
-    """Rank correlation of pixel scores with the exact ones."""
+    """Rank correlation of approximate acquisition values with the exact ones, by approximation."""
     exact = engine_bald(MCDropout(network, ("benchmark", 0)), images, samples)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = engine_bald(MCDropout(network, ("benchmark", 0)), images, samples)
@@ -245,7 +245,7 @@ def peak_memory(name: str, samples: int) -> int:
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, printed as they come: a full run takes long."""
+    """Print rows at once, because a full run takes long, and return them."""
     for row in rows:
         print(*row.values(), sep="  ", flush=True)
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from acquisition.regions import Regions
 from acquisition.scorer import Scored
 from records.files import replacing
 
@@ -23,11 +24,12 @@ class Gallery:
         self._top: list[tuple[float, str, dict[str, Any]]] = []
         self._bottom: list[tuple[float, str, dict[str, Any]]] = []
 
-    def offer(self, batch: dict[str, Any], scored: Scored) -> None:
+    def offer(self, batch: dict[str, Any], regions: Regions, scored: Scored) -> None:
         """Keep what belongs to the ends; passed over without values, as maps (N x H x W) or one each (N)."""
         if scored.values is None or scored.predictions is None or scored.values.ndim not in (1, 3) or not self.size:
             return
-        for i, (unit_id, score) in enumerate(zip(batch["unit_id"], scored.scores.tolist(), strict=True)):
+        images = regions.places[:, 0].long().tolist()
+        for unit, (unit_id, i, score) in enumerate(zip(regions.unit_ids, images, scored.scores.tolist(), strict=True)):
             for heap, key in ((self._top, score), (self._bottom, -score)):
                 if len(heap) == self.size and key <= heap[0][0]:
                     continue
@@ -35,6 +37,7 @@ class Gallery:
                     "image": batch["image"][i].float().numpy(),
                     "prediction": scored.predictions[i].cpu().numpy(),
                     "values": scored.values[i].float().cpu().numpy(),
+                    "region": (regions.index[i] == unit).cpu().numpy(),
                 }
                 push = heapq.heappush if len(heap) < self.size else heapq.heapreplace
                 push(heap, (key, unit_id, sample))

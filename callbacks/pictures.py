@@ -1,4 +1,4 @@
-"""Pictures of queried units: what the network saw, said, doubted, and what is true."""
+"""Pictures of scored units: image, prediction, acquisition values and, if known, truth."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,21 +9,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pytorch_lightning.utilities import rank_zero_warn
 
+from acquisition.annotation import UNANSWERED, VOID
 from datamodules.datamodule import PoolDataModule
 from records.files import write_figure
 
 __all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
 
 _LONGEST = 160
-"""Bytes of a unit id in a file name: systems take 255, with the number before it and what marks an unfinished file."""
+"""Most bytes of a unit id in a file name: file systems allow 255, and prefix and temporary names need some."""
 
 
 def class_colours(num_classes: int) -> np.ndarray:
-    """Colours in [0, 1], (num_classes + 1) x 3: the same for every picture of a run; the last, black, is void."""
+    """Colours of the classes, the same in every picture of a run.
+
+    Args:
+        num_classes: Number of classes C.
+
+    Returns:
+        RGB values in [0, 1], (C + 1) x 3; the last colour, black, is that of void.
+    """
     table = colormaps["tab10" if num_classes <= 10 else "tab20"]
     return np.array([*(table(i % table.N)[:3] for i in range(num_classes)), (0, 0, 0)])
 
@@ -36,12 +45,19 @@ def draw_ends(
     values_name: str,
     datamodule: PoolDataModule,
 ) -> None:
-    """Draw the units with the highest and the lowest scores among those saved: maps one by one, classes on a sheet.
+    """Draw the units with the highest and the lowest scores: maps one by one, classified images on one sheet.
 
-    table: the ranked list (unit_id, score, rank, selected). saved: files with image, prediction and values by unit id.
-    A picture that cannot be drawn is a warning and no error: the query is worth more.
+    A picture that cannot be drawn gives a warning, because the query must not fail for it.
+
+    Args:
+        folder: Folder of the pictures.
+        table: The ranked pool: unit_id, score, rank, selected.
+        saved: Files with image, prediction and values by unit id (`callbacks.gallery`); only these units are drawn.
+        count: How many units of each kind.
+        values_name: Name of the acquisition function.
+        datamodule: Gives class names, truth and the images' colours.
     """
-    # of units with equal scores the gallery has kept those that came first, not those that rank first
+    # among units with equal scores the gallery keeps those scored first, which need not rank first
     kept = table[table["unit_id"].isin(list(saved))].sort_values(["score", "rank"], ascending=[False, True])
     for end, rows in (("top", kept.head(count)), ("bottom", kept.tail(count)[::-1])):
         with _warned(f"the pictures of the {end} units"):
@@ -59,13 +75,19 @@ def draw_ends(
                         sample["prediction"],
                         sample["values"],
                         values_name,
-                        datamodule.class_names,
-                        datamodule.read_truth(row.unit_id),
+                        datamodule.source.class_names,
+                        datamodule.pool.read_truth(row.unit_id),
+                        sample["region"],
                     )
 
 
 def draw_sheet(path: Path, tiles: Sequence[tuple[np.ndarray, str]]) -> None:
-    """Draw images, H x W x 3 uint8, on one sheet, each under its caption."""
+    """Draw images on one sheet, each under its caption.
+
+    Args:
+        path: The file to write.
+        tiles: (image, H x W x 3 uint8, and caption) of each.
+    """
     columns = min(len(tiles), 5)
     rows = -(-len(tiles) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
@@ -87,10 +109,20 @@ def draw_panel(
     values_name: str,
     class_names: Sequence[str],
     truth: np.ndarray | None = None,
+    region: np.ndarray | None = None,
 ) -> None:
-    """Draw image, prediction, acquisition map and, where it exists, truth, side by side.
+    """Draw image, prediction, acquisition values and, if known, truth side by side.
 
-    image: H x W x 3 uint8; prediction and values: H x W; truth: h x w class indices, of any size.
+    Args:
+        path: The file to write.
+        title: The figure's title.
+        image: H x W x 3 uint8.
+        prediction: Predicted classes, H x W.
+        values: Acquisition values, H x W, not negative.
+        values_name: Name of the acquisition function.
+        class_names: One name per class.
+        truth: True classes or void, in any size; None if unknown.
+        region: The unit's pixels, in any size, to be outlined; None, or 1 x 1, for the whole image.
     """
     colours = class_colours(len(class_names))
     panels = 3 if truth is None else 4
@@ -105,12 +137,26 @@ def draw_panel(
     if truth is not None:
         axes[3].imshow(_coloured(truth, colours))
     for axis, name in zip(axes, names, strict=False):
+        if region is not None and region.size > 1:
+            _outline(axis, region)
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
     figure.suptitle(title, fontsize=10, parse_math=False)
     patches = [Patch(color=colours[i], label=name) for i, name in enumerate(class_names)]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=7, frameon=False)
     write_figure(path, figure)
+
+
+def _outline(axis: Axes, region: np.ndarray) -> None:
+    """Draw a line around a region on a picture that may have another size."""
+    height, width = axis.images[0].get_size()
+    rows, columns = (np.arange(n) * m // n for n, m in zip((height, width), region.shape, strict=True))
+    # a border, so that the line is closed where the region meets the picture's edge
+    inside = np.pad(region[rows[:, None], columns], 1).astype(float)
+    y, x = np.arange(-1, height + 1), np.arange(-1, width + 1)
+    for colour, line in (("black", 2.5), ("white", 1.2)):
+        axis.contour(x, y, inside, levels=[0.5], colors=colour, linewidths=line)
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
 @contextmanager
@@ -135,13 +181,13 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _tile(row: Any, sample: dict[str, np.ndarray], datamodule: PoolDataModule) -> tuple[np.ndarray, str]:
-    truth = datamodule.read_truth(row.unit_id)
-    true = "unknown" if truth is None else "none of them" if truth == VOID else datamodule.class_names[int(truth)]
-    predicted = datamodule.class_names[int(sample["prediction"])]
+    truth, names = datamodule.pool.read_truth(row.unit_id), datamodule.source.class_names
+    true = "unknown" if truth is None else "none of them" if truth == VOID else names[int(truth)]
+    predicted = names[int(sample["prediction"])]
     mark = "queried" if row.selected else "not queried"
     caption = f"{row.unit_id}\n{row.score:.4g}, rank {row.rank}, {mark}\npredicted {predicted}\ntrue {true}"
     return datamodule.to_display(sample["image"]), caption
 
 
 def _coloured(mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    return colours[np.where(mask == VOID, len(colours) - 1, mask)]
+    return colours[np.where((mask == VOID) | (mask == UNANSWERED), len(colours) - 1, mask)]

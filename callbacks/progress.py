@@ -1,4 +1,4 @@
-"""How far a fit is, in a small file that whoever watches several fits can read."""
+"""Progress of a fit, in a small file for a process that watches several fits."""
 
 import json
 import math
@@ -18,7 +18,14 @@ __all__ = ["Progress", "ProgressFile", "read_progress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """Optimiser steps done in cycle `cycle` (from 0) of `cycles`; steps: of that cycle, None where nobody knows."""
+    """The state of a running fit.
+
+    Args:
+        cycle: Its cycle, from 0.
+        cycles: Number of cycles of the run.
+        step: Optimizer steps done in this cycle.
+        steps: Optimizer steps of this cycle in all, or None if unknown.
+    """
 
     cycle: int
     cycles: int
@@ -27,7 +34,14 @@ class Progress:
 
 
 class ProgressFile(Callback):
-    """Keeps RUN_DIR/progress.json up to date, at most every `every` seconds and at the fit's start and end."""
+    """Keeps the run directory's progress.json up to date during a fit, and at its start and end.
+
+    Args:
+        run_dir: The run directory.
+        cycle: The fit's cycle, from 0.
+        cycles: Number of cycles of the run.
+        every: Seconds between two updates at least.
+    """
 
     def __init__(self, run_dir: Path, cycle: int, cycles: int, every: float = 2.0) -> None:
         self.path = RunDirectory(run_dir).progress
@@ -57,7 +71,7 @@ class ProgressFile(Callback):
 
 
 def read_progress(run_dir: Path) -> Progress | None:
-    """What a fit wrote last; None where it has written nothing, or where another version wrote it."""
+    """Read a run's progress; None if there is none, or another version of dropquery wrote it."""
     try:
         return Progress(**json.loads(RunDirectory(run_dir).progress.read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,12 +1,10 @@
 """The query: score the pool, choose, label."""
 
+import copy
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
@@ -17,28 +15,26 @@ from tqdm.auto import tqdm
 from acquisition.aggregation import Aggregation
 from acquisition.batch import BatchSelection
 from acquisition.doctor import Check, examine_network, require
-from acquisition.features import Feature
 from acquisition.functions import AcquisitionFunction, Random
-from acquisition.racing import Budget, Race, decide
+from acquisition.racing import Allowance, Race, decide
 from acquisition.regions import Regions
-from acquisition.scorer import Scored, Scorer
+from acquisition.scorer import Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
+from callbacks.choice import Chooser
+from callbacks.cycle import EveryFitQueries, FitEnd
 from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
+from callbacks.scored import ShardFeatures, Unsaved
+from datamodules.datamodule import PoolDataModule
 from datamodules.doctor import examine_pool
-from datamodules.pool import PoolDataModule
-from datamodules.texts import shielded
-from datamodules.units import Unit
+from datamodules.pool import Pool
 from records.files import write_json
-from records.ledger import Queried
 from records.run_directory import CycleDirectory, RunDirectory
 from records.shards import Shards
 
 __all__ = ["QueryCallback"]
 
-_FLUSH_SECONDS = 30
-_FLUSH_BYTES = 1 << 28
 _RACE_GROUPS = 4
 
 
@@ -107,30 +103,46 @@ class QueryCallback(Callback):
         self.budget_pixels = budget_pixels
         self.pictures = pictures
         self.race = race
-        self.after_fit = True
-        """Whether the end of a fit queries; the last cycle's does not."""
-        self.enough: Callable[[], bool] = lambda: False
-        """Asked when a fit has ended: whether its labels are enough, so that nothing is queried."""
+        self._fit_end: FitEnd = EveryFitQueries()
 
     @property
     def strategy(self) -> str:
         """Acquisition, aggregation and selection, as the ledger records them."""
         return f"{self.scorer.name}-{self.selection.name}"
 
+    @property
+    def chooser(self) -> Chooser:
+        """What chooses among the scored units."""
+        return Chooser(self.selection, Allowance(self.budget, self.budget_pixels), self.strategy)
+
+    def asking(self, fit_end: FitEnd) -> Self:
+        """Let somebody else decide which fits end with a query.
+
+        Args:
+            fit_end: Who decides.
+
+        Returns:
+            The same strategy, which asks `fit_end`.
+
+        """
+        other = copy.copy(self)
+        other._fit_end = fit_end
+        return other
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a query that could not be answered, or a strategy that does not fit, before hours of training."""
-        if self.after_fit:
-            trainer.datamodule.check_open()  # type: ignore[attr-defined]
-            self._check_budget(trainer.datamodule)  # type: ignore[attr-defined]
+        if self._fit_end.may_query:
+            trainer.datamodule.pool.check_open()  # type: ignore[attr-defined]
+            self._check_budget(trainer.datamodule.pool)  # type: ignore[attr-defined]
             require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Query with the best weights of the fit that just ended."""
-        if not self.after_fit:
+        if not self._fit_end.may_query:
             return
         # every process reads what the others have written by now, and decides alike
         trainer.strategy.barrier("the fit's files are written")
-        if self.enough():
+        if not self._fit_end.queries():
             return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
@@ -140,26 +152,21 @@ class QueryCallback(Callback):
 
     def examine(self, trainer: pl.Trainer, module: pl.LightningModule, datamodule: PoolDataModule) -> list[Check]:
         """The doctor's checks of network and pool; none where the network or the pool is not asked."""
-        units = datamodule.pool[:2]
-        if not units or not self.scorer.needs_network:
+        pool = datamodule.pool
+        asked = pool.unlabelled[:2]
+        if not asked or not self.scorer.needs_network:
             return []
-        # every process looks at the same units, whatever its share of the pool
-        units = [u for u in units for _ in range(trainer.world_size)]
-        loader = datamodule.pool_dataloader(units)
-        batch = next(iter(datamodule.truth_dataloader(units) if self.scorer.is_oracle else loader))
+        # every process looks at the same images, whatever its share of the pool
+        images = [i for i in pool.images_of(asked) for _ in range(trainer.world_size)]
+        loader = datamodule.pool_dataloader(images)
+        batch = next(iter(datamodule.pool_dataloader(images, truth=True) if self.scorer.is_oracle else loader))
+        regions = pool.regions(batch["image_id"], batch["index"], asked)
         with trainer.precision_plugin.forward_context():
             network: torch.nn.Module = module.network  # type: ignore[assignment]
-            cycle = datamodule.ledger.cycle
             checks = examine_network(
-                self.scorer,
-                network,
-                _images(module, batch),
-                Regions.whole(batch["unit_id"]),
-                datamodule.seed,
-                cycle,
-                _truth(batch),
+                self.scorer, network, _images(module, batch), regions, pool.seed, pool.ledger.cycle, _truth(batch)
             )
-        checks += examine_pool(datamodule, loader)
+        checks += examine_pool(pool, loader, asked)
         if self.scorer.is_oracle:
             # the loader that leaves labels out is not the one that this strategy is given
             checks = [c for c in checks if c.name != "labels of the pool"]
@@ -172,17 +179,18 @@ class QueryCallback(Callback):
         Files first and the ledger last: killed in between, the same query goes on with what was scored, and ends the
         same.
         """
+        pool = datamodule.pool
         # before the files of a query that waits for people are written over
-        datamodule.check_open()
-        cycle = datamodule.ledger.cycle
-        directory = RunDirectory(datamodule.run_dir).cycle(cycle)
-        units = datamodule.pool
-        if not units:
+        pool.check_open()
+        cycle = pool.ledger.cycle
+        directory = RunDirectory(pool.run_dir).cycle(cycle)
+        unit_ids = pool.unlabelled
+        if not unit_ids:
             rank_zero_info("The pool is empty: nothing to query.")
             return
         require(self.examine(trainer, module, datamodule))
         needs_labelled = isinstance(self.selection, BatchSelection) and self.selection.needs_labelled
-        seen = [*units, *(datamodule.labelled_units if needs_labelled else ())]
+        seen = [*unit_ids, *(pool.labelled if needs_labelled else ())]
         fingerprint = self._fingerprint(trainer, module, datamodule, seen, cycle)
         shards = Shards(directory.shards, fingerprint)
         if trainer.is_global_zero:
@@ -193,18 +201,17 @@ class QueryCallback(Callback):
         if trainer.is_global_zero and needs_labelled:
             labelled.open()
         trainer.strategy.barrier("query starts")
-        table = self._score_pool(trainer, module, datamodule, units, directory, shards)
+        table = self._score_pool(trainer, module, datamodule, unit_ids, directory, shards)
         if isinstance(self.selection, BatchSelection) and needs_labelled:
             # their scores are not looked at
             describe = Scorer(Random(), features=self.selection.needs)
-            self._score_units(
-                trainer, module, datamodule, datamodule.labelled_units, cycle, labelled, describe, 0, False
-            )
+            self._score_units(trainer, module, datamodule, pool.labelled, cycle, labelled, describe, 0, False)
             trainer.strategy.barrier("labelled units are described")
         # the first process removes what the others may still be reading
         trainer.strategy.barrier("scores are read")
         if trainer.is_global_zero:
-            self._choose(datamodule, units, table, directory, shards, labelled)
+            features = ShardFeatures(self.scorer.num_samples, shards, labelled)
+            self._choose(datamodule, table, directory, features)
         trainer.strategy.barrier("units are labelled")
 
     def _fingerprint(
@@ -212,14 +219,14 @@ class QueryCallback(Callback):
         trainer: pl.Trainer,
         module: pl.LightningModule,
         datamodule: PoolDataModule,
-        units: Sequence[Unit],
+        unit_ids: Sequence[str],
         cycle: int,
     ) -> str:
         """Of everything that the scores of these units depend on."""
         scorer = self.scorer
         return query_fingerprint(
             module.network,  # type: ignore[arg-type]
-            scorer, datamodule.view(units, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
+            scorer, datamodule.view(unit_ids, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
             getattr(module, "memory_format", None), self.race, self.budget, self.budget_pixels,
             files=scorer.checkpoints(cycle),
         )  # fmt: skip
@@ -229,7 +236,7 @@ class QueryCallback(Callback):
         trainer: pl.Trainer,
         module: pl.LightningModule,
         datamodule: PoolDataModule,
-        units: Sequence[Unit],
+        unit_ids: Sequence[str],
         directory: CycleDirectory,
         shards: Shards,
     ) -> pd.DataFrame:
@@ -239,21 +246,21 @@ class QueryCallback(Callback):
         """
         cycle, total = directory.number, self.scorer.num_samples
         rounds = [total] if self.race is None else self.race.rounds(total)
-        budget, picks, spent, risk = Budget(self.budget, self.budget_pixels), 0, 0, 0.0
-        open_units, parts = list(units), list[pd.DataFrame]()
+        budget, picks, spent, risk = Allowance(self.budget, self.budget_pixels), 0, 0, 0.0
+        open_units, parts = list(unit_ids), list[pd.DataFrame]()
         for samples in rounds:
             # nobody decides by spread in the last round
             spread = samples < total
             self._score_units(trainer, module, datamodule, open_units, cycle, shards, self.scorer, samples, spread)
             trainer.strategy.barrier(f"scored with {samples} samples")
-            table = shards.table(samples, [u.unit_id for u in open_units])
+            table = shards.table(samples, open_units)
             spent += samples * len(open_units)
             if self.race is None:
                 parts.append(table.assign(tier=1))
                 break
             # whoever was refused later came closer to the cut
             refused = 2 + total - samples
-            sizes = self._sizes(datamodule, open_units)
+            sizes = self.chooser.sizes(datamodule.pool, open_units)
             if not budget.pays(sorted(sizes)):
                 parts.append(table.assign(tier=refused))
                 break
@@ -272,7 +279,7 @@ class QueryCallback(Callback):
             if not open_units:
                 break
         if self.race is not None and trainer.is_global_zero:
-            full = total * len(units)
+            full = total * len(unit_ids)
             report = {"samples": spent, "samples_without_race": full, "expected_wrong_picks": risk}
             write_json(directory.race, report)
             rank_zero_info(
@@ -280,14 +287,14 @@ class QueryCallback(Callback):
                 f"{picks}"
             )
         # the pool's own order, so that how many processes shared it leaves no trace
-        return pd.concat(parts).set_index("unit_id").loc[[u.unit_id for u in units]].reset_index()
+        return pd.concat(parts).set_index("unit_id").loc[list(unit_ids)].reset_index()
 
     def _score_units(
         self,
         trainer: pl.Trainer,
         module: pl.LightningModule,
         datamodule: PoolDataModule,
-        units: Sequence[Unit],
+        unit_ids: Sequence[str],
         cycle: int,
         shards: Shards,
         scorer: Scorer,
@@ -298,129 +305,61 @@ class QueryCallback(Callback):
         done = set(shards.table(samples)["unit_id"])
         # nobody may add a table before everybody has seen what is missing
         trainer.strategy.barrier(f"shares with {samples} samples")
-        left = [u for u in units if u.unit_id not in done]
-        unsaved = _Unsaved(shards, samples, Gallery(self.pictures))
-        for batch in self._batches(trainer, datamodule, left, scorer, samples):
+        left = [u for u in unit_ids if u not in done]
+        unsaved = Unsaved(shards, samples, Gallery(self.pictures))
+        for batch, regions in self._batches(trainer, datamodule, left, scorer, samples):
             with trainer.precision_plugin.forward_context():
                 scored = scorer(
                     module.network,  # type: ignore[arg-type]
-                    _images(module, batch), Regions.whole(batch["unit_id"]), datamodule.seed, cycle, samples,
+                    _images(module, batch), regions, datamodule.seed, cycle, samples,
                     _RACE_GROUPS if with_spread else 1, _truth(batch) if scorer.reads_truth else None,
                 )  # fmt: skip
-            unsaved.add(batch, scored)
+            unsaved.add(batch, regions, scored)
         unsaved.flush()
 
     def _batches(
-        self, trainer: pl.Trainer, datamodule: PoolDataModule, units: Sequence[Unit], scorer: Scorer, samples: int
-    ) -> Iterator[dict[str, Any]]:
-        """Batches of this process's share, under a bar that counts units; ids alone if that is all it takes."""
+        self, trainer: pl.Trainer, datamodule: PoolDataModule, unit_ids: Sequence[str], scorer: Scorer, samples: int
+    ) -> Iterator[tuple[dict[str, Any], Regions]]:
+        """Batches of this process's share of the images, each with the units there that are asked for, under a bar that
+        counts those; where no image has to be read, this process's share of the units alone.
+        """
+        pool = datamodule.pool
         if not scorer.needs_network:
-            mine = units[trainer.global_rank :: trainer.world_size]
-            yield {"unit_id": [u.unit_id for u in mine]}
+            yield {}, Regions.whole(unit_ids[trainer.global_rank :: trainer.world_size])
             return
-        loader = datamodule.truth_dataloader(units) if scorer.reads_truth else datamodule.pool_dataloader(units)
-        total = len(loader.dataset)  # type: ignore[arg-type]
+        loader = datamodule.pool_dataloader(pool.images_of(unit_ids), truth=scorer.reads_truth)
+        asked, mine = set(unit_ids), set(loader.dataset.image_ids)  # type: ignore[attr-defined]
+        total = sum(pool.image_of(u) in mine for u in unit_ids)
         name = f"query T={samples}" if scorer.draws_samples and not scorer.ensemble else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
         with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
             for batch in loader:
-                yield batch
-                bar.update(len(batch["unit_id"]))
+                regions = pool.regions(batch["image_id"], batch["index"], asked)
+                yield batch, regions
+                bar.update(len(regions.unit_ids))
 
     def _choose(
-        self,
-        datamodule: PoolDataModule,
-        units: Sequence[Unit],
-        table: pd.DataFrame,
-        directory: CycleDirectory,
-        shards: Shards,
-        labelled: Shards,
+        self, datamodule: PoolDataModule, table: pd.DataFrame, directory: CycleDirectory, features: ShardFeatures
     ) -> None:
-        cycle = directory.number
-        order = self._order(datamodule, table, cycle, shards, labelled)
-        table = table.iloc[order].sort_values("tier", kind="stable", ignore_index=True).drop(columns="tier")
-        table["rank"] = np.arange(1, len(table) + 1)
-        by_id = {u.unit_id: u for u in units}
-        taken = self._within_budget(datamodule, [by_id[i] for i in table["unit_id"]])
-        table["selected"] = table["rank"] <= taken
+        chooser, pool, cycle = self.chooser, datamodule.pool, directory.number
+        table = chooser.choose(pool, table, cycle, features)
         directory.write_scores(table)
-        selected = table[table["selected"]]
-        directory.write_queried(_platform_table(selected, by_id))
-        self._draw(datamodule, table, directory.maps, shards)
-        chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
-        waiting = datamodule.ask(chosen, self.strategy)
-        shards.remove()
-        note = f"; {len(waiting)} wait: {datamodule.oracle.instructions()}" if waiting else ""
+        saved = dict(saved_samples(features.shards.folder))
+        draw_ends(directory.maps, table, saved, self.pictures, self.scorer.acquisition.name, datamodule)
+        waiting, taken = chooser.ask(pool, directory, table), int(table["selected"].sum())
+        note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""
         left = "" if len(table) > taken else f" (all that was left; the budget is {self.budget})"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {len(table)} units{left} by {self.strategy}{note}")
 
-    def _order(
-        self, datamodule: PoolDataModule, table: pd.DataFrame, cycle: int, shards: Shards, labelled: Shards
-    ) -> list[int]:
-        unit_ids, scores = table["unit_id"].tolist(), table["score"].tolist()
-        if not isinstance(self.selection, BatchSelection):
-            return self.selection.order(unit_ids, scores, datamodule.seed, cycle)
-
-        def features(feature: Feature, names: Sequence[str]) -> np.ndarray:
-            return shards.features(self.scorer.num_samples, feature, names)
-
-        centres: dict[Feature, np.ndarray] = {}
-        if self.selection.needs_labelled:
-            names = datamodule.ledger.labelled()
-            for feature in self.selection.needs:
-                if names:
-                    centres[feature] = labelled.features(0, feature, names)
-                else:  # no centres, as wide as a unit's features
-                    centres[feature] = np.array(features(feature, unit_ids[:1])[:0])
-        return self.selection.order_by_features(
-            unit_ids, scores, datamodule.seed, cycle, self.budget, features, centres
-        )
-
-    def _within_budget(self, datamodule: PoolDataModule, ranked: Sequence[Unit]) -> int:
-        sizes = self._sizes(datamodule, ranked[: self.budget])
-        taken = Budget(self.budget, self.budget_pixels).pays(sizes)
-        if not taken:
-            raise ValueError(
-                f"strategy.budget_pixels must pay for at least one unit, got {self.budget_pixels} where "
-                f"{ranked[0].unit_id!r} has {sizes[0]} pixels; raise it"
-            )
-        return taken
-
-    def _check_budget(self, datamodule: PoolDataModule) -> None:
+    def _check_budget(self, pool: Pool) -> None:
         """Refuse a budget that does not pay for every unit of the pool: after the fit it could not be raised."""
-        largest = max(self._sizes(datamodule, datamodule.pool), default=0)
+        largest = max(self.chooser.sizes(pool, pool.unlabelled), default=0)
         if self.budget_pixels is not None and largest > self.budget_pixels:
             raise ValueError(
                 f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
                 f"got {self.budget_pixels}"
             )
-
-    def _sizes(self, datamodule: PoolDataModule, units: Sequence[Unit]) -> list[int]:
-        """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""
-        return [1 if self.budget_pixels is None else int(np.prod(datamodule.size(u))) for u in units]
-
-    def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
-        saved = dict(saved_samples(shards.folder))
-        draw_ends(maps, table, saved, self.pictures, self.scorer.acquisition.name, datamodule)
-
-
-def _platform_table(selected: pd.DataFrame, units: dict[str, Unit]) -> pd.DataFrame:
-    """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
-
-    Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
-    """
-    paths = [units[i].image for i in selected["unit_id"]]
-    return pd.DataFrame(
-        {
-            "name": [shielded(p.name if p else i) for p, i in zip(paths, selected["unit_id"], strict=True)],
-            "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
-            "unit_id": selected["unit_id"].map(shielded),
-            "rank": selected["rank"],
-            "score": selected["score"],
-            "path": [shielded(str(p or "")) for p in paths],
-        }
-    )
 
 
 def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
@@ -434,35 +373,3 @@ def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
 def _truth(batch: dict[str, Any]) -> torch.Tensor | None:
     """A batch's masks or classes, where the loader read them."""
     return batch.get("mask", batch.get("label"))
-
-
-class _Unsaved:
-    """What has been scored and not written down yet; writes every half minute, or when features grow large."""
-
-    def __init__(self, shards: Shards, samples: int, gallery: Gallery) -> None:
-        self.shards, self.samples, self.gallery = shards, samples, gallery
-        self._rows: list[tuple[str, float, float]] = []
-        self._features: list[dict[str, np.ndarray]] = []
-        self._written = time.monotonic()
-
-    def add(self, batch: dict[str, Any], scored: Scored) -> None:
-        self.gallery.offer(batch, scored)
-        spreads = scored.spreads if scored.spreads is not None else torch.zeros(len(scored.scores))
-        self._rows += zip(batch["unit_id"], scored.scores.tolist(), spreads.tolist(), strict=True)
-        if scored.features:
-            self._features.append({str(f): x.float().cpu().numpy() for f, x in scored.features.items()})
-        size = sum(x.nbytes for part in self._features for x in part.values())
-        if time.monotonic() - self._written > _FLUSH_SECONDS or size > _FLUSH_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the rows down and forget them."""
-        if self._rows:
-            self.gallery.save(self.shards.folder)
-            names = self._features[0] if self._features else ()
-            features = {n: np.concatenate([part[n] for part in self._features]) for n in names}
-            unit_ids, scores, spreads = (list(column) for column in zip(*self._rows, strict=True))
-            self.shards.add(self.samples, unit_ids, scores, spreads, features)
-            self._rows.clear()
-            self._features.clear()
-        self._written = time.monotonic()

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for a whole experiment."""
+"""Tracking with Weights & Biases: one W&B run for all cycles of an experiment."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from callbacks.processes import is_first_process
-from records.files import replacing
+from records.files import write_text
 from records.run_directory import RunDirectory
 
 __all__ = ["WandbSettings", "open_run"]
@@ -16,8 +16,15 @@ __all__ = ["WandbSettings", "open_run"]
 
 @dataclass
 class WandbSettings:
-    """mode: offline needs no account and can be uploaded later with `wandb sync`; disabled writes nothing. group,
-    job_type, tags: to find the runs of a study again. name: of the run, the run directory's unless given.
+    """Settings of Weights & Biases.
+
+    Args:
+        mode: offline needs no account and can be uploaded later with `wandb sync`; disabled writes nothing.
+        project: The W&B project.
+        name: Name of the W&B run; that of the run directory unless given.
+        group: Group of the W&B run, to find the runs of a study.
+        job_type: Kind of the W&B run within its group.
+        tags: Tags of the W&B run.
     """
 
     mode: Literal["online", "offline", "disabled"] = "offline"
@@ -29,10 +36,18 @@ class WandbSettings:
 
 
 def open_run(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> Logger | bool:
-    """A logger that every trainer of the experiment shares; False where W&B is disabled.
+    """Open or continue the experiment's W&B run.
 
-    The run's id is kept in the run directory, so a continued experiment continues its run. Curves are drawn over
-    labelled units and labelled pixels: steps start again with every cycle's trainer.
+    The run's id is kept in the run directory, so that a continued experiment continues its W&B run. Learning curves
+    have labelled units and labelled pixels as their x axis, because steps restart with every cycle's trainer.
+
+    Args:
+        settings: Settings of W&B.
+        run_dir: The run directory.
+        config: Settings of the experiment, to be recorded.
+
+    Returns:
+        A logger for the trainers of all cycles; False if W&B is disabled.
     """
     if settings.mode == "disabled":
         return False
@@ -42,8 +57,7 @@ def open_run(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> 
 
     id_file = RunDirectory(run_dir).wandb_id
     if not id_file.is_file():
-        with replacing(id_file) as beside:
-            beside.write_text(uuid.uuid4().hex[:8])
+        write_text(id_file, uuid.uuid4().hex[:8])
     run = wandb.init(
         dir=run_dir,
         mode=settings.mode,
@@ -56,7 +70,7 @@ def open_run(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> 
         resume="allow",
         reinit="create_new",
         config=config,
-        # a killed process loses what was not flushed
+        # flush often, because a killed process loses the rest
         settings=wandb.Settings(x_transaction_log_flush_interval=1, silent=True),
     )
     run.define_metric("labelled_units")

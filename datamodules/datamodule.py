@@ -1,8 +1,9 @@
 """Lightning's view of a pool: loaders."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -113,6 +114,12 @@ class PoolDataModule(Described, pl.LightningDataModule):
         if not in_memory:
             self._train_transform = train_transform(image_size, crop_size, scale, self.flip)
             self._eval_transform = eval_transform(image_size)
+
+    def at(self, run_dir: Path, seed: int) -> Self:
+        """The same data for another run: what has been read is shared, the ledger is not."""
+        other = copy.copy(self)
+        other.seed, other.pool = seed, self.pool.at(run_dir, seed)
+        return other
 
     def prepare_data(self) -> None:
         """Before a fit: label the initial set if nothing is labelled yet."""

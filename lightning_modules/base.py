@@ -1,4 +1,4 @@
-"""What training one network is, whatever it predicts."""
+"""Training and evaluation of one network, for any task."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -14,31 +14,37 @@ from torchmetrics import Metric, MetricCollection
 from acquisition.functional import predicted_class
 from lightning_modules.losses import CrossEntropy
 
-__all__ = ["NetworkModule", "Scores"]
+__all__ = ["Metrics", "NetworkModule"]
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer, int], LRScheduler]
-Scores = Metric | MetricCollection
+Metrics = Metric | MetricCollection
 
 
 class NetworkModule(pl.LightningModule):
-    """A network, a loss, an optimizer and a schedule; a subclass says what is predicted and how it is scored.
+    """A network with a loss, an optimizer and a schedule; subclasses define the targets and metrics of a task.
 
-    network: images, N x channels x H x W, to logits, N x C x ... (C = 1: binary with a sigmoid); `num_classes` is
-    its C. loss: (logits, targets) to a scalar; `CrossEntropy` unless given. optimizer: made from the
-    parameters; plain SGD with learning rate 0.007, momentum 0.9 and weight decay 1e-4 unless given. scheduler:
-    made from the optimizer and the number of optimizer steps of the fit, stepped after each; None keeps the
-    learning rate (the poly schedule is torch's PolynomialLR with power 0.9). channels_last: memory format of
-    network and images, faster for convolutions on most machines. compile: run training through torch.compile
-    (queries run the plain network). monitor: which validation's weights a fit keeps and reports, that of the "best"
-    score, or the "last"; the best of many is an optimistic figure where the split that chooses is the one reported.
+    Args:
+        network: Maps images, N x channels x H x W, to logits, N x C x ...; its attribute `num_classes` is C, where 1
+            means binary with a sigmoid.
+        loss: Maps (logits, targets) to a scalar; `CrossEntropy` unless given.
+        optimizer: Makes an optimizer from the parameters; SGD with learning rate 0.007, momentum 0.9 and weight decay
+            1e-4 unless given.
+        scheduler: Makes a schedule from the optimizer and the number of optimizer steps of the fit; it is stepped after
+            each of them. None keeps the learning rate constant. The "poly" schedule is torch's PolynomialLR with power
+            0.9.
+        channels_last: Whether network and images use this memory format, which is faster for convolutions on most
+            machines.
+        compile: Whether training runs through torch.compile; queries always run the network itself.
+        monitor: Whether a fit keeps and reports the weights of the "best" or of the "last" validation. The best of many
+            validations is an optimistic estimate if the same split is reported.
     """
 
     monitor: ClassVar[str]
-    """The score, larger is better, by which the best weights of a fit are known."""
+    """Name of the metric, larger is better, that decides which weights of a fit are the best."""
 
     target: ClassVar[str]
-    """What batches call the truth."""
+    """The key of the targets in a batch."""
 
     def __init__(
         self,
@@ -59,33 +65,46 @@ class NetworkModule(pl.LightningModule):
         self.scheduler = scheduler
         self.num_classes: int = max(2, int(getattr(network, "num_classes", 0)))
         self.class_names = [str(c) for c in range(self.num_classes)]
-        self.val_scores = self.make_scores()
-        self.test_scores = self.make_scores()
+        self.val_metrics = self.make_metrics()
+        self.test_metrics = self.make_metrics()
         if compile:
             self.network.compile()
 
     @abstractmethod
-    def make_scores(self) -> Scores:
-        """What sums up a split: `compute` gives a number, or one number per class, by name."""
+    def make_metrics(self) -> Metrics:
+        """Make the metrics of a split; their `compute` returns a number, or one number per class, by name."""
 
     @abstractmethod
-    def update_scores(self, scores: Scores, logits: Tensor, targets: Tensor) -> None:
-        """Add one batch."""
+    def update_metrics(self, metrics: Metrics, logits: Tensor, targets: Tensor) -> None:
+        """Add one batch to the metrics.
+
+        Args:
+            metrics: What `make_metrics` returned.
+            logits: N x C x ...
+            targets: N x ..., classes or `IGNORE_INDEX`.
+        """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits."""
+        """Map images, N x channels x H x W, to logits, N x C x ..."""
         logits: Tensor = self.network(images.to(memory_format=self.memory_format))
         return logits
 
     def setup(self, stage: str) -> None:
-        """Refuse a network whose classes are not those of the data."""
+        """Check that the network has as many classes as the data."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
         self.match_classes(datamodule.source.class_names)
 
     def match_classes(self, names: Sequence[str]) -> None:
-        """Take over the data's names of the classes; ValueError where they are not as many as the network's."""
+        """Adopt the data's class names.
+
+        Args:
+            names: One name per class.
+
+        Raises:
+            ValueError: Their number is not the network's number of classes.
+        """
         names = self.class_names = list(names)
         if len(names) != self.num_classes:
             raise ValueError(
@@ -94,7 +113,11 @@ class NetworkModule(pl.LightningModule):
             )
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of one batch; stops the fit when it is not a finite number."""
+        """Compute the loss of one batch.
+
+        Raises:
+            ValueError: The loss is not finite, or the batch has no targets of this task.
+        """
         loss: Tensor = self.loss(self(batch["image"]), self._targets(batch))
         if not torch.isfinite(loss):
             raise ValueError(
@@ -105,27 +128,27 @@ class NetworkModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Add one batch to the scores."""
-        self._evaluate(batch, self.val_scores, "val")
+        """Add one batch to the metrics."""
+        self._evaluate(batch, self.val_metrics, "val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """Add one batch to the scores."""
-        self._evaluate(batch, self.test_scores, "test")
+        """Add one batch to the metrics."""
+        self._evaluate(batch, self.test_metrics, "test")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the whole split."""
-        self._log_scores(self.val_scores, "val")
+        """Log the metrics of the whole split."""
+        self._log_metrics(self.val_metrics, "val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of the whole split."""
-        self._log_scores(self.test_scores, "test")
+        """Log the metrics of the whole split."""
+        self._log_metrics(self.test_metrics, "test")
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Image ids and predicted classes, N x ...."""
+        """Return image ids and predicted classes, N x ..."""
         return {"image_id": batch["image_id"], "prediction": predicted_class(self(batch["image"]))}
 
     def configure_optimizers(self) -> Any:
-        """Optimizer, and the schedule stepped after each optimizer step."""
+        """Return the optimizer, and the schedule that is stepped after each optimizer step."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         optimizer = (
             self.optimizer(parameters)
@@ -145,18 +168,18 @@ class NetworkModule(pl.LightningModule):
             )
         return batch[self.target]
 
-    def _evaluate(self, batch: dict[str, Any], scores: Scores, split: str) -> None:
+    def _evaluate(self, batch: dict[str, Any], metrics: Metrics, split: str) -> None:
         logits, targets = self(batch["image"]), self._targets(batch)
-        self.update_scores(scores, logits, targets)
+        self.update_metrics(metrics, logits, targets)
         self.log(f"{split}/loss", self.loss(logits, targets), batch_size=len(batch["image_id"]), sync_dist=True)
 
-    def _log_scores(self, scores: Scores, split: str) -> None:
-        values = scores.compute()
-        scores.reset()
+    def _log_metrics(self, metrics: Metrics, split: str) -> None:
+        values = metrics.compute()
+        metrics.reset()
         for name, value in values.items():
             if value.ndim == 0:
                 self.log(f"{split}/{name}", value.float(), prog_bar=f"val/{name}" == self.monitor)
                 continue
             for class_name, of_class in zip(self.class_names, value, strict=True):
-                # NaN too: Lightning would go on reporting the value of an earlier epoch
+                # log NaN as well: otherwise Lightning keeps reporting the value of an earlier epoch
                 self.log(f"{split}/{name}/{class_name}", of_class.float())

@@ -8,20 +8,26 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from acquisition.functional import predicted_class
-from lightning_modules.base import NetworkModule, Scores
+from lightning_modules.base import Metrics, NetworkModule
 from lightning_modules.losses import IGNORE_INDEX
-from lightning_modules.metrics import classification_scores
+from lightning_modules.metrics import classification_metrics
 
 __all__ = ["ClassificationModule", "probabilities"]
 
 
 class ClassificationModule(NetworkModule):
-    """Images to logits, N x C; batches have "label", N.
+    """Classification of images; logits are N x C, and batches have the key "label" with N classes.
 
-    decay_per_label: above 0, the optimizer's weight decay is decay_per_label divided by the number of units that the
-    fit trains on (labelled ones that have a class), as the Gaussian-process view of dropout asks for (Gal et al. 2017
-    used 2 x 3.5 in this form, on the hidden dense layer only; here it is on all parameters). 0 leaves the optimizer's
-    own. The others are those of `NetworkModule`.
+    Args:
+        network: Maps images, N x channels x H x W, to logits, N x C; its attribute `num_classes` is C, where 1 means
+            binary with a sigmoid.
+        decay_per_label: If above 0, the optimizer's weight decay is this number divided by the number of units that the
+            fit trains on, as the view of dropout as a Gaussian process implies. Gal et al. 2017 used 2 x 3.5 in this
+            form, on the hidden dense layer only; here it applies to all parameters. 0 keeps the optimizer's own decay.
+        kwargs: The other arguments of `NetworkModule`.
+
+    Raises:
+        ValueError: `decay_per_label` is negative.
     """
 
     monitor = "val/accuracy"
@@ -33,16 +39,16 @@ class ClassificationModule(NetworkModule):
             raise ValueError(f"decay_per_label must be at least 0, got {decay_per_label}")
         self.decay_per_label = decay_per_label
 
-    def make_scores(self) -> MetricCollection:
-        return classification_scores(self.num_classes)
+    def make_metrics(self) -> MetricCollection:
+        return classification_metrics(self.num_classes)
 
-    def update_scores(self, scores: Scores, logits: Tensor, targets: Tensor) -> None:
+    def update_metrics(self, metrics: Metrics, logits: Tensor, targets: Tensor) -> None:
         counted = targets != IGNORE_INDEX
         if counted.any():
-            scores.update(probabilities(logits[counted]), targets[counted])
+            metrics.update(probabilities(logits[counted]), targets[counted])
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Image ids, predicted classes, N, and probabilities, N x C."""
+        """Return image ids, predicted classes, N, and probabilities, N x C."""
         logits = self(batch["image"])
         return {
             "image_id": batch["image_id"],
@@ -61,7 +67,14 @@ class ClassificationModule(NetworkModule):
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """N x C, in float32; one logit gives two columns."""
+    """Turn logits into class probabilities.
+
+    Args:
+        logits: N x C; one logit per image is that of class 1 of two.
+
+    Returns:
+        Probabilities in float32, N x C (N x 2 for one logit), summing to 1.
+    """
     logits = logits.float()
     if logits.shape[1] == 1:
         positive = logits[:, 0].sigmoid()

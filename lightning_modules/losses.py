@@ -1,4 +1,4 @@
-"""Losses that know pixels and images without a label."""
+"""Losses for partly labelled batches: pixels and images without a label do not count."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 __all__ = ["IGNORE_INDEX", "CrossEntropy", "PixelCrossEntropy"]
 
 IGNORE_INDEX = 255
-"""The mask value of pixels, and the label of images, that neither train nor count."""
+"""Mask value of pixels, and label of images, that are neither trained on nor evaluated."""
 
 
 class CrossEntropy(nn.Module):
-    """Cross entropy averaged over what is labelled, pixels or images; binary where there is one logit.
+    """Cross entropy in nats, averaged over the labelled pixels or images; binary for one logit.
 
-    logits: N x C x ...; targets: N x ... with classes 0 to C - 1 (0 and 1 where C is 1) or `IGNORE_INDEX`.
-    class_weights: one per class, or None. A batch without a label has loss 0, not NaN.
+    Args:
+        class_weights: Weight of each class, or None for equal weights.
     """
 
     class_weights: Tensor | None
@@ -27,6 +27,15 @@ class CrossEntropy(nn.Module):
         self.register_buffer("class_weights", weights)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            logits: N x C x ...
+            targets: N x ..., classes 0 to C - 1 (0 and 1 if C is 1) or `IGNORE_INDEX`.
+
+        Returns:
+            A scalar; 0, not NaN, for a batch without a label.
+        """
         weights = self.class_weights
         logits = logits.float()
         if logits.shape[1] > 1:
@@ -44,4 +53,4 @@ class CrossEntropy(nn.Module):
 
 
 PixelCrossEntropy = CrossEntropy
-"""Its name in segmentation configs."""
+"""The same loss under the name that segmentation configs use."""

@@ -1,4 +1,4 @@
-"""Scores of a whole split: of segmentation, all from one confusion matrix, and of classification."""
+"""Metrics of a network on a whole split: for segmentation, all from one confusion matrix, and for classification."""
 
 import warnings
 
@@ -15,16 +15,23 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_modules.losses import IGNORE_INDEX
 
-__all__ = ["ClassRecall", "PresentAUROC", "SegmentationScores", "classification_scores", "segmentation_scores"]
+__all__ = ["ClassRecall", "PresentAUROC", "SegmentationMetrics", "classification_metrics", "segmentation_metrics"]
 
 
-def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
-    """Scores in [0, 1] from a C x C matrix of pixel counts, truth in rows, prediction in columns.
+def segmentation_metrics(confusion: Tensor) -> dict[str, Tensor]:
+    """Metrics of semantic segmentation, in [0, 1] (Long et al. 2015, section 5).
 
-    miou: mean of the per-class intersection over union; a class absent from both truth and prediction is left
-    out of the mean. iou: C values, NaN for those classes. pixel_accuracy: share of right pixels. mean_accuracy:
-    mean recall over the classes that occur in the truth. fw_iou: IoU weighted by the truth's class frequency.
-    All are 0 where there is no labelled pixel at all. (Long et al. 2015, section 5.)
+    Args:
+        confusion: Pixel counts, C x C, with the true classes in rows and the predicted ones in columns.
+
+    Returns:
+        Metrics by name; all scalars are 0 if there is no labelled pixel:
+
+        - miou: mean intersection over union of the classes that occur in truth or prediction.
+        - iou: intersection over union of each class, C values, NaN for classes that do not occur.
+        - pixel_accuracy: share of correct pixels.
+        - mean_accuracy: mean recall of the classes that occur in the truth.
+        - fw_iou: intersection over union, weighted by the classes' frequency in the truth.
     """
     counts = confusion.double()
     right, truth, predicted = counts.diag(), counts.sum(dim=1), counts.sum(dim=0)
@@ -41,21 +48,28 @@ def segmentation_scores(confusion: Tensor) -> dict[str, Tensor]:
     }
 
 
-class SegmentationScores(MulticlassConfusionMatrix):
-    """torchmetrics' confusion matrix (summed over processes) whose `compute` returns `segmentation_scores`."""
+class SegmentationMetrics(MulticlassConfusionMatrix):
+    """torchmetrics' confusion matrix, summed over processes, whose `compute` returns `segmentation_metrics`.
+
+    Args:
+        num_classes: Number of classes C.
+    """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes=num_classes, ignore_index=IGNORE_INDEX, validate_args=False)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
-        return segmentation_scores(self.confmat)
+        return segmentation_metrics(self.confmat)
 
 
 class PresentAUROC(MulticlassAUROC):
-    """Area under the receiver operating characteristic, one class against the rest, averaged over the classes for which
-    it is defined: those that some images have and others have not.
+    """Area under the ROC curve, one class against the rest, averaged over the classes for which it is defined.
 
-    torchmetrics' own average counts 0 for a class without images. 0 where no class has an area.
+    Those are the classes that some images have and others have not; torchmetrics' own average counts 0 for a class
+    without images. `compute` returns 0 if no class has an area.
+
+    Args:
+        num_classes: Number of classes C.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -66,14 +80,18 @@ class PresentAUROC(MulticlassAUROC):
         counts = torch.bincount(classes, minlength=self.num_classes)
         defined = (counts > 0) & (counts < len(classes))
         with warnings.catch_warnings():
-            # of classes without images, which do not count here
+            # about classes without images, which are left out below
             warnings.filterwarnings("ignore", message="No (positive|negative) samples in targets")
             areas = super().compute()
         return areas[defined].mean().nan_to_num()
 
 
 class ClassRecall(MulticlassConfusionMatrix):
-    """`compute` gives recall, one per class, and balanced_accuracy, its mean over the classes of the truth."""
+    """`compute` returns the recall of each class, and balanced_accuracy, their mean over the classes of the truth.
+
+    Args:
+        num_classes: Number of classes C.
+    """
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes=num_classes, validate_args=False)
@@ -84,11 +102,16 @@ class ClassRecall(MulticlassConfusionMatrix):
         return {"balanced_accuracy": recall.nanmean().nan_to_num(), "recall": recall}
 
 
-def classification_scores(num_classes: int) -> MetricCollection:
-    """Metrics of probabilities, N x C, and classes, N, all summed over processes.
+def classification_metrics(num_classes: int) -> MetricCollection:
+    """Metrics of classification, summed over processes; updated with probabilities, N x C, and classes, N.
 
-    accuracy: share of right images. balanced_accuracy and recall: see `ClassRecall`. auroc: see `PresentAUROC`.
-    calibration_error: expected calibration error over 15 equal bins of the largest probability (Guo et al. 2017).
+    Args:
+        num_classes: Number of classes C.
+
+    Returns:
+        accuracy (share of correct images), balanced_accuracy and recall (`ClassRecall`), auroc (`PresentAUROC`) and
+        calibration_error, the expected calibration error over 15 equal bins of the largest probability (Guo et al.
+        2017).
     """
     return MetricCollection(
         {

@@ -3,20 +3,23 @@
 from torch import Tensor
 
 from acquisition.functional import predicted_class
-from lightning_modules.base import NetworkModule, Scores
-from lightning_modules.metrics import SegmentationScores
+from lightning_modules.base import Metrics, NetworkModule
+from lightning_modules.metrics import SegmentationMetrics
 
 __all__ = ["SegmentationModule"]
 
 
 class SegmentationModule(NetworkModule):
-    """Images to logits, N x C x H x W; batches have "mask", N x H x W. The arguments are those of `NetworkModule`."""
+    """Semantic segmentation; logits are N x C x H x W, and batches have the key "mask" with classes, N x H x W.
+
+    The arguments are those of `NetworkModule`.
+    """
 
     monitor = "val/miou"
     target = "mask"
 
-    def make_scores(self) -> SegmentationScores:
-        return SegmentationScores(self.num_classes)
+    def make_metrics(self) -> SegmentationMetrics:
+        return SegmentationMetrics(self.num_classes)
 
-    def update_scores(self, scores: Scores, logits: Tensor, targets: Tensor) -> None:
-        scores.update(predicted_class(logits), targets)
+    def update_metrics(self, metrics: Metrics, logits: Tensor, targets: Tensor) -> None:
+        metrics.update(predicted_class(logits), targets)

@@ -1,4 +1,4 @@
-"""What a command line says, read without running it."""
+"""Reading a command line without running it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,13 @@ _DEFAULT_RUN_DIR = "runs/default"
 
 
 def with_command_last(arguments: Sequence[str]) -> list[str]:
-    """`submit`'s own options, and what follows them (a verb and its arguments) as one option, --command.
+    """Rewrite the arguments of `submit`: everything after its own options becomes one option, --command.
 
-    Every option takes a value; a flag without one means true.
+    Args:
+        arguments: The words that follow submit. Every option takes a value, except that a flag alone means true.
+
+    Returns:
+        submit's own options and --command with a JSON list, the verb and its arguments.
     """
     own, rest = [], list(arguments)
     while rest and rest[0].startswith("-"):
@@ -32,16 +36,24 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
 
 
 def run_dir_of(command: Sequence[str]) -> Path:
-    """Where a command leaves its results: its last --run_dir, its config's, or the default."""
+    """Return a command's run directory: its last --run_dir, its config's, or the default."""
     named = _setting(command, "run_dir")
     return check_run_dir(_DEFAULT_RUN_DIR if named is None else str(named))
 
 
 def distributed(command: Sequence[str], nodes: int, tasks: int) -> list[str]:
-    """The command as every task of a job of nodes x tasks runs it: together, as one trainer.
+    """Adapt a command to a job of several tasks, which run it together as one trainer.
+
+    Args:
+        command: The verb and its arguments.
+        nodes: Machines of the job.
+        tasks: Processes per machine.
+
+    Returns:
+        The command with the trainer's numbers of devices and nodes.
 
     Raises:
-        ValueError: The trainer is told another number of processes, or the verb has no trainer.
+        ValueError: The command gives the trainer other numbers, or the verb has no trainer.
 
     """
     command = list(command)
@@ -66,20 +78,20 @@ def distributed(command: Sequence[str], nodes: int, tasks: int) -> list[str]:
 
 
 def config_files(command: Sequence[str]) -> list[Path]:
-    """The YAMLs that a command line names, if they are there."""
+    """Return the existing YAML files that a command names with --config."""
     named = [Path(value) for option, value in _options(command) if option in _CONFIG]
     return [path for path in named if path.is_file()]
 
 
 def _options(command: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every word with what it is given: after an equals sign, or as the next word."""
+    """Yield every word with its value, which follows after an equals sign or as the next word."""
     for word, after in zip(command, [*command[1:], ""], strict=True):
         option, equals, given = word.partition("=")
         yield option, given if equals else after
 
 
 def _setting(command: Sequence[str], name: str) -> Any:
-    """The last value that a command line gives to a setting, itself or in a --config file."""
+    """Return the last value that a command gives to a setting, directly or in a --config file."""
     value = None
     for option, given in _options(command):
         if option == f"--{name}":

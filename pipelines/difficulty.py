@@ -1,4 +1,4 @@
-"""From an ensemble's networks to maps and to a table of images: what was predicted beside what people did."""
+"""The verb difficulty: predictions of an ensemble's networks, and a table of predicted and measured difficulty."""
 
 import copy
 import hashlib
@@ -24,7 +24,7 @@ from callbacks.cycle import load_weights
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from pipelines.ensemble import Members, check_held_out, member_weights, several_annotators
-from records.files import replacing
+from records.files import replacing, write_table
 from records.run_directory import RunDirectory
 
 __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"]
@@ -33,13 +33,23 @@ __all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"
 def predict_images(
     run_dir: Path, members: Members, module: LightningModule, datamodule: PoolDataModule, device: torch.device
 ) -> None:
-    """Write predictions/NAME.npz for every image that two people drew, from the networks that never saw it.
+    """Write predictions/NAME.npz for every image that two people drew, from networks that were not trained on it.
 
-    An image is predicted by the members of its own fold, whose ledgers must not name it. What is there from the same
-    checkpoints, settings and masks is kept. module: for its network, whose weights are replaced.
+    An image is predicted by the members of its own fold, whose ledgers must not contain it. Predictions from the same
+    checkpoints, settings and masks are kept.
+
+    Args:
+        run_dir: The ensemble's run directory.
+        members: The ensemble's networks.
+        module: Any module of their architecture; its weights are not used.
+        datamodule: The images, with their masks by annotator.
+        device: Where the networks run.
+
+    Raises:
+        RunDirectoryError: A network is not trained yet, or it was trained on an image of its fold.
     """
     source = several_annotators(datamodule)
-    people = members.people(source.annotators)
+    people = members.annotators(source.annotators)
     for fold in range(source.folds):
         images = source.evaluation_images(fold)
         if not images:
@@ -49,7 +59,7 @@ def predict_images(
         for name in names:
             check_held_out(run_dir, name, fold, images)
         made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
-        # a mask that was corrected since makes another disagreement
+        # a corrected mask changes the measured disagreement
         wanted = {i: made_by + _digest(datamodule.resized(source.drawings(i))) for i in images}
         missing = [i for i in images if _made_by(RunDirectory(run_dir).prediction(i)) != wanted[i]]
         if not missing:
@@ -79,7 +89,16 @@ def predict_images(
 def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFrame:
     """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors.
 
-    Beside it annotators.csv: one row per person, the means over the images of `annotator_rows`.
+    Args:
+        run_dir: The ensemble's run directory.
+        datamodule: The images, with their masks by annotator.
+
+    Returns:
+        The table of images: name, fold and the columns of `image_row`. The table of annotators has the means of
+        `annotator_rows` over the images.
+
+    Raises:
+        DataError: No image was drawn by two people.
     """
     rows, people = [], []
     source = several_annotators(datamodule)
@@ -96,13 +115,11 @@ def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFram
     if not rows:
         raise DataError("no image is drawn by two people, so there is no disagreement to compare with; draw some again")
     table = pd.DataFrame(rows)
-    with replacing(RunDirectory(run_dir).images) as beside:
-        table.to_csv(beside, index=False)
+    write_table(RunDirectory(run_dir).images, table)
     grouped = pd.DataFrame(people).groupby("annotator")
     habits = grouped.mean()
     habits.insert(0, "images", grouped.size())
-    with replacing(RunDirectory(run_dir).annotators) as beside:
-        habits.to_csv(beside)
+    write_table(RunDirectory(run_dir).annotators, habits, index="annotator")
     rank_zero_info(f"\n{habits.round(2).to_string()}\n")
     return table
 
@@ -110,9 +127,16 @@ def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFram
 def annotator_rows(
     stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_classes: int
 ) -> list[dict[str, Any]]:
-    """Each person who drew an image against the majority of the others (`annotators.disagreement.AgainstOthers`).
+    """Compare each person who drew an image with the majority of the others.
 
-    within_iou: IoU of the same person's two drawings, NaN where there is one only.
+    Args:
+        stored: The content of predictions/NAME.npz.
+        repeats: Second drawings of the image, by annotator.
+        num_classes: Number of classes C.
+
+    Returns:
+        One row per person: annotator, the fields of `annotators.disagreement.AgainstOthers`, and within_iou, the IoU of
+        the person's two drawings (NaN without a second one).
     """
     rows, masks = [], stored["masks"]
     for name, mask, others in zip(
@@ -124,13 +148,22 @@ def annotator_rows(
 
 
 def image_row(stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_classes: int) -> dict[str, float]:
-    """One image's columns of images.csv, but for its name and fold.
+    """One image's columns of images.csv, except for its name and fold.
 
-    Measured from the masks: annotators (how many), difficulty (equation 2.2 of seed 000), difficulty per pixel of
-    object and of boundary, mean IoU of two annotators, Krippendorff's alpha, repeat_difficulty (the difficulty of the
-    second drawings; NaN where fewer than two people repeated theirs) and repeated_difficulty (that of the same people's
-    first drawings). Predicted: the sums over the pixels of the maps. Trivial: area and boundary length
-    of the single network's prediction, and a constant.
+    Args:
+        stored: The content of predictions/NAME.npz.
+        repeats: Second drawings of the image, by annotator.
+        num_classes: Number of classes C.
+
+    Returns:
+        Values by column:
+
+        - Measured from the masks: annotators (their number), difficulty (Wilhelmsson, equation 2.2), difficulty per
+          pixel of object and of boundary, mean IoU of two annotators, Krippendorff's alpha, repeat_difficulty (from the
+          second drawings; NaN if fewer than two people drew twice) and repeated_difficulty (from the same people's
+          first drawings).
+        - Predicted: the maps of `annotators.prediction.MAPS`, summed over the pixels.
+        - Trivial: area and boundary length of the single network's prediction, in pixels, and a constant.
     """
     masks = stored["masks"]
     measured = difficulty(masks, num_classes)

@@ -1,4 +1,4 @@
-"""One network per annotator and fold: which fits there are, and where they leave what they learned."""
+"""Ensembles with one network per annotator and fold: their members' fits and checkpoints."""
 
 import re
 from collections.abc import Sequence
@@ -14,19 +14,25 @@ from records.files import RunDirectoryError
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
 
-__all__ = ["Members", "check_held_out", "jobs_of", "member_weights", "several_annotators"]
+__all__ = ["Members", "check_held_out", "member_jobs", "member_weights", "several_annotators"]
 
 
 @dataclass
 class Members:
-    """The networks of an ensemble, one per annotator and fold, and what is predicted with them.
+    """The members of an ensemble, one network per annotator and fold, and how they predict.
 
-    names: the annotators to train networks for, and "majority" or "random"; every annotator and `single` unless given.
-    single: whose network's MC samples predict the disagreement: "majority", "random" or an annotator. at_once: fits
-    side by side on this machine; as many as it has devices, or cores for, unless given. retries: how often a failed fit
-    is started again. num_samples: T, MC samples of the single network. dropout_rate: at prediction, or None for the
-    training rates. weights: "last" are those at the end of the fit; "best" are those of the best validation, which was
-    made on the very images that are predicted, so that a little of their masks is in the choice.
+    Args:
+        names: Annotators to train networks for, and "majority" or "random"; all annotators and `single` unless given.
+        single: Whose network's MC samples predict the disagreement: "majority", "random" or an annotator.
+        at_once: Fits side by side on this machine; one per GPU, or as many as cores and memory allow, unless given.
+        retries: How often a failed fit is started again.
+        num_samples: MC samples T of the single network, at least 2.
+        dropout_rate: Dropout rate at prediction; None for the training rates.
+        weights: "last" for the weights at the end of a fit, "best" for those of its best validation. That validation is
+            on the predicted images themselves, so their masks have some influence on the choice.
+
+    Raises:
+        ValueError: A number is too small.
     """
 
     names: list[str] | None = None
@@ -44,9 +50,16 @@ class Members:
             if given is not None and given < value:
                 raise ValueError(f"members.{name} must be at least {value}, got {given}")
 
-    def people(self, annotators: Sequence[str]) -> list[str]:
-        """The annotators who have a network of their own; at least two."""
-        people = [n for n in self.all(annotators) if n not in (MAJORITY, RANDOM)]
+    def annotators(self, annotators: Sequence[str]) -> list[str]:
+        """Names of the annotators who have a network of their own.
+
+        Args:
+            annotators: All annotators of the data.
+
+        Raises:
+            DataError: There are fewer than two, or a name is unknown.
+        """
+        people = [n for n in self.networks(annotators) if n not in (MAJORITY, RANDOM)]
         if len(people) < 2:
             raise DataError(
                 f"an ensemble needs the networks of at least two annotators, got {', '.join(people) or 'none'}; "
@@ -54,8 +67,15 @@ class Members:
             )
         return people
 
-    def all(self, annotators: Sequence[str]) -> list[str]:
-        """Every network: the annotators' and the single one."""
+    def networks(self, annotators: Sequence[str]) -> list[str]:
+        """Names of all networks: the annotators' and the single one.
+
+        Args:
+            annotators: All annotators of the data.
+
+        Raises:
+            DataError: A name is unknown.
+        """
         names = list(dict.fromkeys([*(annotators if self.names is None else self.names), self.single]))
         unknown = [n for n in names if n not in (*annotators, MAJORITY, RANDOM)]
         if unknown:
@@ -67,7 +87,11 @@ class Members:
 
 
 def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
-    """The data module's source, if it knows several annotators."""
+    """Return the data module's source if it has several annotators.
+
+    Raises:
+        DataError: It has not.
+    """
     if not isinstance(datamodule.source, SeveralAnnotators):
         raise DataError(
             f"an ensemble has one network per annotator: expected data.source with several annotators, such as "
@@ -77,7 +101,17 @@ def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
 
 
 def member_weights(run_dir: Path, name: str, fold: int, weights: Literal["last", "best"]) -> Path:
-    """The checkpoint of one finished fit."""
+    """Find the checkpoint of a member.
+
+    Args:
+        run_dir: The ensemble's run directory.
+        name: The member's name.
+        fold: The fold that it was not trained on, from 0.
+        weights: Which of its weights.
+
+    Raises:
+        RunDirectoryError: The member is not trained yet.
+    """
     cycle = RunDirectory(run_dir).member(name, fold).cycle(0)
     path = cycle.last if weights == "last" else cycle.best
     if not cycle.is_fitted or not path.is_file():
@@ -88,23 +122,44 @@ def member_weights(run_dir: Path, name: str, fold: int, weights: Literal["last",
     return path
 
 
-def jobs_of(run_dir: Path, members: Members, source: SeveralAnnotators, group: str | None = None) -> list[Job]:
-    """The fits of an ensemble, independent of each other: all members of fold 0, then of fold 1, and so on.
+def member_jobs(run_dir: Path, members: Members, source: SeveralAnnotators, group: str | None = None) -> list[Job]:
+    """Make the jobs that train an ensemble's members, in the order of the folds.
 
-    Each is `dropquery fit` with run_dir/config.yaml and that annotator's masks outside that fold. All have the same
-    seed, so they start from the same weights and see the images in the same order. group: of their W&B runs, the run
-    directory's name unless given.
+    Each is a `dropquery fit` with the settings of the run directory, on one annotator's masks outside one fold. All
+    have the same seed, so they start from the same weights and see the images in the same order.
+
+    Args:
+        run_dir: The ensemble's run directory, with config.yaml.
+        members: The ensemble's members.
+        source: The images, with their annotators and folds.
+        group: Group of the W&B runs; the run directory's name unless given.
+
+    Raises:
+        DataError: A member's name is unknown, or fewer than two annotators have a network.
     """
-    names = members.all(source.annotators)
-    members.people(source.annotators)
+    names = members.networks(source.annotators)
+    members.annotators(source.annotators)
     return [_job(run_dir, name, fold, group or run_dir.name) for fold in range(source.folds) for name in names]
 
 
 def check_held_out(run_dir: Path, name: str, fold: int, unit_ids: Sequence[str]) -> None:
-    """Refuse to predict images that a network trained on, as its own ledger says."""
+    """Check in a member's ledger that it was not trained on images that it is to predict.
+
+    Args:
+        run_dir: The ensemble's run directory.
+        name: The member's name.
+        fold: The fold that it is to predict, from 0.
+        unit_ids: The images of that fold.
+
+    Raises:
+        RunDirectoryError: It was trained on one of them, or its ledger is missing.
+    """
     path = RunDirectory(run_dir).member(name, fold).ledger
     if not path.is_file():
-        raise RunDirectoryError(f"the ledger {path} is missing, so nobody knows what that network trained on")
+        raise RunDirectoryError(
+            f"the ledger {path} is missing, so it is not known what that network was trained on; remove its folder and "
+            "run ensemble again"
+        )
     seen = sorted(set(Ledger(path).labelled()) & set(unit_ids))
     if seen:
         raise RunDirectoryError(
@@ -126,6 +181,6 @@ def _job(run_dir: Path, name: str, fold: int, group: str) -> Job:
         "--wandb.name": f"{name}-fold-{fold}",
     }
     words = tuple(str(word) for pair in arguments.items() for word in pair)
-    # a job's name is its log's; a person's may have spaces
+    # a job's name is also that of its log, but annotators' names may have spaces
     called = re.sub(r"[^\w=+-]", "_", f"{name}-fold-{fold}")
     return Job(called, ("fit", *words), own.path, own.learning_curve)

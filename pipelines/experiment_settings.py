@@ -15,7 +15,7 @@ from pipelines.stopping import StoppingCriterion
 __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
 MAY_CHANGE = (
-    "run_dir", "data.init_args.run_dir", "cycles", "stop", "full_score", "members", "data.init_args.num_workers",
+    "run_dir", "data.run_dir", "cycles", "stop", "full_score", "members", "data.num_workers",
     "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
     "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
@@ -64,8 +64,8 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(WandbSettings, "wandb")
     parser.add_class_arguments(Members, "members")
     parser.add_class_arguments(Grid, "grid")
-    parser.link_arguments("run_dir", "data.init_args.run_dir")
-    parser.link_arguments("seed_everything", "data.init_args.seed")
+    parser.link_arguments("run_dir", "data.run_dir")
+    parser.link_arguments("seed_everything", "data.seed")
 
 
 def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
@@ -75,9 +75,8 @@ def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
         settings: The experiment's, as config.yaml holds them.
 
     """
-    data = settings["data"]
-    own = {k: v for k, v in data["init_args"].items() if k != "run_dir"}
-    return {k: v for k, v in settings.items() if k not in _AFTER_FIRST_FIT} | {"data": {**data, "init_args": own}}
+    data = {k: v for k, v in settings["data"].items() if k != "run_dir"}
+    return {k: v for k, v in settings.items() if k not in _AFTER_FIRST_FIT} | {"data": data}
 
 
 def check_experiment(verb: str, config: Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Independent runs of the command line side by side on one machine."""
+"""Independent jobs of the command line, side by side on one machine."""
 
 import csv
 import os
@@ -16,12 +16,12 @@ from types import FrameType
 from typing import Literal
 
 from callbacks.progress import read_progress
-from pipelines.processes import DROPQUERY, gpus, last_words, share, start_process, stop_processes, without_slurm
-from pipelines.progress import ProgressView
+from pipelines.jobs_view import JobsView
+from pipelines.processes import DROPQUERY, gpus, share, start_process, stop_processes, why_it_ended, without_slurm
 from records.files import replacing
 from records.run_directory import JobsDirectory
 
-__all__ = ["Job", "Outcome", "check_jobs", "report_text", "run_jobs"]
+__all__ = ["Job", "Outcome", "check_jobs", "outcome_summary", "run_jobs"]
 
 _POLL = 0.1
 _PAUSE = 1.0  # before another attempt
@@ -29,10 +29,16 @@ _PAUSE = 1.0  # before another attempt
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the command line.
+    """One call of the command line.
 
-    name: of its log and in tables, made of letters, digits and ._=+-; arguments: what follows the word dropquery;
-    run_dir: where it works, alone; finished: this file is there when the job is done.
+    Args:
+        name: Name of its log and in tables, of letters, digits and ._=+-
+        arguments: The words that follow dropquery.
+        run_dir: The run directory, which no other job uses.
+        finished: The file whose presence means that the job is done.
+
+    Raises:
+        ValueError: The name has other characters.
     """
 
     name: str
@@ -49,7 +55,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: skipped was done before; seconds: of all attempts; reason: why it failed, or nothing."""
+    """How a job ended.
+
+    Args:
+        job: The job.
+        state: finished; skipped, because it was done before; or failed.
+        attempts: How often it was started.
+        seconds: Wall time of all attempts.
+        log: The file with its output.
+        reason: Why it failed, else "".
+    """
 
     job: Job
     state: Literal["finished", "skipped", "failed"]
@@ -75,15 +90,23 @@ def run_jobs(
     retries: int = 1,
     program: Sequence[str] = DROPQUERY,
 ) -> list[Outcome]:
-    """Run jobs as processes of their own and return what became of each, in the order of `jobs`.
+    """Run jobs as separate processes.
 
-    A job whose `finished` file is there is skipped. One that fails is tried `retries` times more and then reported;
-    it costs the others nothing. Each has its output in LOG_DIR/NAME.log; LOG_DIR/jobs.csv is the table of outcomes.
-    With GPUs each job sees one of them; the CPU's cores are divided among those that run (OMP_NUM_THREADS stays as it
-    is where the user has set it). Ctrl-C and SIGTERM end all of them; started again, they go on where they were.
+    A failed job does not affect the others. Each job sees one GPU, if there are any, and an equal share of the CPU's
+    cores, unless OMP_NUM_THREADS is set. Ctrl-C and SIGTERM end all jobs; started again, they go on where they were.
 
-    at_once: how many run side by side, as many as make sense unless given (`pipelines.processes.share`).
-    program: what is started with a job's arguments; tests put a small script here.
+    Args:
+        jobs: The jobs; those whose `finished` file exists are skipped.
+        log_dir: Folder of NAME.log, each job's output, and of jobs.csv, the table of outcomes.
+        at_once: How many run side by side; see `pipelines.processes.share` unless given.
+        retries: How often a failed job is started again.
+        program: The command that is started with a job's arguments.
+
+    Returns:
+        One outcome per job, in the order of `jobs`.
+
+    Raises:
+        ValueError: There is no job, two jobs share a name or a run directory, or a number is too small.
     """
     check_jobs(jobs)
     if retries < 0:
@@ -94,7 +117,7 @@ def run_jobs(
     slots, threads = share(len(waiting), at_once)
     spent = {job.name: 0.0 for job in jobs}
     running: dict[int, _Running] = {}
-    with _stopping(running), ProgressView(len(jobs), slots) as view:
+    with _stopping(running), JobsView(len(jobs), slots) as view:
         while waiting or running:
             for slot in set(range(slots)) - set(running):
                 ready = next((w for w in waiting if w[0] <= time.monotonic()), None)
@@ -109,7 +132,7 @@ def run_jobs(
                 code = one.process.poll()
                 if code is None:
                     continue
-                stop_processes([one.process])  # what it may have left behind
+                stop_processes([one.process])  # also ends processes that it left behind
                 del running[slot]
                 view.end(slot)
                 spent[one.job.name] += time.monotonic() - one.started
@@ -131,7 +154,11 @@ def run_jobs(
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
-    """Refuse an empty list, and jobs that share a name or a run directory."""
+    """Check that there are jobs, and that each has a name and a run directory of its own.
+
+    Raises:
+        ValueError: It is not so.
+    """
     if not jobs:
         raise ValueError("expected at least one job, got none; nothing to run")
     for what, values in (("name", [j.name for j in jobs]), ("run directory", [str(j.run_dir) for j in jobs])):
@@ -140,8 +167,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
             raise ValueError(f"expected a {what} of its own for every job, got {count} with {value}; change the others")
 
 
-def report_text(outcomes: Sequence[Outcome]) -> str:
-    """What a user reads at the end: a line per job that failed, with its log, under a line of counts."""
+def outcome_summary(outcomes: Sequence[Outcome]) -> str:
+    """Summarise outcomes for a terminal: a line of counts, and a line per failed job with its log."""
     counts = Counter(o.state for o in outcomes)
     lines = [f"{len(outcomes)} jobs: " + ", ".join(f"{counts[s]} {s}" for s in ("finished", "skipped", "failed"))]
     lines += [
@@ -158,7 +185,7 @@ def _environment(slot: int, slots: int, threads: int) -> dict[str, str]:
     environment = without_slurm(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     if slots > 1:
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin while they wait take the others' cores
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin while waiting take cores from the other jobs
     devices = gpus()
     if devices:
         environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
@@ -177,13 +204,13 @@ def _start(
 
 def _failure(job: Job, code: int, log: Path) -> str:
     if code:
-        return last_words(log, code)
-    return "" if job.finished.exists() else f"it ended without {job.finished}: {last_words(log, code)}"
+        return why_it_ended(log, code)
+    return "" if job.finished.exists() else f"it ended without {job.finished}: {why_it_ended(log, code)}"
 
 
 @contextmanager
 def _stopping(running: Mapping[int, _Running]) -> Iterator[None]:
-    """End what runs when this process is asked to end; a SIGTERM leaves like Ctrl-C, by an exception."""
+    """End the running jobs when this process ends; SIGTERM raises an exception, as Ctrl-C does."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

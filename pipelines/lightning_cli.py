@@ -42,7 +42,6 @@ class VerbCLI(LightningCLI):
         super().__init__(
             args=args,
             subclass_mode_model=True,
-            subclass_mode_data=True,
             seed_everything_default=0,
             save_config_callback=None,
             auto_configure_optimizers=False,

@@ -1,4 +1,4 @@
-"""Processes of our own command line that end with their parent, and what each may use of the machine."""
+"""Child processes of the command line, which end with their parent, and their share of the machine."""
 
 import ctypes
 import os
@@ -13,22 +13,22 @@ from typing import IO
 
 import torch
 
-__all__ = ["DROPQUERY", "cores", "gpus", "last_words", "share", "start_process", "stop_processes", "without_slurm"]
+__all__ = ["DROPQUERY", "cores", "gpus", "share", "start_process", "stop_processes", "why_it_ended", "without_slurm"]
 
 DROPQUERY = (sys.executable, str(Path(__file__).resolve().parent.parent / "cli.py"))
-"""How this dropquery is started: cli.py stands beside the rooms, in a checkout as in an installation."""
+"""The command that starts this dropquery; cli.py lies beside the packages in a checkout and when installed."""
 
 _SET_PDEATHSIG = 1
 _GIB_EACH = 2
 
 
 def cores() -> int:
-    """CPU cores that this process may use, which a scheduler can have made fewer than the machine has."""
+    """Number of CPU cores that this process may use; a scheduler may have restricted them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """The names of the usable GPUs as CUDA_VISIBLE_DEVICES takes them; asks without starting CUDA."""
+    """Names of the usable GPUs, as in CUDA_VISIBLE_DEVICES; does not initialise CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
@@ -36,10 +36,18 @@ def gpus() -> list[str]:
 
 
 def share(jobs: int, at_once: int | None = None) -> tuple[int, int]:
-    """How many of `jobs` run side by side, and how many threads each gets.
+    """Divide the machine among jobs.
 
-    Without `at_once`: one per GPU; on a machine without, one per core, because small networks gain more from that
-    than from threads, but no more than one for every 2 GiB of memory. The cores are divided among those that run.
+    Args:
+        jobs: Number of jobs.
+        at_once: Most jobs side by side. Unless given: one per GPU; without a GPU one per core, because small networks
+            gain more from that than from threads, but at most one per 2 GiB of memory.
+
+    Returns:
+        The number of jobs side by side, and the number of threads of each.
+
+    Raises:
+        ValueError: `at_once` is below 1.
     """
     if at_once is not None and at_once < 1:
         raise ValueError(f"at_once must be at least 1, got {at_once}")
@@ -51,20 +59,24 @@ def share(jobs: int, at_once: int | None = None) -> tuple[int, int]:
 
 
 def without_slurm(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what Slurm and submitit say of the job around it.
+    """Remove the variables by which Slurm and submitit describe the surrounding job.
 
-    A process that is not a task of that job must not take itself for one, and sbatch would take the outer job's
-    settings for the new one's.
+    Otherwise a process that is no task of that job would behave like one, and sbatch would apply that job's settings to
+    a new job.
     """
     return {k: v for k, v in environment.items() if not k.startswith(("SLURM_", "SUBMITIT_")) or k == "SLURM_CONF"}
 
 
 def start_process(command: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own, so that it can be stopped with all that it starts.
+    """Start a command in a session of its own, so that it can be stopped together with its children.
 
-    On Linux the kernel kills it when this process ends, however it ends. Elsewhere it lives on, and its run directory
-    stays locked until it is done. Warning signals for the parent, which a scheduler sends to children as well, do not
-    touch it.
+    On Linux the kernel kills the process when this one ends for any reason. Elsewhere it continues, and its run
+    directory stays locked until it ends. It ignores the warning signals that schedulers send to all processes of a job.
+
+    Args:
+        command: Program and arguments.
+        environment: The process's environment variables.
+        output: Binary file for standard output and errors.
     """
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
     parent = os.getpid()
@@ -74,7 +86,7 @@ def start_process(command: Sequence[str], environment: Mapping[str, str], output
             signal.signal(warning, signal.SIG_IGN)
         if libc is not None:
             libc.prctl(_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it ended before we asked to be told
+            if os.getppid() != parent:  # the parent ended before the request
                 os.kill(os.getpid(), signal.SIGKILL)
 
     return subprocess.Popen(
@@ -84,7 +96,12 @@ def start_process(command: Sequence[str], environment: Mapping[str, str], output
 
 
 def stop_processes(processes: Sequence[subprocess.Popen[bytes]], patience: float = 10.0) -> None:
-    """End processes and all that they started: asked first, killed after `patience` seconds."""
+    """End processes and their children: first by SIGTERM, then by SIGKILL.
+
+    Args:
+        processes: Processes from `start_process`.
+        patience: Seconds between the two signals at most.
+    """
     for process in processes:
         _signal_group(process, signal.SIGTERM)
     deadline = time.monotonic() + patience
@@ -95,15 +112,20 @@ def stop_processes(processes: Sequence[subprocess.Popen[bytes]], patience: float
         process.wait()
 
 
-def last_words(log: Path, code: int) -> str:
-    """Why a process with exit status `code` ended, in a sentence: our own error, a signal, or its log's last line."""
+def why_it_ended(log: Path, code: int) -> str:
+    """Explain why a process ended: by its error message, a signal, or the last line of its log.
+
+    Args:
+        log: The file with its output.
+        code: Its exit status; negative for the signal that killed it.
+    """
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("(set DROPQUERY_TRACEBACK=1")]
     errors = [line.removeprefix("dropquery: error: ") for line in lines if line.startswith("dropquery: error: ")]
-    return (errors or lines or ["it said nothing"])[-1]
+    return (errors or lines or ["it printed nothing"])[-1]
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Settings: YAML read with care, and two experiments' settings compared by name."""
+"""Settings: safe reading of YAML, and comparison of two experiments' settings."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,31 +8,49 @@ from typing import Any
 
 import yaml
 
-__all__ = ["check_run_dir", "difference", "parse_yaml", "plain", "read_yaml", "with_limit"]
+__all__ = ["check_run_dir", "checked_name", "difference", "parse_yaml", "read_yaml", "with_limit"]
 
 _MOST_NODES = 100_000
 _DEEPEST = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 
 
-def plain(option: str, text: str) -> str:
-    """A name from the command line; a line break would put lines into scripts that it is written into."""
+def checked_name(option: str, text: str) -> str:
+    """Check a name from the command line, because a line break would add lines to the scripts that contain it.
+
+    Args:
+        option: The option, for the message.
+        text: Its value.
+
+    Returns:
+        The text.
+
+    Raises:
+        ValueError: The text is blank or has control characters.
+    """
     if not text.strip() or _CONTROL.search(text):
         raise ValueError(f"{option} must be a name without line breaks or other control characters, got {text!r}")
     return text
 
 
 def check_run_dir(text: str) -> Path:
-    """The folder that a command line or a YAML names."""
-    return Path(plain("--run_dir", text))
+    """Return the folder that --run_dir names; a ValueError if it is no `checked_name`."""
+    return Path(checked_name("--run_dir", text))
 
 
 def with_limit(load: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A reader of YAML that refuses a text that stands for more than anybody writes."""
+    """Limit a YAML reader, so that a small file with aliases or deep nesting cannot exhaust memory or stack.
+
+    Args:
+        load: Reads a text.
+
+    Returns:
+        The same reader, which raises a yaml.YAMLError above 100 000 values or 100 levels.
+    """
 
     def limited(text: str) -> Any:
         try:
-            # without an alias a text holds no more than is written in it
+            # without aliases a text has no more values than are written in it
             if "*" in text and "&" in text and _nodes(yaml.compose(text), {}) > _MOST_NODES:
                 raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES} values")
             loaded = load(text)
@@ -51,7 +69,7 @@ def _depth(value: Any) -> int:
 
 
 def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
-    """How many values a node stands for once every alias is written out; one inside itself stands for no end."""
+    """Number of values of a node after expanding all aliases; infinite for a node inside itself."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:
@@ -62,11 +80,15 @@ def _nodes(node: yaml.Node | None, known: dict[int, float]) -> float:
 
 
 parse_yaml = with_limit(partial(yaml.load, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-"""Settings from a text."""
+"""Reads settings from a text."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Settings from a file."""
+    """Read settings from a YAML file.
+
+    Raises:
+        ValueError: The file is not valid YAML or holds no mapping.
+    """
     try:
         settings = parse_yaml(path.read_text())
         if isinstance(settings, dict):
@@ -74,13 +96,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise yaml.YAMLError(f"expected names with values, got {type(settings).__name__}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
-        raise ValueError(f"{path} is not readable YAML ({said}); correct it, or put back what it was") from error
+        raise ValueError(f"{path} is not readable YAML ({said}); correct it, or restore its earlier content") from error
 
 
 def difference(old: Any, new: Any, may_change: tuple[str, ...] = ()) -> str:
-    """The first of two experiments' settings that differs, then and now; "" where none does.
+    """Describe the first setting in which two experiments differ.
 
-    may_change: dotted names of settings, or of groups of them, that do not count. One that is null counts as not there.
+    Args:
+        old: The settings of the run directory.
+        new: The settings of this command; a setting that is null equals one that is missing.
+        may_change: Dotted names of settings, or of groups of settings, that may differ.
+
+    Returns:
+        The setting's name with both values, or "" if there is none.
     """
     then, now = dict(_leaves(old)), dict(_leaves(new))
     for name in {**now, **then}:
@@ -91,7 +119,7 @@ def difference(old: Any, new: Any, may_change: tuple[str, ...] = ()) -> str:
 
 
 def _leaves(settings: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is no group and no list, with its dotted name."""
+    """Yield every value that is neither a group nor a list, with its dotted name."""
     if isinstance(settings, (dict, list)):
         for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
             yield from _leaves(value, f"{name}.{key}" if name else str(key))

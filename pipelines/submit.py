@@ -1,4 +1,4 @@
-"""Any verb on a cluster: Slurm, or this machine in the background, through submitit."""
+"""The verb submit: any verb as a job of Slurm or in the background of this machine, by submitit."""
 
 import os
 import shlex
@@ -16,14 +16,14 @@ from submitit.slurm.slurm import SlurmExecutor
 from pipelines.command import distributed, run_dir_of
 from pipelines.jobs import Job, check_jobs
 from pipelines.processes import DROPQUERY, gpus, without_slurm
-from pipelines.settings import plain
+from pipelines.settings import checked_name
 from pipelines.task import Task
 from records.run_directory import RunDirectory
 
 __all__ = ["slurm_answers", "submit"]
 
-_WARNING = 90  # seconds between the warning signal and the end
-_TIME_OUTS = 1000  # how often a job may run out of time and go on
+_WARNING = 90  # seconds between the warning signal and the end of the job
+_TIME_OUTS = 1000  # how often a job may run out of time and be continued
 _LEAST_MINUTES = 11
 
 
@@ -49,20 +49,24 @@ def submit(
     logs are in RUN_DIR/slurm.
 
     Args:
-        command: The verb and its arguments; on the command line, all that follows submit's own options.
-        cluster: slurm, or local for the background of this machine; slurm where sbatch answers unless given.
-        time: Minutes until the job is interrupted and queued again.
+        command: The verb and its arguments; on the command line, everything after submit's own options.
+        cluster: slurm, or local for the background of this machine; slurm if it answers, unless given.
+        time: Minutes after which a job is interrupted and queued again, at least 11.
         partition: Slurm's partition; its default unless given.
         nodes: Machines for one fit (DDP).
         tasks_per_node: Processes per machine for one fit (DDP); one per GPU unless given.
         gpus_per_node: GPUs per machine.
         cpus_per_task: CPU cores per process.
-        memory_gb: Memory per machine; the cluster's default unless given.
+        memory_gb: Memory per machine, in GiB; the cluster's default unless given.
         at_once: Most jobs of an array that run side by side.
-        requeue: Whether a job that was interrupted is queued again.
-        dry_run: Print the script that would be sent, and the commands; send nothing.
-        wait: Follow until done, and fail if the job failed.
-        expand: The jobs that a verb consists of; none for a verb that is one job.
+        requeue: Whether an interrupted job is queued again.
+        dry_run: Print the script and the commands instead of submitting them.
+        wait: Wait until the job is done, and fail if it failed.
+        expand: Returns the jobs that a verb consists of; an empty list for a verb that is one job.
+
+    Raises:
+        ValueError: The verb is missing, or the options contradict each other.
+        ChildProcessError: With `wait`, a job failed.
 
     """
     if not command:
@@ -73,9 +77,9 @@ def submit(
             "shorter job for a time-out"
         )
     if partition is not None:
-        plain("--partition", partition)
-    plain("the verb", command[0])
-    folder = Path(plain("--run_dir", str((RunDirectory(run_dir_of(command)).slurm).absolute())))
+        checked_name("--partition", partition)
+    checked_name("the verb", command[0])
+    folder = Path(checked_name("--run_dir", str((RunDirectory(run_dir_of(command)).slurm).absolute())))
     cluster = cluster or ("slurm" if slurm_answers() else "local")
     tasks = tasks_per_node or gpus_per_node or 1
     if cluster == "local" and (nodes > 1 or tasks > 1):
@@ -83,7 +87,7 @@ def submit(
             f"--cluster local has one machine and one task, got --nodes {nodes} and {tasks} tasks; leave them out: "
             "there --trainer.devices alone says how many processes a fit starts"
         )
-    # on this machine a verb of many jobs runs them side by side by itself
+    # a verb of many jobs runs them side by side by itself on this machine
     jobs = expand(command) if expand and cluster == "slurm" else []
     if jobs:
         check_jobs(jobs)
@@ -100,7 +104,7 @@ def submit(
             "job_name": f"dropquery-{command[0]}", "time": time, "partition": partition, "ntasks_per_node": tasks,
             "cpus_per_task": cpus_per_task, "mem": f"{round(memory_gb * 1024)}MB" if memory_gb else None,
             "array_parallelism": at_once, "setup": [f"export PYTHONPATH={shlex.quote(_python_path())}"],
-            # one task that failed must not leave the others waiting for it
+            # without it, the other tasks would wait for one that failed
             "srun_args": ["--kill-on-bad-exit=1"],
             "additional_parameters": {"requeue" if requeue else "no_requeue": True},
         }  # fmt: skip
@@ -114,7 +118,7 @@ def submit(
     with _outside_of_jobs():
         sent: list[Any] = executor.submit_array([Task(c, requeue) for c in commands])
         if jobs and isinstance(executor, _Script):
-            # the verb itself comes last: it tries again what failed and puts the results together
+            # the verb itself comes last: it repeats failed jobs and collects the results
             executor.update_parameters(dependency=f"afterany:{sent[0].job_id.split('_')[0]}")
             sent.append(executor.submit(Task(command, requeue)))
     print(f"{cluster} job {', '.join(j.job_id for j in sent)}: dropquery {shlex.join(command)}\nlogs: {folder}")
@@ -123,21 +127,21 @@ def submit(
 
 
 class _Script(SlurmExecutor):
-    """submitit's Slurm executor, which can also show its script where there is no Slurm."""
+    """submitit's Slurm executor, which can also show its script without a Slurm."""
 
     @classmethod
     def affinity(cls) -> int:
         return 2
 
     def text(self, count: int) -> str:
-        """What sbatch would be given for `count` jobs."""
+        """The script that sbatch would be given for `count` jobs."""
         shown = _Script(self.folder)
         shown.parameters = {**self.parameters, **({"map_count": count} if count > 1 else {})}
         return shown._make_submission_file_text(shown._submitit_command_str, "dry_run")
 
 
 def slurm_answers() -> bool:
-    """Whether jobs can be sent: Slurm's clients are installed, and its controller answers."""
+    """Whether jobs can be submitted: Slurm's clients are installed and its controller answers."""
     if shutil.which("sbatch") is None or shutil.which("sinfo") is None:
         return False
     try:
@@ -147,13 +151,13 @@ def slurm_answers() -> bool:
 
 
 def _python_path() -> str:
-    """Where a job finds the rooms, and before them what this process was told to search."""
+    """PYTHONPATH of a job: dropquery's packages, and then the path of this process."""
     return os.pathsep.join(filter(None, [str(Path(DROPQUERY[1]).parent), os.environ.get("PYTHONPATH")]))
 
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """The environment of a new job: sbatch would take the settings of the job that it is called from."""
+    """Hide a surrounding job's environment variables, whose settings sbatch would apply to the new job."""
     before = dict(os.environ)
     os.environ.clear()
     os.environ.update(without_slurm(before), PYTHONPATH=_python_path())

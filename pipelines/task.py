@@ -1,4 +1,4 @@
-"""What runs inside a scheduler's job: one command of dropquery, stopped and queued again when its time is up."""
+"""The content of a scheduler's job: one command of dropquery, queued again when its time is up."""
 
 import os
 import signal
@@ -16,11 +16,15 @@ _UNTIL_KILLED = 600.0
 
 
 class Task:
-    """One command of dropquery as submitit's jobs want it: called, and asked for what to call when queued again.
+    """One command of dropquery as a job of submitit, which calls it and asks for a `checkpoint` to queue again.
 
-    The command is a process of its own, as everywhere else. Its trainer never sees the scheduler's warning, so it
-    is not Lightning that queues the job again: it would write a checkpoint between two batches, which cannot be gone
-    on from exactly. The same command is started again and goes on from the last checkpoint of its cycle.
+    The command runs as a child process that ignores the scheduler's warning signals. Otherwise Lightning would write a
+    checkpoint between two batches, from which a fit cannot continue exactly. The same command is started again instead
+    and continues from the last checkpoint of its cycle.
+
+    Args:
+        arguments: The words that follow dropquery.
+        requeue: Whether an interrupted job is queued again.
     """
 
     def __init__(self, arguments: list[str], requeue: bool = True) -> None:
@@ -29,10 +33,14 @@ class Task:
         self._ending = False
 
     def __call__(self) -> None:
-        """Run the command; ends with an exception where it failed or is to be queued again."""
+        """Run the command.
+
+        Raises:
+            ChildProcessError: The command failed.
+        """
         environment = dict(os.environ)
         environment.setdefault("OMP_NUM_THREADS", environment.get("SLURM_CPUS_PER_TASK", str(os.cpu_count())))
-        # submitit queues again on USR2; users and clusters that know Lightning send USR1
+        # submitit queues again on USR2; clusters that are set up for Lightning send USR1
         warned = signal.getsignal(signal.SIGUSR2)
         if self.requeue:
             signal.signal(signal.SIGUSR1, warned)
@@ -45,13 +53,13 @@ class Task:
         finally:
             stop_processes([process], patience=0)
         if self._ending and "SLURM_JOB_ID" in os.environ:
-            # Slurm queues again what it had to kill when pre-empting, but not what ended by itself
+            # a pre-empted job is queued again only if Slurm had to kill it, so wait for that
             time.sleep(_UNTIL_KILLED)
         if code:
             raise ChildProcessError(f"dropquery {self.arguments[0]} ended with status {code}; see the log")
 
     def checkpoint(self) -> DelayedSubmission:
-        """The same again."""
+        """Return the same task, to be queued again."""
         return DelayedSubmission(Task(self.arguments, self.requeue))
 
     def _end(self, number: int, frame: FrameType | None) -> None:

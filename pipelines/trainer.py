@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from acquisition.doctor import Check, require
 from callbacks.query import QueryCallback
-from datamodules.pool import PoolDataModule
+from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
-from pipelines.ensemble import Members, jobs_of, multi_annotator
+from pipelines.ensemble import Members, member_jobs, several_annotators
 from pipelines.jobs import Outcome, run_jobs
 from records.run_directory import RunDirectory
 
@@ -63,7 +63,7 @@ class QueryTrainer(pl.Trainer):
 
         """
         run_dir = Path(self.default_root_dir)
-        jobs = jobs_of(run_dir, members, multi_annotator(datamodule), group)
+        jobs = member_jobs(run_dir, members, several_annotators(datamodule), group)
         return run_jobs(jobs, RunDirectory(run_dir).member_logs, members.at_once, members.retries)
 
     def difficulty(self, model: pl.LightningModule, datamodule: PoolDataModule, members: Members) -> pd.DataFrame:
@@ -75,9 +75,9 @@ class QueryTrainer(pl.Trainer):
             members: Which networks, and how they predict.
 
         """
-        run_dir, shared = Path(self.default_root_dir), multi_annotator(datamodule)
-        predict_images(run_dir, members, model, shared, self.strategy.root_device)
-        return write_images_table(run_dir, shared)
+        run_dir = Path(self.default_root_dir)
+        predict_images(run_dir, members, model, datamodule, self.strategy.root_device)
+        return write_images_table(run_dir, datamodule)
 
 
 class _QueryAtPredictStart(Callback):

@@ -9,7 +9,7 @@ from pathlib import Path
 __all__ = ["VERSION", "Database", "LedgerError", "utc_now"]
 
 _MIGRATIONS = (
-    # a file without a version may be new, or of before there were versions, with both tables or one
+    # a file without a version is new, or older than versions and has either or both of the tables
     (
         """CREATE TABLE IF NOT EXISTS events (
             id INTEGER PRIMARY KEY,
@@ -36,10 +36,10 @@ _MIGRATIONS = (
         "CREATE INDEX IF NOT EXISTS by_drawing ON reviews (unit_id, annotator)",
     ),
 )
-"""The statements that lead from each version to the next; those of a released version never change."""
+"""The statements that lead from each version of the tables to the next; a released migration never changes."""
 
 VERSION = len(_MIGRATIONS)
-"""The version of the tables that this program knows; a file keeps its own as PRAGMA user_version."""
+"""The version of the tables that this program writes; a file stores its own as PRAGMA user_version."""
 
 
 class LedgerError(OSError):
@@ -47,10 +47,13 @@ class LedgerError(OSError):
 
 
 class Database:
-    """Opens or creates the file; one of an older version is brought up to date, whole or not at all.
+    """A SQLite file, opened or created; an older version is migrated in one transaction.
+
+    Args:
+        path: The file; missing parent folders are created.
 
     Raises:
-        LedgerError: The file cannot be used, or a newer version of the program wrote it.
+        LedgerError: The file cannot be used, or a newer version of dropquery wrote it.
 
     """
 
@@ -67,13 +70,13 @@ class Database:
 
     @property
     def version(self) -> int:
-        """The version of the file's tables; 0 where it has none yet."""
+        """The version of the file's tables; 0 for a file without one."""
         return int(self.rows("PRAGMA user_version")[0][0])
 
     def _migrate(self) -> None:
         if self.version < VERSION:
             with self.transaction():
-                # another process may have been here while this one waited
+                # another process may have migrated while this one waited for the lock
                 for statement in (s for migration in _MIGRATIONS[self.version :] for s in migration):
                     self.connection.execute(statement)
                 if self.version < VERSION:
@@ -89,27 +92,32 @@ class Database:
         self.connection.close()
 
     def rows(self, sql: str, *parameters: object) -> list[tuple]:
-        """All rows of a question."""
+        """Return all rows of a query.
+
+        Args:
+            sql: The statement, with a placeholder for each parameter.
+            parameters: The values of the placeholders.
+        """
         with self.explained():
             return self.connection.execute(sql, parameters).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is written, or nothing; nobody else writes meanwhile."""
+        """Write everything inside the block or nothing; other processes wait."""
         with self.explained():
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
-                # a full disk has made SQLite roll back by itself
+                # on a full disk SQLite has rolled back already
                 if self.connection.in_transaction:
                     self.connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn what SQLite says of a file into a LedgerError; broken constraints stay what they are."""
+        """Turn SQLite's errors into a LedgerError with a remedy; violated constraints pass unchanged."""
         try:
             yield
         except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed."""
 
 import json
 import os
@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+
+import pandas as pd
 
 __all__ = [
     "Figure",
@@ -17,6 +19,8 @@ __all__ = [
     "replacing",
     "write_figure",
     "write_json",
+    "write_table",
+    "write_text",
 ]
 
 _BESIDE = re.compile(r"\..+\.(\d{1,9})~(\.[^.]*)?")
@@ -28,8 +32,16 @@ class RunDirectoryError(OSError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path`, with its suffix, to write to; rename it to `path` if nothing went wrong."""
-    # a name that is as long as names may be has no room for more
+    """Replace a file atomically: yield a temporary path to write to, and rename it to `path` on success.
+
+    Args:
+        path: The file to replace; missing parent folders are created. The temporary file lies in the same folder and
+            has the same suffix.
+
+    Raises:
+        RunDirectoryError: The file could not be written.
+    """
+    # file systems limit a name to 255 bytes, and the process id needs some of them
     stem = path.stem.encode()[:200].decode(errors="ignore")
     beside = path.with_name(f".{stem}.{os.getpid()}~{path.suffix}")
     try:
@@ -47,26 +59,52 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=1))
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(content, indent=1))
 
 
 class Figure(Protocol):
-    """What can be saved as a picture: matplotlib's figures."""
+    """What can be saved as a picture, such as matplotlib's figures; `records` does not import matplotlib."""
 
     def savefig(self, fname: Any, *, dpi: int) -> None:
-        """Draw into a file."""
+        """Draw the figure into a file."""
 
 
 def write_figure(path: Path, figure: Figure, dpi: int = 110) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure atomically, in the format of the path's suffix."""
     with replacing(path) as beside:
         figure.savefig(beside, dpi=dpi)
 
 
+def write_table(path: Path, table: pd.DataFrame, index: str | None = None) -> None:
+    """Write a table as CSV atomically.
+
+    Args:
+        path: The file.
+        table: Its content.
+        index: Name of the column for the table's index; the index is left out unless given.
+    """
+    with replacing(path) as beside:
+        table.to_csv(beside, index=index is not None, index_label=index)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as beside:
+        beside.write_text(text)
+
+
 def read_json(path: Path, remedy: str, **keys: type) -> dict[str, Any]:
-    """A JSON file's object; RunDirectoryError, with the remedy, where it is none with these keys of these types."""
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: The file.
+        remedy: What the user should do about a damaged file; ends the error message.
+        keys: Keys that must be there, and the types of their values.
+
+    Raises:
+        RunDirectoryError: The file cannot be read, holds no object, or a key is missing or has another type.
+    """
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -82,15 +120,18 @@ def read_json(path: Path, remedy: str, **keys: type) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """A cycle's metrics.json: the labels that its fit had, and its scores."""
+    """Read a cycle's metrics.json: how many labels its fit had, and the network's metrics."""
     return read_json(path, "delete it, then start the same command again", cycle=int, labelled_units=int)
 
 
 def remove_leftovers(folders: Iterable[Path]) -> None:
-    """Remove what processes that are no more were writing with `replacing` when they ended.
+    """Remove the temporary files of `replacing` that dead processes left behind.
 
-    Only where nobody else writes from another machine, and before this process writes: a number of its own in a name
-    is a predecessor's.
+    Call it only while no process on another machine writes there, and before this process writes: a temporary file
+    with this process's id is taken for that of an earlier process with the same id.
+
+    Args:
+        folders: Folders to search, without their subfolders.
     """
     for folder in folders:
         for path in folder.glob(".*~*"):
@@ -106,6 +147,6 @@ def _is_writing(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # the process belongs to another user
         return True
     return True

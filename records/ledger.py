@@ -1,6 +1,7 @@
 """The ledger: what happened to every unit, in SQLite.
 
-Events are only ever added. What is labelled, and which cycle is open, are read from them, never stored beside.
+Events are only ever added. Which units are labelled and which cycle is open is derived from the events and stored
+nowhere else.
 """
 
 import sqlite3
@@ -13,12 +14,12 @@ __all__ = ["AlreadyLabelledError", "Event", "Ledger", "LedgerError", "Queried"]
 
 
 class AlreadyLabelledError(ValueError):
-    """A unit would have been labelled a second time."""
+    """A unit was to be labelled a second time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Queried:
-    """A unit that a strategy chose: rank 1 is the first choice."""
+    """A unit that a strategy chose; rank 1 is the first choice."""
 
     unit_id: str
     score: float
@@ -27,7 +28,18 @@ class Queried:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One row of the ledger. `at` is UTC in ISO format; pixels is the size of the unit when it was labelled."""
+    """One row of the ledger.
+
+    Args:
+        at: Time in UTC, in ISO format.
+        cycle: The cycle in which it happened, from 0.
+        kind: initial, queried, labelled or cycle closed.
+        unit_id: The unit; None where a cycle was closed.
+        strategy: The name of the strategy that chose the unit.
+        score: The unit's score when it was queried.
+        rank: Its place in the query, from 1.
+        pixels: Its size when it was labelled.
+    """
 
     at: str
     cycle: int
@@ -40,47 +52,68 @@ class Event:
 
 
 class Ledger(Database):
-    """Opens or creates the file. Every public method that writes is one transaction: all of it or nothing."""
+    """The events of a run, by unit and cycle; every method that writes is one transaction.
+
+    Args:
+        path: The SQLite file, created if it is missing.
+    """
 
     @property
     def cycle(self) -> int:
-        """The open cycle: 0 at first, one more each time a cycle is closed."""
+        """The open cycle: one more than the last closed one, 0 at first."""
         (last,) = self.rows("SELECT MAX(cycle) FROM events WHERE kind = 'cycle closed'")[0]
         return 0 if last is None else int(last) + 1
 
     def events(self) -> list[Event]:
-        """Everything, in the order in which it happened."""
+        """All events, in the order in which they were recorded."""
         columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels"
         return [Event(*row) for row in self.rows(f"SELECT {columns} FROM events ORDER BY id")]
 
     def labelled(self) -> list[str]:
-        """Unit ids whose label may be used, in the order of labelling."""
+        """Ids of the units whose labels may be used, in the order of labelling."""
         return [u for (u,) in self.rows("SELECT unit_id FROM events WHERE kind IN ('initial', 'labelled') ORDER BY id")]
 
     def labelled_pixels(self) -> int:
-        """Pixels of all labelled units."""
+        """Number of pixels of all labelled units together."""
         (total,) = self.rows("SELECT SUM(pixels) FROM events WHERE kind IN ('initial', 'labelled')")[0]
         return int(total or 0)
 
     def queried(self, cycle: int) -> list[Queried]:
-        """What this cycle's strategy chose, first choice first; empty if it has not been asked."""
+        """Units that were queried in a cycle, first choice first; empty before its query."""
         rows = self.rows(
             "SELECT unit_id, score, rank FROM events WHERE kind = 'queried' AND cycle = ? ORDER BY rank", cycle
         )
         return [Queried(*row) for row in rows]
 
     def waiting(self, cycle: int) -> list[str]:
-        """Units that this cycle queried and nobody has labelled yet, first choice first."""
+        """Ids of the units that were queried in a cycle and are not labelled yet, first choice first."""
         labelled = set(self.labelled())
         return [q.unit_id for q in self.queried(cycle) if q.unit_id not in labelled]
 
     def start(self, units: Sequence[tuple[str, int]]) -> None:
-        """Label the initial set: (unit id, pixels)."""
+        """Label the initial set.
+
+        Args:
+            units: (unit id, pixels) of each unit.
+
+        Raises:
+            AlreadyLabelledError: A unit is labelled already; nothing is recorded.
+        """
         with self.transaction():
             self._label("initial", 0, units)
 
     def query(self, cycle: int, strategy: str, chosen: Sequence[Queried], answered: Sequence[tuple[str, int]]) -> None:
-        """Record a cycle's choice, label the units that were answered, close the cycle if that is all of them."""
+        """Record a query, label the units that the oracle answered, and close the cycle if those are all of them.
+
+        Args:
+            cycle: The cycle that queries.
+            strategy: The strategy's name.
+            chosen: The queried units.
+            answered: (unit id, pixels) of the units whose labels are there already.
+
+        Raises:
+            AlreadyLabelledError: An answered unit is labelled already; nothing is recorded.
+        """
         with self.transaction():
             now = utc_now()
             self.connection.executemany(
@@ -93,7 +126,16 @@ class Ledger(Database):
                 self._close_cycle(cycle)
 
     def label(self, cycle: int, units: Sequence[tuple[str, int]], close_cycle: bool = False) -> None:
-        """Label units, (unit id, pixels), and close the cycle if told to."""
+        """Label units whose labels came after the query.
+
+        Args:
+            cycle: The cycle that queried them.
+            units: (unit id, pixels) of each unit.
+            close_cycle: Whether the cycle is closed in the same transaction.
+
+        Raises:
+            AlreadyLabelledError: A unit is labelled already; nothing is recorded.
+        """
         with self.transaction():
             self._label("labelled", cycle, units)
             if close_cycle:

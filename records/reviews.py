@@ -1,8 +1,11 @@
-"""Annotation, review and correction (seed 000, figure 2.1): who did what with each drawing, and when.
+"""Annotation, review and correction of drawings: who did what, and when (Wilhelmsson, figure 2.1).
 
 A drawing is one person's annotation of one unit. It is assigned, annotated, and then accepted or rejected by a
-reviewer; what is rejected is corrected and reviewed again until it is accepted. Events are only ever added, in a table
-of their own beside the ledger's; states are read from them.
+reviewer; a rejected drawing is corrected and reviewed again until it is accepted. Events are only ever added, to a
+table of their own in the ledger's file; the state of a drawing follows from its events.
+
+Reference:
+    Jens Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", master's thesis, Chalmers (undated).
 """
 
 from collections import Counter
@@ -13,7 +16,7 @@ from pathlib import Path
 
 from records.database import Database, utc_now
 
-__all__ = ["STATES", "TRANSITIONS", "Review", "ReviewError", "Reviews"]
+__all__ = ["STATES", "TRANSITIONS", "ReviewError", "ReviewEvent", "Reviews"]
 
 STATES = ("assigned", "annotated", "accepted", "rejected", "corrected")
 
@@ -25,16 +28,24 @@ TRANSITIONS: dict[str | None, tuple[str, ...]] = {
     "corrected": ("accepted", "rejected"),
     "accepted": (),
 }
-"""What may follow a state; None: nothing has happened to the drawing yet."""
+"""The states that may follow a state; None stands for a drawing without events."""
 
 
 class ReviewError(ValueError):
-    """An event that cannot follow what has happened to the drawing."""
+    """An event that cannot follow the drawing's earlier events."""
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """One event: `by` did to the annotator's drawing of the unit what the state says, at a time in UTC, ISO format."""
+class ReviewEvent:
+    """One event in the life of a drawing.
+
+    Args:
+        unit_id: The unit that is drawn.
+        annotator: The person whose drawing it is.
+        state: The state that the event leads to, one of `STATES`.
+        by: The person who acted: the annotator, a reviewer, or the person who assigns.
+        at: Time in UTC, in ISO format; "" for the time of recording.
+    """
 
     unit_id: str
     annotator: str
@@ -45,27 +56,37 @@ class Review:
 
 @dataclass(slots=True)
 class _Drawing:
-    """What the events so far say of a drawing. drawn_by: everybody who drew or corrected it."""
+    """The state of a drawing, and everybody who drew or corrected it."""
 
     state: str | None = None
     drawn_by: set[str] | None = None
 
 
 class Reviews(Database):
-    """The table in a ledger's file. Every method that writes is one transaction."""
+    """The events of all drawings, in the ledger's file; every method that writes is one transaction.
 
-    def record(self, events: Sequence[Review], assigned: Sequence[tuple[str, str]] = (), by: str = "") -> int:
-        """Add events in their order, all or none; those without `at` happen now.
+    Args:
+        path: The run's ledger, created if it is missing.
+    """
 
-        assigned: (unit id, annotator) that `by` assigns before, except where they are already. Returns how many were
-        new.
+    def record(self, events: Sequence[ReviewEvent], assigned: Sequence[tuple[str, str]] = (), by: str = "") -> int:
+        """Add events in their order, all or none.
 
-        Raises ReviewError, with the number of the event, where one does not follow from what has happened, where
-        somebody else than the annotator annotates, and where people review what they drew or corrected.
+        Args:
+            events: What happened; an event without `at` happens now.
+            assigned: (unit id, annotator) of drawings to assign before the events; those assigned already are skipped.
+            by: The person who assigns.
+
+        Returns:
+            The number of drawings that were newly assigned.
+
+        Raises:
+            ReviewError: An event cannot follow the drawing's state, somebody other than the annotator annotates, or
+                people review what they drew or corrected. The message gives the number of the event, from 1.
         """
         with self.transaction():
             now, drawings = utc_now(), self._drawings()
-            new = [Review(*d, "assigned", by) for d in dict.fromkeys(assigned) if d not in drawings]
+            new = [ReviewEvent(*d, "assigned", by) for d in dict.fromkeys(assigned) if d not in drawings]
             for event in new:
                 _advance(drawings.setdefault((event.unit_id, event.annotator), _Drawing()), event)
             for number, event in enumerate(events, 1):
@@ -75,26 +96,42 @@ class Reviews(Database):
         return len(new)
 
     def assign(self, drawings: Sequence[tuple[str, str]], by: str) -> int:
-        """Assign (unit id, annotator); returns how many were new. What is assigned already stays as it is."""
+        """Assign drawings; those assigned already are skipped.
+
+        Args:
+            drawings: (unit id, annotator) of each drawing.
+            by: The person who assigns.
+
+        Returns:
+            The number of drawings that were newly assigned.
+        """
         return self.record([], drawings, by)
 
     def state(self, unit_id: str, annotator: str) -> str | None:
-        """The state of a drawing; None if it was never assigned."""
+        """The state of a drawing, or None if it was never assigned."""
         history = self.history(unit_id, annotator)
         return history[-1].state if history else None
 
-    def history(self, unit_id: str, annotator: str | None = None) -> list[Review]:
-        """Everything that happened to a unit's drawings, or to one of them, in the order in which it was recorded."""
+    def history(self, unit_id: str, annotator: str | None = None) -> list[ReviewEvent]:
+        """The events of a unit's drawings, in the order of recording.
+
+        Args:
+            unit_id: The unit.
+            annotator: Whose drawing; None for all drawings of the unit.
+        """
         rows = self.rows(
             f"SELECT {_COLUMNS} FROM reviews WHERE unit_id = ?1 AND (?2 IS NULL OR annotator = ?2) ORDER BY id",
             unit_id,
             annotator,
         )
-        return [Review(*row) for row in rows]
+        return [ReviewEvent(*row) for row in rows]
 
     def waiting_for(self, person: str) -> dict[str, list[tuple[str, str]]]:
-        """What a person can do next, (unit id, annotator), oldest first: annotate and correct their own drawings, and
-        review what they neither drew nor corrected.
+        """The drawings that a person can work on next.
+
+        Returns:
+            (unit id, annotator) of each drawing, oldest first, under "annotate" and "correct" (the person's own) and
+            "review" (those that the person neither drew nor corrected).
         """
         waiting: dict[str, list[tuple[str, str]]] = {"annotate": [], "correct": [], "review": []}
         for key, drawing in self._drawings().items():
@@ -108,13 +145,13 @@ class Reviews(Database):
         return waiting
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """How many drawings of each annotator are in each state, by (annotator, state)."""
+        """The number of drawings by (annotator, state)."""
         return Counter((annotator, str(d.state)) for (_, annotator), d in self._drawings().items())
 
     def _drawings(self) -> dict[tuple[str, str], _Drawing]:
         drawings: dict[tuple[str, str], _Drawing] = {}
         for row in self.rows(f"SELECT {_COLUMNS} FROM reviews ORDER BY id"):
-            event = Review(*row)
+            event = ReviewEvent(*row)
             _advance(drawings.setdefault((event.unit_id, event.annotator), _Drawing()), event)
         return drawings
 
@@ -127,7 +164,7 @@ class Reviews(Database):
 _COLUMNS = 'unit_id, annotator, state, "by", at'
 
 
-def _follow(drawing: _Drawing, event: Review) -> None:
+def _follow(drawing: _Drawing, event: ReviewEvent) -> None:
     if event.state not in STATES:
         raise ReviewError(f"the state {event.state!r} is none of {', '.join(STATES)}")
     allowed = TRANSITIONS[drawing.state]
@@ -142,14 +179,14 @@ def _follow(drawing: _Drawing, event: Review) -> None:
     _advance(drawing, event)
 
 
-def _advance(drawing: _Drawing, event: Review) -> None:
+def _advance(drawing: _Drawing, event: ReviewEvent) -> None:
     drawing.state = event.state
     if event.state in ("annotated", "corrected"):
         drawing.drawn_by = (drawing.drawn_by or set()) | {event.by}
 
 
 @contextmanager
-def _numbered(number: int, event: Review, path: Path) -> Iterator[None]:
+def _numbered(number: int, event: ReviewEvent, path: Path) -> Iterator[None]:
     try:
         yield
     except ReviewError as error:

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from records.files import read_metrics, replacing, write_json
+from records.files import read_metrics, replacing, write_json, write_table
 
 __all__ = ["CycleDirectory", "JobsDirectory", "PartDirectory", "RunDirectory", "StudyDirectory"]
 
 
 @dataclass(frozen=True)
 class CycleDirectory:
-    """What one cycle leaves behind: RUN/cycles/NN, or the folder of an initial model that runs share.
+    """The files of one cycle. Properties are paths, whether or not the files exist.
 
-    Properties are paths, whether or not anything is there.
+    Args:
+        path: RUN/cycles/NN, or the folder of an initial model that several runs share.
+        number: The cycle, from 0.
     """
 
     path: Path
@@ -24,32 +26,32 @@ class CycleDirectory:
 
     @property
     def best(self) -> Path:
-        """Weights of the fit's best validation."""
+        """Weights of the fit's best validation (of the last one with `monitor: last`)."""
         return self.path / "best.ckpt"
 
     @property
     def last(self) -> Path:
-        """Everything that a fit needs to go on where it was."""
+        """Everything that an interrupted fit needs to go on."""
         return self.path / "last.ckpt"
 
     @property
     def metrics(self) -> Path:
-        """The labels that the fit had and its scores; written last, so where it is, the fit is done."""
+        """Number of labels and metrics of the fit; written last, so its presence means that the fit is done."""
         return self.path / "metrics.json"
 
     @property
     def stop_set(self) -> Path:
-        """Classes that the best weights predict for the validation images."""
+        """Classes that the best weights predict for the validation images, for stopping criteria."""
         return self.path / "stop_set.npy"
 
     @property
     def shards(self) -> Path:
-        """Folder of scores on their way to the ranked list (`records.shards`)."""
+        """Folder of the tables of scores of a query in progress (`records.shards`)."""
         return self.path / "shards"
 
     @property
     def race(self) -> Path:
-        """How many MC samples a race has saved."""
+        """The number of MC samples that a race has saved."""
         return self.path / "race.json"
 
     @property
@@ -59,22 +61,22 @@ class CycleDirectory:
 
     @property
     def queried(self) -> Path:
-        """The chosen units, for people and platforms."""
+        """The queried units, for people and annotation platforms."""
         return self.path / "queried.csv"
 
     @property
     def maps(self) -> Path:
-        """Folder of the pictures of the most and least uncertain units."""
+        """Folder of the pictures of the units with the highest and lowest scores."""
         return self.path / "maps"
 
     @property
     def lock(self) -> Path:
-        """Held by the process that trains an initial model that runs share."""
+        """Lock of the process that trains a shared initial model."""
         return self.path / ".lock"
 
     @property
     def is_begun(self) -> bool:
-        """Whether anything is there."""
+        """Whether the cycle has left any file."""
         return self.path.is_dir() and any(self.path.iterdir())
 
     @property
@@ -82,41 +84,53 @@ class CycleDirectory:
         """Whether the cycle's fit is done."""
         return self.metrics.is_file()
 
+    @property
+    def is_queried(self) -> bool:
+        """Whether the cycle's query is done; while the shards stand, the ledger may not know of queried.csv yet."""
+        return self.queried.is_file() and not self.shards.exists()
+
     def read_metrics(self) -> dict[str, Any]:
-        """The cycle's row of the learning curve; RunDirectoryError where the file is damaged."""
+        """Read the cycle's row of the learning curve.
+
+        Raises:
+            RunDirectoryError: The file is missing or damaged.
+        """
         return read_metrics(self.metrics)
 
     def write_metrics(self, row: dict[str, Any]) -> None:
-        """Write the cycle's row of the learning curve, which says that the fit is done."""
+        """Write the cycle's row of the learning curve, which marks the fit as done."""
         write_json(self.metrics, row)
 
     def read_stop_set(self) -> np.ndarray | None:
-        """The predictions on the stop set, in one order; None where none were kept."""
+        """The classes predicted for the validation images, in the same order every cycle; None if none were kept."""
         return np.load(self.stop_set).astype(np.int64) if self.stop_set.is_file() else None
 
     def write_stop_set(self, classes: np.ndarray) -> None:
-        """Keep the predictions on the stop set."""
+        """Keep the classes predicted for the validation images."""
         with replacing(self.stop_set) as beside:
             np.save(beside, classes)
 
     def read_scores(self, *columns: str) -> pd.DataFrame:
-        """The ranked pool, first choice first; only these columns, if any are named."""
+        """The ranked pool, first choice first: the named columns, or all of them."""
         return pd.read_parquet(self.scores, columns=list(columns) or None)
 
     def write_scores(self, table: pd.DataFrame) -> None:
-        """Write the ranked pool: unit_id, score, rank and selected; other columns are left out."""
+        """Write the ranked pool: the columns unit_id, score, rank and selected of a table."""
         with replacing(self.scores) as beside:
             table[["unit_id", "score", "rank", "selected"]].to_parquet(beside, index=False)
 
     def write_queried(self, table: pd.DataFrame) -> None:
-        """Write the chosen units."""
-        with replacing(self.queried) as beside:
-            table.to_csv(beside, index=False)
+        """Write the table of queried units."""
+        write_table(self.queried, table)
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """What a run leaves behind. Properties are paths, whether or not anything is there."""
+    """The files of a run. Properties are paths, whether or not the files exist.
+
+    Args:
+        path: The folder.
+    """
 
     path: Path
 
@@ -127,7 +141,7 @@ class RunDirectory:
 
     @property
     def queries(self) -> Path:
-        """Settings of queries in a directory without a fit."""
+        """Settings of a run that only queries and has never been fitted."""
         return self.path / "query.yaml"
 
     @property
@@ -137,27 +151,27 @@ class RunDirectory:
 
     @property
     def lock(self) -> Path:
-        """Held by the process that works here."""
+        """Lock of the process that works in the directory."""
         return self.path / ".lock"
 
     @property
     def learning_curve(self) -> Path:
-        """One row per fitted cycle; derived from their metrics."""
+        """One row per fitted cycle, derived from the cycles' metrics."""
         return self.path / "learning_curve.csv"
 
     @property
     def learning_curve_picture(self) -> Path:
-        """The same as a figure."""
+        """The learning curve as a figure."""
         return self.path / "learning_curve.png"
 
     @property
     def progress(self) -> Path:
-        """How far the fit is."""
+        """Steps done in the running fit (`callbacks.progress`)."""
         return self.path / "progress.json"
 
     @property
     def stopped(self) -> Path:
-        """Which stopping criterion ended the run, and why."""
+        """The stopping criterion that ended the run, and its reason."""
         return self.path / "stopped.json"
 
     @property
@@ -167,21 +181,21 @@ class RunDirectory:
 
     @property
     def predictions(self) -> Path:
-        """Folder of what `predict` and `difficulty` write, an image each."""
+        """Folder of the predictions that the verbs predict and difficulty write, one file per image."""
         return self.path / "predictions"
 
     def prediction(self, unit_id: str) -> Path:
-        """What the networks of an ensemble predict of an image, and its masks."""
+        """An ensemble's predictions for one image, with the annotators' masks."""
         return self.predictions / f"{unit_id}.npz"
 
     @property
     def images(self) -> Path:
-        """One row per image: measured disagreement and its predictors."""
+        """Table of images: measured disagreement and its predictors."""
         return self.path / "images.csv"
 
     @property
     def annotators(self) -> Path:
-        """One row per person: how they draw, beside the others."""
+        """Table of annotators: how each draws, compared with the others."""
         return self.path / "annotators.csv"
 
     @property
@@ -196,29 +210,34 @@ class RunDirectory:
 
     @property
     def slurm(self) -> Path:
-        """Folder of scripts and logs of a cluster's jobs."""
+        """Folder of the scripts and logs of submitted jobs."""
         return self.path / "slurm"
 
     @property
     def members(self) -> Path:
-        """Folder of an ensemble's fits."""
+        """Folder of the run directories of an ensemble's members."""
         return self.path / "members"
 
     @property
     def member_logs(self) -> Path:
-        """Folder of what an ensemble's fits print."""
+        """Folder of the members' logs."""
         return self.members / "logs"
 
     def member(self, name: str, fold: int) -> "RunDirectory":
-        """The fit of an ensemble on one annotator's masks outside one fold."""
+        """The run directory of an ensemble's member.
+
+        Args:
+            name: The annotator on whose masks it is trained, or "majority" or "random".
+            fold: The fold that it is not trained on, from 0.
+        """
         return RunDirectory(self.members / name / f"fold-{fold}")
 
     def cycle(self, number: int) -> CycleDirectory:
-        """One cycle's directory."""
+        """The directory of a cycle, from 0."""
         return CycleDirectory(self.path / "cycles" / f"{number:02d}", number)
 
     def cycles(self) -> list[CycleDirectory]:
-        """The cycles whose directories are there, in numeric order."""
+        """The cycles whose directories exist, in numeric order."""
         folders = [path for path in (self.path / "cycles").glob("*") if path.name.isdecimal() and path.is_dir()]
         cycles = [cycle for path in folders if (cycle := self.cycle(int(path.name))).path == path]
         return sorted(cycles, key=lambda cycle: cycle.number)
@@ -227,37 +246,55 @@ class RunDirectory:
         """The rows of all fitted cycles, in numeric order."""
         return [cycle.read_metrics() for cycle in self.cycles() if cycle.is_fitted]
 
+    def write_curve(self, curve: pd.DataFrame) -> None:
+        """Write learning_curve.csv.
+
+        Args:
+            curve: One row per fitted cycle, in numeric order, as `metrics` gives them.
+
+        """
+        with replacing(self.learning_curve) as beside:
+            curve.to_csv(beside, index=False)
+
     def folders(self) -> list[Path]:
-        """The folders in which a run writes files, as far as they are there."""
+        """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.glob("*"))]
         written = (self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report)
         return [folder for folder in written if folder.is_dir()]
 
     def remove_ledger(self) -> None:
-        """Forget the ledger, and what SQLite was about to write into it."""
+        """Delete the ledger and SQLite's journal of it."""
         for path in (self.ledger, self.ledger.with_name(f"{self.ledger.name}-journal")):
             path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class JobsDirectory:
-    """What jobs that run side by side leave behind, beside their own run directories."""
+    """The table and logs of jobs that run side by side; each job has a run directory of its own.
+
+    Args:
+        path: The folder.
+    """
 
     path: Path
 
     @property
     def table(self) -> Path:
-        """One row per job: what became of it, and why."""
+        """Table of jobs: how each ended, and why."""
         return self.path / "jobs.csv"
 
     def log(self, name: str) -> Path:
-        """What a job prints."""
+        """The log of a job."""
         return self.path / f"{name}.log"
 
 
 @dataclass(frozen=True)
 class StudyDirectory(RunDirectory):
-    """What a study leaves behind: its own files, and below them a run directory for each of its runs."""
+    """The files of a study, which has a run directory for each of its runs.
+
+    Args:
+        path: The folder.
+    """
 
     @property
     def table(self) -> Path:
@@ -266,7 +303,7 @@ class StudyDirectory(RunDirectory):
 
     @property
     def states(self) -> Path:
-        """One row per run: finished, stopped or failed, and why."""
+        """Table of runs: finished, stopped or failed, and why."""
         return JobsDirectory(self.path).table
 
     @property
@@ -275,11 +312,11 @@ class StudyDirectory(RunDirectory):
         return self.path / "jobs"
 
     def job_config(self, name: str) -> Path:
-        """Settings of a job that is one run."""
+        """Settings of a job that consists of one run."""
         return self.jobs / f"{name}.yaml"
 
     def part(self, number: int, parts: int) -> "PartDirectory":
-        """The directory of one of several parts of the study's stacked runs."""
+        """The directory of a job that trains one of `parts` parts of the study's stacked runs; `number` is from 0."""
         return PartDirectory(self.jobs / f"part-{number}-of-{parts}")
 
     def runs(self) -> list[RunDirectory]:
@@ -290,9 +327,13 @@ class StudyDirectory(RunDirectory):
 
 @dataclass(frozen=True)
 class PartDirectory(RunDirectory):
-    """What one part of a study's stacked runs says of itself."""
+    """The files of one job that trains a part of a study's stacked runs.
+
+    Args:
+        path: The folder.
+    """
 
     @property
     def done(self) -> Path:
-        """The runs that failed, and why; written last, so where it is, the part is done."""
+        """The runs that failed, and why; written last, so its presence means that the part is done."""
         return self.path / "done.json"

@@ -1,4 +1,4 @@
-"""Scores on their way to the ranked list: small files that any process may add and none has to finish."""
+"""Scores of a query in progress: small tables that any process may add, so that no work is lost."""
 
 import shutil
 import uuid
@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from records.files import replacing
+from records.files import replacing, write_text
 
 __all__ = ["Shards"]
 
@@ -17,10 +17,14 @@ _NO_FEATURES: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Shards:
-    """A folder of tables (unit_id, score, spread), each of one number of MC samples, and of their units' features.
+    """A folder of shards: tables with the columns unit_id, score and spread, and arrays of the units' features.
 
-    Files are whole or absent, so whatever a process had written when it died counts, and the next query scores only
-    what is missing. fingerprint: of everything that the scores depend on; files of another query are thrown away.
+    Each shard holds scores from one number of MC samples. Files are complete or absent, so all that a process had
+    written when it died counts, and the next query scores only the missing units.
+
+    Args:
+        folder: Where the shards are.
+        fingerprint: Identifies everything that the scores depend on; `open` discards shards with another one.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
@@ -28,12 +32,11 @@ class Shards:
         self.fingerprint = fingerprint
 
     def open(self) -> None:
-        """Make the folder ready; call it in one process, before any other method."""
+        """Create the folder and discard shards of another query; call it in one process, before any other method."""
         mark = self.folder / "fingerprint"
         if self.folder.exists() and (not mark.is_file() or mark.read_text() != self.fingerprint):
             shutil.rmtree(self.folder)
-        with replacing(mark) as beside:
-            beside.write_text(self.fingerprint)
+        write_text(mark, self.fingerprint)
 
     def add(
         self,
@@ -43,12 +46,20 @@ class Shards:
         spreads: Sequence[float],
         features: Mapping[str, np.ndarray] = _NO_FEATURES,
     ) -> None:
-        """Add one table, and its units' features, one array of len(unit_ids) rows under each name."""
+        """Add one shard.
+
+        Args:
+            samples: Number of MC samples T behind the scores.
+            unit_ids: The N units.
+            scores: Their scores.
+            spreads: Standard error of each score against infinitely many MC samples; 0 where it was not measured.
+            features: Arrays of N rows by name.
+        """
         table = pd.DataFrame(
             {"unit_id": unit_ids, "score": np.asarray(scores, float), "spread": np.asarray(spreads, float)}
         )
         stem = f"T{samples}-{uuid.uuid4().hex}"
-        # the table last: where it is, its features are
+        # the table is written last, so its presence means that the features are complete
         for name, rows in features.items():
             with replacing(self.folder / f"{stem}.{name}.npy") as beside, beside.open("wb") as file:
                 np.save(file, rows)
@@ -56,7 +67,18 @@ class Shards:
             table.to_parquet(beside)
 
     def table(self, samples: int, unit_ids: Collection[str] | None = None) -> pd.DataFrame:
-        """All tables of one number of samples as one; in the order of unit_ids, which must be there, if given."""
+        """The scores from one number of MC samples, in one table.
+
+        Args:
+            samples: Number of MC samples T.
+            unit_ids: The units to return, in this order; all of them unless given.
+
+        Returns:
+            The columns unit_id, score and spread.
+
+        Raises:
+            KeyError: A unit has no score yet.
+        """
         tables = [pd.read_parquet(p) for p in sorted(self.folder.glob(f"T{samples}-*.parquet"))]
         empty = pd.DataFrame({"unit_id": pd.Series(dtype=str), "score": [], "spread": []})
         table = pd.concat(tables, ignore_index=True) if tables else empty
@@ -64,7 +86,20 @@ class Shards:
         return (table if unit_ids is None else table.loc[list(unit_ids)]).reset_index()
 
     def features(self, samples: int, name: str, unit_ids: Sequence[str]) -> np.ndarray:
-        """One feature of the units, which must be there, in their order: a memory map, one row each."""
+        """A feature of some units.
+
+        Args:
+            samples: Number of MC samples T of the shards.
+            name: The feature's name.
+            unit_ids: The N units.
+
+        Returns:
+            A memory map of N rows, in the order of `unit_ids`.
+
+        Raises:
+            ValueError: A unit has no such feature.
+            OSError: The disk has no room for the memory map.
+        """
         row_of = {u: i for i, u in enumerate(unit_ids)}
         path = self.folder / f"{name}.npy"
         merged: np.memmap | None = None
@@ -91,7 +126,3 @@ class Shards:
                 f"the features of {units} units take {size / 1e9:.1f} GB beside their shards, but {self.folder} has "
                 f"{free / 1e9:.1f} GB left; make room, or set selection.candidates"
             )
-
-    def remove(self) -> None:
-        """Delete the folder: its content stands in the ranked list."""
-        shutil.rmtree(self.folder)

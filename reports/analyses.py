@@ -1,4 +1,4 @@
-"""The analyses of Chen 2020 as figures, each with the numbers it shows as a CSV beside it."""
+"""The analyses of Chen 2020 as figures, each with a CSV of the numbers that it shows."""
 
 import re
 from collections.abc import Callable
@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from records.files import replacing, write_figure
+from records.files import write_figure, write_table
 from records.run_directory import RunDirectory
-from reports.comparison import find_baseline, run_areas, settings, without_gaps
+from reports.comparison import find_baseline, run_areas, variants_with_baseline, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep
-from reports.learning_curve import main_score
+from reports.learning_curve import main_metric
 from reports.statistics import break_even_point
 from reports.study import read_study
 
-__all__ = ["analyse", "by_key", "read_scores", "sweep_table"]
+__all__ = ["analyse", "by_key", "read_cycle_scores", "sweep_table"]
 
 _MEASURES = ("alc", "final", "break_even")
 
@@ -36,23 +36,26 @@ def analyse(
     count: int = 20000,
     seed: int = 0,
 ) -> None:
-    """Draw one of the thesis's analyses.
+    """Draw one of the analyses of Chen 2020.
 
     Args:
         name: distributions: acquisition values of random softmax distributions against entropy (figure 2.12). bounds:
-            1 - max-softmax against entropy with its bounds (2.13). histograms: a fit's scores per cycle (3.19).
-            strategies: a study's learning curves (3.7, 3.8, 3.10, 3.12, 3.14). sweep: learning curves, area, final
-            score and break-even point against what a study varied (3.3 to 3.6).
+            1 - max-softmax against entropy, with its bounds (figure 2.13). histograms: the pool's scores in each cycle
+            of a fit (figure 3.19). strategies: a study's learning curves (figures 3.7, 3.8, 3.10, 3.12, 3.14). sweep:
+            learning curves, area, final value and break-even point against the setting that a study varied (figures
+            3.3 to 3.6).
         out: Folder for the figures and their tables.
         run_dir: Folder of a fit (histograms) or of a study (strategies, sweep).
-        key: sweep: a column of study.csv, such as width, or a name that stands before a number in the strategies'
-            names, such as T in "ODIN(T=0.1)".
-        only: Strategies to show, beside random; all unless given.
-        score: Column to show, such as val/accuracy; the one that chose the best weights unless given.
-        classes: Classes of the random distributions.
-        count: How many random distributions.
+        key: For sweep: a column of study.csv, such as width, or a name before a number in the strategies' names, such
+            as T in "ODIN(T=0.1)".
+        only: Strategies to show besides random; all of them unless given.
+        score: Metric to show, such as val/accuracy; the one that chose the best weights unless given.
+        classes: Number of classes of the random distributions.
+        count: Number of random distributions.
         seed: Seed of the random distributions.
 
+    Raises:
+        ValueError: The analysis lacks a run directory or a key, or what they name is not there.
     """
     asked = _Asked(Path(out), Path(run_dir) if run_dir else None, key, only, score, classes, count, seed)
     _ANALYSES[name](asked)
@@ -64,7 +67,7 @@ class _Asked:
     run_dir: Path | None
     key: str | None
     only: list[str] | None
-    score: str | None
+    metric: str | None
     classes: int
     count: int
     seed: int
@@ -75,27 +78,33 @@ class _Asked:
         return self.run_dir
 
     def study(self) -> tuple[pd.DataFrame, str, str | None]:
-        """Whole runs of the strategies asked for, the score, and the baseline's name."""
+        """The complete runs of the strategies to show, the metric's column, and the baseline."""
         table = read_study(self.folder())
-        score = main_score(table, self.score)
-        table = without_gaps(table.dropna(subset=[score]))
+        metric = main_metric(table, self.metric)
+        table = without_gaps(table.dropna(subset=[metric]))
         names = sorted(table["strategy"].unique())
         baseline = find_baseline(names)
         if unknown := sorted(set(self.only or []) - set(names)):
             raise ValueError(f"--only names {', '.join(unknown)}, but the study's strategies are {', '.join(names)}")
         if self.only:
             table = table[table["strategy"].isin([*self.only, baseline])]
-        return table, score, baseline
+        return table, metric, baseline
 
     def write(self, name: str, table: pd.DataFrame, figure: Figure) -> None:
-        with replacing(self.out / f"{name}.csv") as beside:
-            table.to_csv(beside, index=False)
+        write_table(self.out / f"{name}.csv", table)
         write_figure(self.out / f"{name}.png", figure, dpi=130)
         print(f"{self.out / name}.png and .csv")
 
 
-def read_scores(run_dir: Path) -> dict[int, pd.Series]:
-    """The pool's scores of every cycle that queried, from cycles/NN/scores.parquet."""
+def read_cycle_scores(run_dir: Path) -> dict[int, pd.Series]:
+    """Read the pool's scores in every cycle that queried, by cycle.
+
+    Args:
+        run_dir: Folder of a fit.
+
+    Raises:
+        ValueError: No cycle has queried yet.
+    """
     queried = [cycle for cycle in RunDirectory(run_dir).cycles() if cycle.scores.is_file()]
     if not queried:
         raise ValueError(f"expected cycles/NN/scores.parquet below {run_dir}, got none; run a fit of two cycles first")
@@ -103,9 +112,18 @@ def read_scores(run_dir: Path) -> dict[int, pd.Series]:
 
 
 def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:
-    """The study's table with a column `key`: its own, or the number behind `key` in the strategies' names.
+    """Give the study's table a column with the values of the setting that was varied.
 
-    Rows without a value are dropped, but for the baseline's, which every value of its own column borrows.
+    Args:
+        table: The study's table.
+        key: A column of it that tells its variants apart, or a name before a number in the strategies' names.
+        baseline: The baseline strategy. If `key` is a column, every value of it gets a copy of the baseline's runs.
+
+    Returns:
+        The table with the column `key`. If it comes from the strategies' names, it is NaN for names without a number.
+
+    Raises:
+        ValueError: The column does not tell the variants apart, or neither columns nor names have the key.
     """
     if key in table:
         values = table.dropna(subset=[key]).groupby("variant")[key]
@@ -114,7 +132,7 @@ def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:
                 f"{key} does not tell the study's variants apart ({', '.join(sorted(table['variant'].unique()))}); a "
                 "sweep needs a study that varied one key, told apart by `variant`"
             )
-        parts = [part.assign(**{key: values.first().get(v)}) for v, part in settings(table, baseline)]
+        parts = [part.assign(**{key: values.first().get(v)}) for v, part in variants_with_baseline(table, baseline)]
         return pd.concat(parts).dropna(subset=[key]).reset_index(drop=True)
     number = r"\d+\.?\d*(?:e[-+]?\d+)?"
     # the dash of stride-4 is no sign
@@ -128,30 +146,37 @@ def by_key(table: pd.DataFrame, key: str, baseline: str | None) -> pd.DataFrame:
     return table.assign(**{key: numbers})
 
 
-def sweep_table(table: pd.DataFrame, score: str, key: str, baseline: str | None) -> pd.DataFrame:
-    """Per value of the key and strategy: ALC, final score (mean, sd over seeds) and break-even against the baseline.
+def sweep_table(table: pd.DataFrame, metric: str, key: str, baseline: str | None) -> pd.DataFrame:
+    """Area, final value and break-even point for each value of a varied setting.
 
-    table: from `by_key`; where the key is in strategies' names, so that the baseline has no value of it, the baseline
-    serves all and is the row without a value. break_even: of mean curves, NaN where the strategy does not end above.
+    Args:
+        table: From `by_key`. If the baseline has no value of the key, its runs serve as baseline for all values.
+        metric: The metric's column.
+        key: The setting's column.
+        baseline: The baseline strategy.
+
+    Returns:
+        One row per value and strategy: mean and standard deviation over seeds of alc and final, and break_even, the
+        labels from which the mean curve stays above the baseline's; NaN if it does not end above.
     """
-    mean = table.groupby([key, "strategy", "cycle"], dropna=False)[["labelled_units", score]].mean()
+    mean = table.groupby([key, "strategy", "cycle"], dropna=False)[["labelled_units", metric]].mean()
     rows = []
     for (value, strategy), runs in table.groupby([key, "strategy"], dropna=False):
-        areas = run_areas(runs, score)
+        areas = run_areas(runs, metric)
         row = {key: value, "strategy": strategy, "seeds": len(areas)}
         for measure in ("alc", "final"):
             row |= {measure: areas[measure].mean(), f"{measure}_sd": areas[measure].std()}
-        rows.append(row | {"break_even": _break_even(mean, score, value, strategy, baseline), "break_even_sd": np.nan})
+        rows.append(row | {"break_even": _break_even(mean, metric, value, strategy, baseline), "break_even_sd": np.nan})
     return pd.DataFrame(rows)
 
 
-def _break_even(mean: pd.DataFrame, score: str, value: object, strategy: str, baseline: str | None) -> float:
+def _break_even(mean: pd.DataFrame, metric: str, value: object, strategy: str, baseline: str | None) -> float:
     curves = {s: c for (v, s), c in mean.groupby(level=[0, 1], dropna=False) if v == value or pd.isna(v)}
     if strategy == baseline or baseline not in curves or strategy not in curves:
         return float("nan")
     units = curves[strategy]["labelled_units"].to_numpy()
-    other = np.interp(units, curves[baseline]["labelled_units"], curves[baseline][score])
-    return break_even_point(units, curves[strategy][score].to_numpy(), other)
+    other = np.interp(units, curves[baseline]["labelled_units"], curves[baseline][metric])
+    return break_even_point(units, curves[strategy][metric].to_numpy(), other)
 
 
 def _distributions(asked: _Asked) -> None:
@@ -160,45 +185,45 @@ def _distributions(asked: _Asked) -> None:
 
 
 def _bounds(asked: _Asked) -> None:
-    # a wide scale and no skew: distributions from certain to uniform
+    # a wide scale without skew gives distributions from certain to uniform
     table = bounds_table(random_logits(asked.count, asked.classes, scale=12, power=1, seed=asked.seed))
     asked.write("bounds", table, draw_bounds(table, asked.classes, {"log 2": log(2)}))
 
 
 def _histograms(asked: _Asked) -> None:
-    scores = read_scores(asked.folder())
+    scores = read_cycle_scores(asked.folder())
     table = pd.concat([s.to_frame().assign(cycle=c) for c, s in scores.items()], ignore_index=True)
     asked.write("histograms", table, draw_histograms(scores, asked.folder().name))
 
 
 def _strategies(asked: _Asked) -> None:
-    table, score, baseline = asked.study()
-    asked.write("strategies", _mean_curves(table, score, "variant"), draw_curves(table, score, baseline=baseline))
+    table, metric, baseline = asked.study()
+    asked.write("strategies", _mean_curves(table, metric, "variant"), draw_curves(table, metric, baseline=baseline))
 
 
 def _sweep(asked: _Asked) -> None:
-    table, score, baseline = asked.study()
+    table, metric, baseline = asked.study()
     if asked.key is None:
         raise ValueError("a sweep needs the name of what was varied, got none; give --key, such as --key width")
     panel = asked.key if asked.key in table else "variant"
     table = by_key(table, asked.key, baseline)
-    found = sweep_table(table, score, asked.key, baseline)
-    # where the key is in names, random is one run for all values: a line instead of points
+    found = sweep_table(table, metric, asked.key, baseline)
+    # if the key comes from names, the baseline has one result for all values: a line instead of points
     alone = found[found[asked.key].isna() & (found["strategy"] == baseline)]
     references = {m: float(alone[m].iloc[0]) for m in ("alc", "final")} if len(alone) else {}
     shown = found.dropna(subset=[asked.key])
     if references:
         shown = shown.assign(strategy=shown["strategy"].str.extract(r"^([A-Za-z]+)")[0])
     asked.write("sweep", found, draw_sweep(shown, asked.key, _MEASURES, references, baseline))
-    curves = draw_curves(table, score, panel, baseline)
-    asked.write("sweep_curves", _mean_curves(table, score, panel), curves)
+    curves = draw_curves(table, metric, panel, baseline)
+    asked.write("sweep_curves", _mean_curves(table, metric, panel), curves)
 
 
-def _mean_curves(table: pd.DataFrame, score: str, panel: str) -> pd.DataFrame:
+def _mean_curves(table: pd.DataFrame, metric: str, panel: str) -> pd.DataFrame:
     grouped = table.groupby([panel, "strategy", "cycle"])
     return grouped.agg(
-        labelled_units=("labelled_units", "mean"), mean=(score, "mean"), minimum=(score, "min"),
-        maximum=(score, "max"), seeds=("seed", "nunique"),
+        labelled_units=("labelled_units", "mean"), mean=(metric, "mean"), minimum=(metric, "min"),
+        maximum=(metric, "max"), seeds=("seed", "nunique"),
     ).reset_index()  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""Strategies compared over seeds: tables made from a study's learning curves, pure functions of data frames.
+"""Comparison of strategies over seeds: tables made from a study's learning curves.
 
-A study's table has one row per strategy, variant (text; what else was varied, "" for nothing), seed and cycle, with
-labelled_units and the score under `score`. Runs are paired by variant and seed.
+Everywhere `table` is a study's table, with one row per strategy, variant, seed and cycle, and the columns
+labelled_units and one per metric. The variant is a text that says what else was varied, "" for nothing; `metric` names
+the metric's column. Runs are paired by variant and seed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,7 @@ __all__ = [
     "penalty_matrix",
     "rank_table",
     "run_areas",
-    "settings",
+    "variants_with_baseline",
     "without_gaps",
 ]
 
@@ -40,16 +41,21 @@ _MEASURES = {"alc": "alc", "normalised": "normalised_alc", "cycle_sum": "cycle_s
 
 
 def find_baseline(strategies: Sequence[str]) -> str | None:
-    """The strategy that stands for random sampling: the first whose name begins with "random", or None."""
+    """Return the first strategy whose name begins with "random", or None."""
     return next((s for s in sorted(strategies) if s.lower().startswith("random")), None)
 
 
 def find_gaps(table: pd.DataFrame, failed: Sequence[str] = ()) -> pd.DataFrame:
-    """Runs that are missing or shorter than the longest of their variant: variant, strategy, seed, cycles, expected,
-    failed_job.
+    """Find runs that are missing, or shorter than the longest of their variant.
 
-    Every strategy of a variant is expected with every seed of it. failed: names of jobs that failed, for what the
-    study table does not know at all.
+    Every strategy of a variant is expected with every seed of it.
+
+    Args:
+        table: The study's table.
+        failed: Names of failed jobs, whose runs may be missing from the table altogether.
+
+    Returns:
+        Columns variant, strategy, seed, cycles, expected and failed_job.
     """
     rows = []
     for variant, part in table.groupby("variant"):
@@ -64,29 +70,44 @@ def find_gaps(table: pd.DataFrame, failed: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def without_gaps(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs that went as far as the longest of their variant: only those can be compared."""
+    """Return the runs that are as long as the longest of their variant, which alone can be compared."""
     length = table.groupby(_RUN)["cycle"].transform("nunique")
     longest = length.groupby(table["variant"]).transform("max")
     return table[length == longest]
 
 
-def settings(table: pd.DataFrame, baseline: str | None = None) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(variant, its rows); a variant without the baseline borrows that of the variant without changes, if any."""
+def variants_with_baseline(table: pd.DataFrame, baseline: str | None = None) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Iterate over the variants, each with a baseline.
+
+    Args:
+        table: The study's table, or a table of its runs.
+        baseline: A strategy; variants without it borrow its runs from the variant "".
+
+    Yields:
+        (variant, its rows).
+    """
     plain = table[(table["variant"] == "") & (table["strategy"] == baseline)]
     for variant, part in table.groupby("variant"):
         lacks = baseline is not None and baseline not in set(part["strategy"])
         yield str(variant), pd.concat([part, plain]) if lacks else part
 
 
-def run_areas(table: pd.DataFrame, score: str, full_score: float | None = None) -> pd.DataFrame:
-    """One row per run: ALC over labelled units, and the sum over cycles by the trapezoid rule.
+def run_areas(table: pd.DataFrame, metric: str, full_score: float | None = None) -> pd.DataFrame:
+    """Areas under the learning curves of all runs.
 
-    full_score: of training on all labels; with it there is a normalised ALC too, of scores scaled so that the run's
-    first is 0 and this is 1. final: the last cycle's score.
+    Args:
+        table: The study's table.
+        metric: The metric's column.
+        full_score: The metric after training on all labels; without it there is no normalised area.
+
+    Returns:
+        One row per run: variant, strategy, seed; alc, the area over labelled units; normalised_alc, the same after
+        scaling the metric so that the run's first value is 0 and `full_score` is 1; cycle_sum, the area over cycles;
+        and final, the metric in the last cycle.
     """
     rows = []
     for (variant, strategy, seed), run in table.sort_values("cycle").groupby(_RUN):
-        units, values = run["labelled_units"].to_list(), run[score].to_list()
+        units, values = run["labelled_units"].to_list(), run[metric].to_list()
         row = {"variant": variant, "strategy": strategy, "seed": seed, "alc": area_under_learning_curve(units, values)}
         if full_score is not None:
             row["normalised_alc"] = normalised_area(units, values, full_score)
@@ -96,7 +117,15 @@ def run_areas(table: pd.DataFrame, score: str, full_score: float | None = None) 
 
 
 def area_table(areas: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation (n - 1; NaN for one seed) over seeds of each area, best first, from `run_areas`."""
+    """Mean and standard deviation of the areas over seeds.
+
+    Args:
+        areas: From `run_areas`.
+
+    Returns:
+        One row per variant and strategy, best first; standard deviations have n - 1 as divisor and are NaN for one
+        seed.
+    """
     grouped = areas.groupby(["variant", "strategy"])
     columns = {"seeds": grouped["seed"].nunique()}
     for short, column in _MEASURES.items():
@@ -108,14 +137,21 @@ def area_table(areas: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = ("alc", "final")) -> pd.DataFrame:
-    """Each strategy's differences to the baseline, paired by seed: mean, 95% interval and tests.
+    """Differences of each strategy to the baseline, paired by seed, with intervals and tests.
 
-    low and high: see `mean_interval`. p_wilcoxon and p_sign_flip are two-sided; the columns ending in _holm are
-    corrected over the strategies of one variant and measure; smallest_p is what the sign-flip test could give at best
-    with so many seeds. areas: from `run_areas`.
+    Args:
+        areas: From `run_areas`.
+        baseline: The strategy to compare with.
+        measures: Columns of `areas` to compare.
+
+    Returns:
+        One row per variant, measure and strategy: the mean difference, its 95% interval from low to high
+        (`reports.intervals.mean_interval`), two-sided p_wilcoxon and p_sign_flip, and smallest_p, the smallest value
+        that p_sign_flip can have with so many seeds. Columns ending in _holm are corrected for the strategies of one
+        variant and measure.
     """
     rows = []
-    for variant, part in settings(areas, baseline):
+    for variant, part in variants_with_baseline(areas, baseline):
         for measure in measures:
             wide = part.pivot(index="seed", columns="strategy", values=measure)
             if baseline not in wide:
@@ -140,22 +176,31 @@ def paired_table(areas: pd.DataFrame, baseline: str, measures: Sequence[str] = (
     return pd.DataFrame(rows)
 
 
-def penalty_matrix(table: pd.DataFrame, score: str, alpha: float = 0.05) -> tuple[pd.DataFrame, int]:
-    """The pairwise penalty matrix summed over variants, and over how many; row beats column, with the columns' means.
+def penalty_matrix(table: pd.DataFrame, metric: str, alpha: float = 0.05) -> tuple[pd.DataFrame, int]:
+    """The pairwise penalty matrix, summed over variants (see `reports.statistics.pairwise_penalties`).
 
-    Variants with fewer than two seeds that all strategies have are left out, and cycle 0 is no round: it has the
-    initial set, which all share. See `reports.statistics.pairwise_penalties`.
+    Cycle 0 is left out, because all strategies share the initial set, and so are variants with fewer than two seeds
+    that all strategies have.
+
+    Args:
+        table: The study's table.
+        metric: The metric's column.
+        alpha: Level of the t-tests.
+
+    Returns:
+        The matrix, in which the row beats the column, with the columns' means as the last row; and the number of
+        variants in the sum.
     """
     strategies = sorted(table["strategy"].unique())
     total, used = np.zeros((len(strategies), len(strategies))), 0
     for _, part in table[table["cycle"] > 0].groupby("variant"):
-        wide = part.pivot(index="seed", columns=["strategy", "cycle"], values=score).dropna()
+        wide = part.pivot(index="seed", columns=["strategy", "cycle"], values=metric).dropna()
         here = [s for s in strategies if s in set(part["strategy"])]
         if len(wide) < 2 or len(here) < 2:
             continue
-        scores = np.stack([wide[s].to_numpy() for s in here])
-        places = [strategies.index(s) for s in here]
-        total[np.ix_(places, places)] += pairwise_penalties(scores, alpha)
+        metrics = np.stack([wide[s].to_numpy() for s in here])
+        rows = [strategies.index(s) for s in here]
+        total[np.ix_(rows, rows)] += pairwise_penalties(metrics, alpha)
         used += 1
     matrix = pd.DataFrame(total, index=strategies, columns=strategies)
     matrix.loc["mean"] = total.sum(axis=0) / max(len(strategies) - 1, 1)
@@ -163,23 +208,31 @@ def penalty_matrix(table: pd.DataFrame, score: str, alpha: float = 0.05) -> tupl
 
 
 def labels_table(
-    table: pd.DataFrame, score: str, baseline: str | None, levels: Sequence[float] | None = None
+    table: pd.DataFrame, metric: str, baseline: str | None, levels: Sequence[float] | None = None
 ) -> pd.DataFrame:
-    """Labels that each strategy's mean curve needs for a level, the saving against the baseline, and the break-even.
+    """Labels that each strategy needs to reach some levels of a metric, on the mean curves over seeds.
 
-    levels: scores; 95, 98 and 100% of the baseline's final mean score (the best strategy's, without a baseline) unless
-    given. saving: 1 - labels / the baseline's labels. seeds_reached: how many single curves reach the level.
-    break_even: where the mean curve begins to stay above the baseline's.
+    Args:
+        table: The study's table.
+        metric: The metric's column.
+        baseline: The strategy to compare with, if any.
+        levels: Levels of the metric; unless given, 95, 98 and 100% of the baseline's final mean (of the best
+            strategy's without a baseline).
+
+    Returns:
+        One row per variant, level and strategy: labels, where the curve reaches the level; seeds_reached of seeds, the
+        number of single curves that reach it; saving, 1 - labels / the baseline's labels; and break_even, the labels
+        from which the curve stays above the baseline's.
     """
     rows = []
-    for variant, part in settings(table, baseline):
-        mean = part.groupby(["strategy", "cycle"])[["labelled_units", score]].mean()
-        curves = {str(s): (c["labelled_units"].to_numpy(), c[score].to_numpy()) for s, c in mean.groupby("strategy")}
+    for variant, part in variants_with_baseline(table, baseline):
+        mean = part.groupby(["strategy", "cycle"])[["labelled_units", metric]].mean()
+        curves = {str(s): (c["labelled_units"].to_numpy(), c[metric].to_numpy()) for s, c in mean.groupby("strategy")}
         final = curves[baseline][1][-1] if baseline in curves else max(y[-1] for _, y in curves.values())
         for level in levels or (0.95 * final, 0.98 * final, final):
             needed = {s: labels_to_reach(*curve, level) for s, curve in curves.items()}
             for strategy, (units, values) in curves.items():
-                single = part[part["strategy"] == strategy].groupby("seed")[score].max()
+                single = part[part["strategy"] == strategy].groupby("seed")[metric].max()
                 row = {"variant": variant, "strategy": strategy, "level": level, "labels": needed[strategy]}
                 row |= {"seeds_reached": int((single >= level).sum()), "seeds": len(single)}
                 if baseline in curves:
@@ -193,13 +246,20 @@ def labels_table(
 
 
 def rank_table(areas: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """(mean rank by ALC per strategy, best first; the blocks' scores that were ranked; what a block is).
+    """Rank the strategies by ALC within blocks.
 
-    A block is a variant (a data set, for one), or a seed where there is only one variant. Blocks that lack a strategy
-    are left out.
+    A block is a variant, such as a data set, or a seed if there is only one variant. Blocks that lack a strategy are
+    left out.
+
+    Args:
+        areas: From `run_areas`.
+
+    Returns:
+        Mean rank per strategy, best first; the ranked areas, blocks x strategies; and what a block is, "variant" or
+        "seed".
     """
     several = areas["variant"].nunique() > 1
     block = "variant" if several else "seed"
-    scores = areas.groupby([block, "strategy"])["alc"].mean().unstack("strategy").dropna()
-    ranks = mean_ranks(scores).sort_values().rename("mean_rank").reset_index()
-    return ranks, scores, block
+    values = areas.groupby([block, "strategy"])["alc"].mean().unstack("strategy").dropna()
+    ranks = mean_ranks(values).sort_values().rename("mean_rank").reset_index()
+    return ranks, values, block

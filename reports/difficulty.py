@@ -1,4 +1,4 @@
-"""Does predicted uncertainty say which images people will disagree about? Tables, figures and words of one run."""
+"""The report on whether predicted uncertainty tells which images people disagree about."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from records.files import RunDirectoryError, replacing
+from records.files import RunDirectoryError, write_table, write_text
 from records.run_directory import RunDirectory
-from reports.bootstrap import correlation, covariances, partial_correlation, share_of_hardest
 from reports.difficulty_figures import draw_calibration, draw_chosen_images, draw_scatter
 from reports.difficulty_report import comparison_text, report_text
 from reports.intervals import Resampling
 from reports.pixel_agreement import PixelSums, boundary_nearness
+from reports.weighted_statistics import correlation, covariances, partial_correlation, share_of_hardest
 
 __all__ = ["MAPS", "PREDICTORS", "TRIVIAL", "compare", "compare_images", "precision_at_k", "write_difficulty_report"]
 
@@ -24,10 +24,10 @@ PREDICTORS = MAPS
 TRIVIAL = ("predicted_area", "predicted_boundary_length", "constant")
 CEILING = "repeat_difficulty"
 REPEATED = "repeated_difficulty"
-"""First drawings of those who drew again: what the ceiling is held against, so that the same people are compared."""
+"""Difficulty from the first drawings of the people who drew again, so that the ceiling compares the same people."""
 
 SIZE = ["predicted_area", "predicted_boundary_length"]
-"""What a predictor must know more than: disagreement grows with the object and its outline."""
+"""Predictors that any other must surpass, because disagreement grows with the object and its outline."""
 
 _VARIANCES = ("ensemble_variance", "epistemic", "aleatoric", "total")
 _TARGETS = (
@@ -42,26 +42,36 @@ _FEWEST = 3
 
 
 def compare(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> None:
-    """Compare predicted with measured annotation difficulty again, from the predictions in a run directory.
+    """Compare predicted with measured annotation difficulty, from the predictions in a run directory.
 
     Args:
-        run_dir: Run directory of the verb difficulty: images.csv and predictions/.
-        seed: Of the bootstrap.
-        draws: Bootstrap resamples of the images.
-        pictures: How many of the hardest, easiest and most misjudged images to draw.
+        run_dir: Run directory of the verb difficulty, with images.csv and predictions/.
+        seed: Seed of the bootstrap.
+        draws: Number of the bootstrap's resamples of the images.
+        pictures: How many of the hardest, of the easiest and of the most misjudged images to draw.
     """
     print(comparison_text(write_difficulty_report(run_dir, seed, draws, pictures)))
-    print(f"\ntables, figures and words: {RunDirectory(run_dir).difficulty}")
+    print(f"\ntables, figures and report: {RunDirectory(run_dir).difficulty}")
 
 
 def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> pd.DataFrame:
-    """Write run_dir/difficulty: correlations, pixels, precision_at_k and calibration as CSV, figures, report.md.
+    """Write RUN/difficulty: correlations, pixels, precision_at_k and calibration as CSV, figures, and report.md.
 
-    Reads images.csv and predictions/NAME.npz. Measured difficulty: Wilhelmsson, "Predicting annotation
-    difficulty using Monte Carlo dropout", eqs. (2.1) and (2.2). Every interval is the 95 % BCa bootstrap interval over
-    `draws` resamples of the images (see `Resampling`). pictures: how many of the hardest,
-    easiest and most misjudged images are drawn. Returns the rows of correlations.csv for the difficulty itself, with
-    the pooled pixel AUROC beside them. Raises RunDirectoryError or ValueError where the run lacks something.
+    Difficulty is measured as in Wilhelmsson, "Predicting annotation difficulty using Monte Carlo dropout", equations
+    2.1 and 2.2. Intervals are 95% BCa bootstrap intervals over images (`reports.intervals.Resampling`).
+
+    Args:
+        run_dir: Run directory of the verb difficulty, with images.csv and predictions/.
+        seed: Seed of the bootstrap.
+        draws: Number of resamples.
+        pictures: How many of the hardest, of the easiest and of the most misjudged images to draw.
+
+    Returns:
+        The rows of correlations.csv for the difficulty itself, with the pooled AUROC of pixels.
+
+    Raises:
+        RunDirectoryError: A file is missing or damaged.
+        ValueError: There are fewer than three images.
     """
     images = _read_images(run_dir)
     files = _prediction_files(run_dir, images["image"])
@@ -72,7 +82,7 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
         with _opened(path) as stored:
             maps = {name: _stored(stored, name, path) for name in MAPS}
             mean = _stored(stored, "mean", path)
-            # not a number where fewer than two people voted
+            # NaN where fewer than two people voted
             variance = _stored(stored, "annotator_variance", path, finite=False)
         sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(variance)}, variance)
     pixels, calibration = sums.table(resampling), sums.calibration(resampling, _VARIANCES)
@@ -80,23 +90,29 @@ def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pic
     folder = RunDirectory(run_dir).difficulty
     tables = {"correlations": correlations, "pixels": pixels, "precision_at_k": precision, "calibration": calibration}
     for name, table in tables.items():
-        with replacing(folder / f"{name}.csv") as beside:
-            table.to_csv(beside, index=False)
+        write_table(folder / f"{name}.csv", table)
     comparison = _comparison(correlations, pixels)
     draw_scatter(images, correlations, [*PREDICTORS, *SIZE], folder / "scatter.png")
     draw_calibration(calibration, folder / "calibration.png")
     draw_chosen_images(images, dict(zip(images["image"], files, strict=True)), folder / "panels", pictures)
-    with replacing(folder / "report.md") as beside:
-        beside.write_text(report_text(correlations, pixels, precision, calibration, len(images), draws))
+    write_text(folder / "report.md", report_text(correlations, pixels, precision, calibration, len(images), draws))
     return comparison
 
 
 def compare_images(images: pd.DataFrame, resampling: Resampling) -> pd.DataFrame:
-    """Per target and predictor: Pearson, Spearman, their difference to the best trivial predictor, and what is left of
-    them given predicted area and boundary length; each with its interval.
+    """Correlate predicted with measured difficulty.
 
-    images: rows of images.csv. The best trivial predictor is the one that does best on these
-    very images, turned round (small is hard) where that is better, which favours it. NaN: undefined, as for a constant.
+    The best trivial predictor is the one that does best on these very images, with its sign reversed (small images are
+    hard) if that is better, which favours it.
+
+    Args:
+        images: Rows of images.csv.
+        resampling: The bootstrap.
+
+    Returns:
+        One row per target and predictor: Pearson's and Spearman's correlations, their differences to the best trivial
+        predictor's, and the partial correlations given predicted area and boundary length, with their intervals; NaN
+        where undefined, as for a constant.
     """
     rows: list[dict[str, object]] = []
     for target in _targets(images):
@@ -112,8 +128,15 @@ def compare_images(images: pd.DataFrame, resampling: Resampling) -> pd.DataFrame
 
 
 def precision_at_k(images: pd.DataFrame, resampling: Resampling, shares: Sequence[float] = _SHARES) -> pd.DataFrame:
-    """Per target, predictor and share: how many of the k measured-hardest are among the k predicted-hardest, against
-    k / images, which is what chance gives.
+    """Precision at k: the share of the k hardest images that are among the k predicted hardest.
+
+    Args:
+        images: Rows of images.csv.
+        resampling: The bootstrap.
+        shares: k as shares of the images.
+
+    Returns:
+        One row per target, predictor and share: precision with its interval, and chance, k / images.
     """
     rows = []
     for target in _targets(images):
@@ -152,9 +175,9 @@ def _compare(
         moments = partial(covariances, columns=values, ranks=statistic == "spearman")
         once = moments(np.ones((1, int(there.sum()))))
         here = {c: float(correlation(once, 0, columns.index(c))[0]) for c in SIZE}
-        # a trivial predictor that is the same everywhere has no correlation and cannot be the best
+        # a constant trivial predictor has no correlation and cannot be the best
         trivial = best[statistic] if best else max(SIZE, key=lambda c: np.nan_to_num(abs(here[c]), nan=-1))
-        # where small images are the hard ones, the trivial rule is that one
+        # the sign of the trivial predictor is reversed if small images are the hard ones
         sign = -1 if here[trivial] < 0 else 1
         measured = partial(_measures, moments, [columns.index(n) for n in names], (columns.index(trivial), sign), size)
         found = iter(resampling.estimates(measured, int(there.sum())))
@@ -173,7 +196,7 @@ def _measures(
     size: list[int],
     weights: np.ndarray,
 ) -> list[np.ndarray]:
-    """For each predictor's column: correlation, its difference to the trivial rule's, and the one given size."""
+    """For each predictor: correlation, its difference to the trivial predictor's, and correlation given size."""
     matrices = moments(weights)
     rule = correlation(matrices, 0, trivial[0]) * trivial[1]
     found = []
@@ -194,7 +217,7 @@ def _targets(images: pd.DataFrame) -> list[str]:
 
 
 def _ceilings(images: pd.DataFrame, target: str) -> list[str]:
-    """Second drawings; and for a known true difficulty, what the drawings themselves measured of it."""
+    """Second drawings and, for a known true difficulty, the difficulty measured from the first ones."""
     names = [CEILING, "difficulty"] if target == "true_difficulty" else [CEILING]
     return [n for n in names if n in images]
 
@@ -219,13 +242,13 @@ def _read_images(run_dir: Path) -> pd.DataFrame:
     images = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, na_values=[""])
     needed = ["image", *_TARGETS[:3], "mean_pairwise_iou", *PREDICTORS, *TRIVIAL]
     if missing := [c for c in needed if c not in images]:
-        raise RunDirectoryError(f"{path} lacks the columns {', '.join(missing)}; let the verb difficulty write it anew")
+        raise RunDirectoryError(f"{path} lacks the columns {', '.join(missing)}; run the verb difficulty again")
     if len(images) < _FEWEST:
         raise ValueError(
             f"a comparison over images needs at least {_FEWEST} of them, got {len(images)} in {path}; predict more"
         )
     if again := images.loc[images["image"].duplicated(), "image"].tolist():
-        raise RunDirectoryError(f"{path} names the image {again[0]!r} twice; let the verb difficulty write it anew")
+        raise RunDirectoryError(f"{path} names the image {again[0]!r} twice; run the verb difficulty again")
     for column in ("difficulty", *PREDICTORS, *TRIVIAL):
         values = pd.to_numeric(images[column], errors="coerce")
         if bad := images.loc[~np.isfinite(values), "image"].tolist():
@@ -241,7 +264,7 @@ def _prediction_files(run_dir: Path, names: Sequence[str]) -> list[Path]:
     if missing := [str(p) for p in files if not p.is_file()]:
         raise RunDirectoryError(
             f"{len(missing)} of {len(files)} predictions are missing: {', '.join(missing[:5])}"
-            f"{' and more' if len(missing) > 5 else ''}; run the verb difficulty again, which predicts what is missing"
+            f"{' and more' if len(missing) > 5 else ''}; run the verb difficulty again, which makes the missing ones"
         )
     return files
 
@@ -249,7 +272,7 @@ def _prediction_files(run_dir: Path, names: Sequence[str]) -> list[Path]:
 def _opened(path: Path) -> np.lib.npyio.NpzFile:
     try:
         return np.load(path)
-    # numpy raises what the reader of the day raises: ValueError, EOFError, BadZipFile
+    # numpy raises errors of unrelated classes: ValueError, EOFError, BadZipFile
     except Exception as error:
         raise RunDirectoryError(f"{path} is no readable prediction ({error}); delete it and predict again") from error
 

@@ -1,4 +1,4 @@
-"""Figures of a comparison of predicted and measured difficulty: scatter plots, calibration, maps side by side."""
+"""Figures on predicted and measured difficulty: scatter plots, calibration, and maps side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,14 @@ _VARIANCE_MAPS = {
 
 
 def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: Sequence[str], path: Path) -> None:
-    """Measured difficulty over each predictor, with the least-squares line and Pearson's r, as Wilhelmsson draws it."""
+    """Draw measured difficulty over each predictor, with the least-squares line and Pearson's r, as in Wilhelmsson.
+
+    Args:
+        images: Rows of images.csv.
+        correlations: From `reports.difficulty.compare_images`.
+        predictors: Columns of `images`, a panel each.
+        path: The file to write.
+    """
     rows = -(-len(predictors) // 4)
     figure = Figure(figsize=(14, 3.4 * rows), layout="constrained")
     grid = figure.subplots(rows, 4, squeeze=False).ravel()
@@ -47,7 +54,12 @@ def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: S
 
 
 def draw_calibration(calibration: pd.DataFrame, path: Path) -> None:
-    """Mean measured over mean predicted variance per bin; on the diagonal they agree."""
+    """Draw mean measured over mean predicted variance per bin; on the diagonal they agree.
+
+    Args:
+        calibration: From `reports.pixel_agreement.PixelSums.calibration`.
+        path: The file to write.
+    """
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
     limit = 1.05 * calibration[["mean_predicted", "mean_measured"]].to_numpy().max()
@@ -63,7 +75,16 @@ def draw_calibration(calibration: pd.DataFrame, path: Path) -> None:
 
 
 def choose_images(images: pd.DataFrame, number: int, judge: str = "total") -> list[tuple[str, str]]:
-    """(why, image): the measured hardest and easiest, and those whose rank by `judge` is furthest from the measured."""
+    """Choose images to draw: the hardest, the easiest, and those whose rank was predicted worst.
+
+    Args:
+        images: Rows of images.csv.
+        number: How many of each kind.
+        judge: The predictor that ranks the images.
+
+    Returns:
+        (kind and number, image) of each.
+    """
     measured, predicted = images["difficulty"].rank(), images[judge].rank()
     by_difficulty = images.loc[measured.sort_values(ascending=False, kind="stable").index, "image"].tolist()
     off = (measured - predicted).abs().sort_values(ascending=False, kind="stable")
@@ -78,9 +99,16 @@ def choose_images(images: pd.DataFrame, number: int, judge: str = "total") -> li
 def draw_chosen_images(
     images: pd.DataFrame, files: dict[str, Path], folder: Path, number: int, judge: str = "total"
 ) -> None:
-    """One figure per chosen image: the image, every network's output, then the predicted and measured variances.
+    """Draw the chosen images, each with every network's output and the predicted and measured variances.
 
     Pictures of an earlier report are removed.
+
+    Args:
+        images: Rows of images.csv.
+        files: Predictions by image.
+        folder: Folder of the pictures.
+        number: How many images of each kind (see `choose_images`).
+        judge: The predictor that ranks the images.
     """
     if folder.is_dir():
         for old in folder.glob("*.png"):
@@ -95,9 +123,14 @@ def draw_chosen_images(
 
 
 def draw_variance_maps(stored: Mapping[str, np.ndarray], title: str) -> Figure:
-    """One image's figure, from predictions/NAME.npz."""
+    """Draw one image's maps side by side.
+
+    Args:
+        stored: The content of predictions/NAME.npz.
+        title: The figure's title.
+    """
     outputs, top = stored["member_probabilities"].astype(np.float32), 1.0
-    if outputs.ndim > 3:  # of more than two classes, the chosen one
+    if outputs.ndim > 3:  # more than two classes: show the predicted one
         outputs, top = outputs.argmax(axis=1), outputs.shape[1] - 1.0
     tiles: list[tuple[str, np.ndarray, str, float | None]] = [("image", stored["image"], "grey", None)]
     tiles += [(f"network {n}", m, "grey", top) for n, m in zip(stored["members"], outputs, strict=True)]
@@ -107,7 +140,7 @@ def draw_variance_maps(stored: Mapping[str, np.ndarray], title: str) -> Figure:
     figure = Figure(figsize=(2.6 * columns, 2.6 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (label, values, colours, scale) in zip(grid, tiles, strict=False):
-        # an all-zero map still needs a scale
+        # a map of zeros needs a scale as well
         highest = scale or float(np.nanmax(values, initial=0)) or 1.0
         picture = axes.imshow(values, cmap=colours, **({} if label == "image" else {"vmin": 0, "vmax": highest}))
         axes.set_title(label, fontsize=9)

@@ -1,4 +1,4 @@
-"""What a comparison of predicted and measured difficulty allows to be said, and no more."""
+"""The text of the report on predicted and measured difficulty: what the numbers show, and what they do not."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,11 @@ __all__ = ["comparison_text", "report_text"]
 
 
 def comparison_text(comparison: pd.DataFrame) -> str:
-    """The comparison as a table for a terminal: statistic [95 % interval]."""
+    """Format the comparison as a table for a terminal: statistic [95% interval].
+
+    Args:
+        comparison: From `reports.difficulty.write_difficulty_report`.
+    """
     shown = {
         "Spearman": "spearman",
         "Pearson": "pearson",
@@ -29,7 +33,16 @@ def report_text(
     images: int,
     draws: int,
 ) -> str:
-    """report.md: every predictor's result as it came out, with what it does not show."""
+    """Write the text of report.md: every predictor's result, and what it does not show.
+
+    Args:
+        correlations: From `reports.difficulty.compare_images`.
+        pixels: From `reports.pixel_agreement.PixelSums.table`.
+        precision: From `reports.difficulty.precision_at_k`.
+        calibration: From `reports.pixel_agreement.PixelSums.calibration`.
+        images: Number of images.
+        draws: Number of the bootstrap's resamples.
+    """
     blocks = [
         "# Predicted and measured annotation difficulty",
         f"{images} images. Square brackets: 95 % BCa bootstrap intervals over {draws} resamples of the images "

@@ -1,4 +1,4 @@
-"""Acquisition values on softmax distributions drawn at random (Chen 2020, section 2.2.1, figures 2.12 and 2.13)."""
+"""Acquisition values of random softmax distributions (Chen 2020, section 2.2.1, figures 2.12 and 2.13)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,10 +25,20 @@ __all__ = [
 
 
 def random_logits(count: int, classes: int = 19, scale: float = 6.0, power: float = 2.0, seed: int = 0) -> Tensor:
-    """Logits of distributions skewed towards high entropy: count x classes, float64.
+    """Draw logits of distributions that are skewed towards high entropy.
 
-    Standard normal numbers times scale * u^power with u uniform in [0, 1) per distribution. The thesis does not say how
-    it drew them; with 19 classes, scale 6 and power 2, half of these have an entropy above 0.76 log C.
+    Each distribution's logits are standard normal numbers times scale * u^power, with u uniform in [0, 1). Chen 2020
+    does not say how it drew its distributions; of these, with the defaults, half have an entropy above 0.76 log C.
+
+    Args:
+        count: Number of distributions.
+        classes: Number of classes C.
+        scale: Largest factor of the logits.
+        power: The larger it is, the more distributions are almost uniform.
+        seed: Seed of the draws.
+
+    Returns:
+        count x C, float64.
     """
     generator = generator_for(seed, "random softmax distributions")
     normal = torch.randn(count, classes, generator=generator, dtype=torch.float64)
@@ -37,9 +47,13 @@ def random_logits(count: int, classes: int = 19, scale: float = 6.0, power: floa
 
 
 def normalised_cumulative_mean(values: ArrayLike) -> NDArray[np.float64]:
-    """Mean of the first k values for every k, moved and scaled so that it begins at 0 and ends at 1.
+    """Mean of the first k values for every k, shifted and scaled so that it begins at 0 and ends at 1.
 
-    Values that rise nowhere from first to last mean have no such scale and get NaN.
+    Args:
+        values: One-dimensional.
+
+    Returns:
+        One number per value; all are NaN if the first and last means are equal.
     """
     array = np.asarray(values, dtype=float)
     means = array.cumsum() / np.arange(1, len(array) + 1)
@@ -48,7 +62,15 @@ def normalised_cumulative_mean(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def cumulative_table(logits: Tensor, temperatures: Sequence[float] = (0.01, 0.1, 10, 100, 1000)) -> pd.DataFrame:
-    """One row per distribution, by increasing entropy: entropy, and each value's normalised cumulative mean."""
+    """Normalised cumulative means of acquisition values, the distributions being sorted by entropy.
+
+    Args:
+        logits: count x C.
+        temperatures: Temperatures of ODIN.
+
+    Returns:
+        One row per distribution, by increasing entropy: the entropy in nats, and a column per acquisition function.
+    """
     probs = functional.class_probabilities(logits)
     entropy = functional.entropy(probs)
     values = {"Entropy": entropy, "Max-softmax": functional.max_softmax(probs), "Margin": functional.margin(probs)}
@@ -59,23 +81,33 @@ def cumulative_table(logits: Tensor, temperatures: Sequence[float] = (0.01, 0.1,
 
 
 def entropy_bounds(largest: ArrayLike, classes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smallest and largest entropy, in nats, of distributions over C classes whose largest probability is m.
+    """Smallest and largest entropy of distributions over C classes with largest probability m.
 
-    Largest: the rest is shared equally, -m log m - (1 - m) log((1 - m) / (C - 1)). Smallest: as many classes as can
-    have m, k = floor(1/m), and one has what is left, -k m log m - r log r with r = 1 - k m. m: from 1/C to 1.
+    The entropy is largest if the other classes share the rest equally: -m log m - (1 - m) log((1 - m) / (C - 1)). It is
+    smallest if k = floor(1/m) classes have probability m and one has the rest r = 1 - k m: -k m log m - r log r.
+
+    Args:
+        largest: Values of m, from 1/C to 1.
+        classes: Number of classes C, at least 2.
+
+    Returns:
+        Smallest and largest entropies in nats, in the shape of `largest`.
+
+    Raises:
+        ValueError: There are fewer than 2 classes, or a value of m is out of range.
     """
     m = np.asarray(largest, dtype=float)
     if classes < 2 or (m < 1 / classes - 1e-12).any() or (m > 1).any():
         raise ValueError(f"the largest of {classes} probabilities is from 1/{classes} to 1, got {m.min()} to {m.max()}")
     rest = 1 - m
-    # a hair, so that 1/m = 3 is not floored to 2
+    # the tolerance keeps rounding errors from flooring 1/m = 3 to 2
     whole = np.floor(1 / m + 1e-9)
     left = np.clip(1 - whole * m, 0, None)
     return whole * _entr(m) + _entr(left), _entr(m) + _entr(rest) + rest * np.log(classes - 1)
 
 
 def bounds_table(logits: Tensor) -> pd.DataFrame:
-    """Entropy and max_softmax (1 - the largest probability) of each distribution."""
+    """Entropy (in nats) and max_softmax (1 - the largest probability) of each distribution; logits are count x C."""
     probs = functional.class_probabilities(logits)
     return pd.DataFrame(
         {"entropy": functional.entropy(probs).numpy(), "max_softmax": functional.max_softmax(probs).numpy()}
@@ -83,7 +115,7 @@ def bounds_table(logits: Tensor) -> pd.DataFrame:
 
 
 def draw_cumulative(table: pd.DataFrame) -> Figure:
-    """Normalised cumulative mean of every acquisition value against entropy (figure 2.12)."""
+    """Draw a `cumulative_table` against entropy (Chen 2020, figure 2.12)."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     thinned = table.iloc[:: max(len(table) // 2000, 1)]
@@ -95,7 +127,13 @@ def draw_cumulative(table: pd.DataFrame) -> Figure:
 
 
 def draw_bounds(table: pd.DataFrame, classes: int, marks: Mapping[str, float] | None = None) -> Figure:
-    """1 - max-softmax against entropy with both analytic bounds (figure 2.13); marks: vertical lines at entropies."""
+    """Draw 1 - max-softmax against entropy, with both analytic bounds (Chen 2020, figure 2.13).
+
+    Args:
+        table: From `bounds_table`.
+        classes: Number of classes C.
+        marks: Entropies in nats at which to draw vertical lines, by label.
+    """
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.scatter(table["entropy"], table["max_softmax"], s=3, alpha=0.25, color="grey", linewidths=0)

@@ -1,4 +1,4 @@
-"""The figures of studies: curves, matrices and what a varied setting does, each from tables alone."""
+"""Figures of studies, made from tables: learning curves, penalty matrices and the effect of a varied setting."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,15 +12,21 @@ from reports.intervals import mean_interval
 
 __all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep"]
 
-_FEW_SEEDS = 5
-"""Fewer are shown from minimum to maximum."""
+_INTERVAL_FROM = 5
+"""Number of seeds from which a band is an interval of the mean; with fewer it goes from minimum to maximum."""
 
 
-def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baseline: str | None = None) -> Figure:
-    """Mean learning curves over seeds with bands, one panel per value of a column; the baseline is drawn black.
+def draw_curves(table: pd.DataFrame, metric: str, panel: str = "variant", baseline: str | None = None) -> Figure:
+    """Draw mean learning curves over seeds, with bands.
 
-    The band is the range of the seeds below 5 of them, else the 95% interval of the mean (see `mean_interval`); a
+    The band is the 95% interval of the mean (`reports.intervals.mean_interval`), or the range of fewer than 5 seeds; a
     single seed has none. The title says which.
+
+    Args:
+        table: A study's table.
+        metric: The metric's column.
+        panel: A column; each of its values gets a panel.
+        baseline: The strategy to draw in black.
     """
     panels = list(table.groupby(panel))
     columns = min(len(panels), 3)
@@ -33,13 +39,13 @@ def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baselin
     colours = {name: f"C{i % 10}" for i, name in enumerate(n for n in names if n != baseline)}
     for here, (value, part) in zip(axes, panels, strict=False):
         for name, runs in part.groupby("strategy"):
-            _curve(here, runs, score, str(name), colours.get(name, "black"))
+            _curve(here, runs, metric, str(name), colours.get(name, "black"))
         here.set_title("" if value == "" else f"{panel} {value}" if panel != "variant" else str(value), fontsize=9)
         here.set_xlabel("labelled units")
         here.grid(alpha=0.3)
         here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for here in axes[::columns]:
-        here.set_ylabel(score)
+        here.set_ylabel(metric)
     axes[0].legend(fontsize=7)
     seeds = table.groupby([panel, "strategy"])["seed"].nunique()
     figure.suptitle(_band_words(int(seeds.min()), int(seeds.max())), fontsize=9)
@@ -47,7 +53,7 @@ def draw_curves(table: pd.DataFrame, score: str, panel: str = "variant", baselin
 
 
 def draw_matrix(matrix: pd.DataFrame, title: str) -> Figure:
-    """A heat map with its numbers; the row "mean" stands under a line."""
+    """Draw a table as a heat map with numbers; a line separates the row "mean"."""
     side = max(4.5, 0.75 * len(matrix.columns) + 2.5)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
@@ -72,11 +78,16 @@ def draw_sweep(
     references: Mapping[str, float],
     baseline: str | None = None,
 ) -> Figure:
-    """Each measure against a varied key, a line per strategy with the standard deviation over seeds.
+    """Draw measures against a varied setting, a line per strategy with the standard deviation over seeds.
 
-    table: key, strategy, and for each measure M the columns M and M_sd; a missing value leaves a gap. references:
-    horizontal dotted lines by measure, the baseline's where it has no value of the key. Numbers over two decades or
-    more have a logarithmic axis.
+    The setting has a logarithmic axis if its values are positive and span at least two decades.
+
+    Args:
+        table: Columns strategy, `key`, and M and M_sd for each measure M; missing values leave gaps.
+        key: The setting's column.
+        measures: The measures, a panel each.
+        references: Values of measures to draw as horizontal dotted lines: a baseline's without the setting.
+        baseline: The strategy to draw in black.
     """
     figure = Figure(figsize=(4.6 * len(measures), 3.8), layout="constrained")
     panels = figure.subplots(1, len(measures), squeeze=False, sharex=True)[0]
@@ -104,7 +115,13 @@ def draw_sweep(
 
 
 def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int = 60) -> Figure:
-    """Distributions of the pool's scores, one outline per cycle over common bins (thesis, figure 3.19)."""
+    """Draw the distributions of the pool's scores, one outline per cycle over common bins (Chen 2020, figure 3.19).
+
+    Args:
+        scores: Scores by cycle; at most 10 of the cycles are drawn.
+        name: The strategy or run, for the axis.
+        bins: Number of bins.
+    """
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     axes = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate([np.asarray(s, dtype=float) for s in scores.values()]), bins)
@@ -119,11 +136,11 @@ def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int 
     return figure
 
 
-def _curve(axes: Axes, runs: pd.DataFrame, score: str, name: str, colour: str) -> None:
-    values = runs.pivot(index="seed", columns="cycle", values=score)
+def _curve(axes: Axes, runs: pd.DataFrame, metric: str, name: str, colour: str) -> None:
+    values = runs.pivot(index="seed", columns="cycle", values=metric)
     units = runs.groupby("cycle")["labelled_units"].mean()
     axes.plot(units, values.mean(), color=colour, label=name, linewidth=1.3, marker="." if len(units) < 30 else None)
-    if len(values) >= _FEW_SEEDS:
+    if len(values) >= _INTERVAL_FROM:
         low, high = mean_interval(values.to_numpy())
     elif len(values) > 1:
         low, high = values.min().to_numpy(), values.max().to_numpy()
@@ -136,8 +153,8 @@ def _band_words(fewest: int, most: int) -> str:
     seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
     if most == 1:
         return "1 seed: no bands"
-    if most < _FEW_SEEDS:
+    if most < _INTERVAL_FROM:
         return f"mean of {seeds}; band: minimum to maximum"
-    if fewest >= _FEW_SEEDS:
+    if fewest >= _INTERVAL_FROM:
         return f"mean of {seeds}; band: 95% interval of the mean"
-    return f"mean of {seeds}; band: 95% interval of the mean from {_FEW_SEEDS} seeds on, minimum to maximum below"
+    return f"mean of {seeds}; band: 95% interval of the mean from {_INTERVAL_FROM} seeds on, minimum to maximum below"

@@ -1,4 +1,4 @@
-"""Intervals: over images by the bootstrap (BCa, Efron 1987, by scipy), over a few seeds by Student's t."""
+"""Confidence intervals: by the BCa bootstrap (Efron 1987, by scipy), and for means of few values by Student's t."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-__all__ = ["FEW_SEEDS", "Estimate", "Resampling", "mean_interval", "weights_of"]
+__all__ = ["BOOTSTRAP_FROM", "Estimate", "Resampling", "mean_interval", "resample_weights"]
 
-FEW_SEEDS = 10
-"""Below so many values the interval of a mean is Student's: a bootstrap of so few is narrower than the truth."""
+BOOTSTRAP_FROM = 10
+"""Number of values from which the interval of a mean is a bootstrap one; with fewer that would be too narrow."""
 
 _CELLS = 500_000
-"""Resampled images in memory at once."""
+"""Number of resampled images in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A statistic and its interval; NaN where it is undefined."""
+    """A statistic and the ends of its interval; NaN where it is undefined."""
 
     value: float
     low: float
@@ -29,7 +29,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Resampling:
-    """draws: bootstrap resamples of the images. seed: the same one draws the same images for every statistic."""
+    """The bootstrap's resamples of images, the same ones for every statistic.
+
+    Args:
+        draws: Number of resamples.
+        seed: Seed of the resamples.
+
+    Raises:
+        ValueError: `draws` is below 1.
+    """
 
     draws: int = 2000
     seed: int = 0
@@ -41,16 +49,23 @@ class Resampling:
     def estimates(
         self, statistics: Callable[[np.ndarray], Sequence[np.ndarray]], images: int, level: float = 0.95
     ) -> list[Estimate]:
-        """Statistics of so many images with their BCa intervals.
+        """Compute statistics of some images with their BCa intervals.
 
-        statistics: from weights, draws x images, to a number per draw for each statistic. Where BCa is undefined, as
-        where a resample, or all images but one, leave the statistic undefined or constant, the interval is the
-        percentile one over the draws in which it is defined. One image has no interval.
+        BCa is undefined if a resample, or leaving out one image, makes the statistic undefined or constant. The
+        interval is then the percentile interval over the draws in which the statistic is defined.
+
+        Args:
+            statistics: Maps weights, draws x images, to one array of a number per draw for each statistic.
+            images: Number of images.
+            level: Confidence level.
+
+        Returns:
+            One estimate per statistic; a single image has no interval.
         """
 
         def of_indices(indices: np.ndarray, axis: int = -1) -> np.ndarray:
             drawn = np.atleast_2d(indices).reshape(-1, indices.shape[-1])
-            return np.stack(statistics(weights_of(drawn, images))).reshape(-1, *indices.shape[:-1])
+            return np.stack(statistics(resample_weights(drawn, images))).reshape(-1, *indices.shape[:-1])
 
         values = of_indices(np.arange(images))
         if images < 2:
@@ -62,24 +77,39 @@ class Resampling:
         ]
 
 
-def weights_of(indices: np.ndarray, images: int) -> np.ndarray:
-    """Resamples as draws x positions to how often each drew every image, draws x images."""
-    places = indices + images * np.arange(len(indices))[:, None]
-    return np.bincount(places.ravel(), minlength=len(indices) * images).reshape(-1, images).astype(np.uint16)
+def resample_weights(indices: np.ndarray, images: int) -> np.ndarray:
+    """Count how often each resample drew each image.
+
+    Args:
+        indices: Drawn images, draws x positions, from 0 to images - 1.
+        images: Number of images.
+
+    Returns:
+        Weights, draws x images.
+    """
+    cells = indices + images * np.arange(len(indices))[:, None]
+    return np.bincount(cells.ravel(), minlength=len(indices) * images).reshape(-1, images).astype(np.uint16)
 
 
 def mean_interval(
     values: ArrayLike, level: float = 0.95, seed: int = 0, draws: int = 9999
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Low and high end of the mean over axis 0: Student's t below 10 values, the BCa bootstrap from there on.
+    """Confidence interval of a mean: Student's t for up to 9 values, the BCa bootstrap for more.
 
-    values: n x ...; a single one has no interval and gets NaN.
+    Args:
+        values: n x ..., averaged over the first axis.
+        level: Confidence level.
+        seed: Seed of the bootstrap.
+        draws: Number of resamples.
+
+    Returns:
+        Low and high ends, of the shape of one value; NaN for a single value.
     """
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2:
         nothing = np.full(sample.shape[1:], np.nan)
         return nothing, nothing.copy()
-    if len(sample) >= FEW_SEEDS:
+    if len(sample) >= BOOTSTRAP_FROM:
         flat = sample.reshape(len(sample), -1).T
         # a sample per row: the last axis is the one that is drawn from
         low, high = _bca(flat, np.mean, level, draws, seed, None)
@@ -92,7 +122,7 @@ def _bca(
     data: np.ndarray, statistic: Callable[..., Any], level: float, draws: int, seed: int, batch: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     with warnings.catch_warnings():
-        # what is degenerate gets the other interval; or none, where no draw at all defines the statistic
+        # a degenerate statistic gets the percentile interval, or NaN if it is undefined in every draw
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         result = stats.bootstrap(

@@ -1,4 +1,4 @@
-"""Learning curves: table, figure and area."""
+"""Learning curves of a run: table, figure and area."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,56 +8,78 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from records.files import replacing, write_figure
+from records.files import write_figure, write_table
 from records.run_directory import RunDirectory
 
 __all__ = [
-    "BETTER_SMALLER",
+    "LOWER_IS_BETTER",
+    "area_sentence",
     "area_under_learning_curve",
-    "area_words",
     "curve_words",
-    "main_score",
+    "main_metric",
     "normalised_area",
     "read_curve",
     "refresh_curve",
     "write_curve",
 ]
 
-BETTER_SMALLER = ("/loss", "/calibration_error")
-"""How the names of scores end of which less is better."""
+LOWER_IS_BETTER = ("/loss", "/calibration_error")
+"""Endings of the names of metrics for which lower is better."""
 
 
-def area_under_learning_curve(labelled_units: Sequence[float], scores: Sequence[float]) -> float:
-    """ALC: the trapezoid integral of the score over the number of labelled units, from the first cycle to the last.
+def area_under_learning_curve(labelled_units: Sequence[float], metrics: Sequence[float]) -> float:
+    """Area under the learning curve (ALC): trapezoid integral of a metric over the number of labelled units.
 
-    scores in [0, 1], so the unit is labelled units. This is how tables 2.1 and 2.2 of Chen 2020 must have been made,
-    which does not say so: with 400 images between the first cycle (50) and the last, all 15 whole-image rows agree
-    with one first score of 0.506 and one full score of 0.75 (section 2.1 reports about 51% and 75%), and the eight rows
-    of crops, 350 images apart, with 0.522 and 0.65. Compare only curves over the same units.
+    Chen 2020 does not define the ALC of its tables 2.1 and 2.2, but this definition reproduces them: with 400 images
+    between the first cycle (50) and the last, all 15 rows of whole images agree with one first mIoU of 0.506 and one
+    full mIoU of 0.75 (section 2.1 reports about 51% and 75%), and the eight rows of crops, 350 images apart, with 0.522
+    and 0.65. Only areas over the same range of labelled units can be compared.
+
+    Args:
+        labelled_units: Numbers of labelled units, increasing.
+        metrics: The metric at each, in [0, 1].
+
+    Returns:
+        The area, in labelled units.
     """
-    return float(np.trapezoid(np.asarray(scores, dtype=float), np.asarray(labelled_units, dtype=float)))
+    return float(np.trapezoid(np.asarray(metrics, dtype=float), np.asarray(labelled_units, dtype=float)))
 
 
-def normalised_area(labelled_units: Sequence[float], scores: Sequence[float], full_score: float) -> float:
-    """Normalised ALC: the same integral after scaling scores so that the first cycle is 0 and `full_score` is 1.
+def normalised_area(labelled_units: Sequence[float], metrics: Sequence[float], full_score: float) -> float:
+    """Normalised ALC: the area after scaling the metric so that the first cycle is 0 and `full_score` is 1.
 
-    full_score: what training on the whole pool reaches (0.75 for Cityscapes in Chen 2020), in the scores' own unit,
-    and never a score of the curve itself: then curves would not compare. NaN where the first score is not below it.
+    Args:
+        labelled_units: Numbers of labelled units, increasing.
+        metrics: The metric at each, in [0, 1].
+        full_score: The metric after training on the whole pool (0.75 for Cityscapes in Chen 2020). It must not be taken
+            from the curve itself, or areas could not be compared.
+
+    Returns:
+        The area, in labelled units; NaN if the first value is not below `full_score`.
+
+    Raises:
+        ValueError: `full_score` is not in (0, 1].
     """
     if not 0 < full_score <= 1:
-        raise ValueError(f"full_score must lie above 0 and not above 1, as scores do, got {full_score}")
-    values = np.asarray(scores, dtype=float)
+        raise ValueError(f"full_score must lie above 0 and not above 1, as metrics do, got {full_score}")
+    values = np.asarray(metrics, dtype=float)
     rise = full_score - values[0]
     return float("nan") if rise <= 0 else area_under_learning_curve(labelled_units, (values - values[0]) / rise)
 
 
-def area_words(curve: pd.DataFrame, score: str, full_score: float | None = None) -> str:
-    """ALC of a run's table, and the normalised one where a full score is stated, as a sentence."""
-    units, values = curve["labelled_units"], curve[score]
+def area_sentence(curve: pd.DataFrame, metric: str, full_score: float | None = None) -> str:
+    """State a run's ALC, and its normalised ALC if `full_score` is given, in a line for a terminal.
+
+    Args:
+        curve: From `read_curve`.
+        metric: The metric's column.
+        full_score: The metric after training on the whole pool.
+    """
+    units, values = curve["labelled_units"], curve[metric]
     words = f"ALC {area_under_learning_curve(units, values):.3f}"
     if full_score is not None:
         words += f", normalised {normalised_area(units, values, full_score):.3f} (1 is {full_score:g})"
-    return f"{words}, labelled units x {score}"
+    return f"{words}, labelled units x {metric}"
 
 
 def curve_words(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
@@ -69,73 +91,94 @@ def curve_words(curve: pd.DataFrame, run_dir: Path, full_score: float | None = N
         full_score: The score of training on the whole pool, in [0, 1]; None for no normalised area.
 
     """
-    score = main_score(curve)
-    others = [f"last/{score}", "val/pixel_accuracy", "val/balanced_accuracy"]
-    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
+    metric = main_metric(curve)
+    others = [f"last/{metric}", "val/pixel_accuracy", "val/balanced_accuracy"]
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", metric, *others]
     table = curve[[c for c in shown if c in curve]].round(4).to_string(index=False)
-    area = f"\n{area_words(curve, score, full_score)}\n" if len(curve) > 1 else ""
+    area = f"\n{area_sentence(curve, metric, full_score)}\n" if len(curve) > 1 else ""
     picture = RunDirectory(run_dir).learning_curve_picture
     return f"{table}\n{area}curve:    {picture}\npictures: {run_dir}/cycles/*/maps/*.png"
 
 
 def read_curve(run_dir: Path) -> pd.DataFrame:
-    """One row per finished cycle, from cycles/NN/metrics.json."""
+    """Read a run's learning curve, one row per fitted cycle, from cycles/NN/metrics.json.
+
+    Args:
+        run_dir: The run directory.
+
+    Raises:
+        ValueError: No cycle is fitted yet.
+    """
     rows = RunDirectory(run_dir).metrics()
     if not rows:
         raise ValueError(f"expected a finished cycle below {run_dir}/cycles, got none; run fit first")
     return pd.DataFrame(rows)
 
 
-def main_score(table: pd.DataFrame, score: str | None = None) -> str:
-    """The score to report of a run's or a study's table.
+def main_metric(table: pd.DataFrame, metric: str | None = None) -> str:
+    """Choose the metric to report.
 
-    The given one, else the validation score by which the fits chose their best weights (`monitor`), else accuracy,
-    else mIoU, else the first of validation of which more is better.
+    Args:
+        table: A run's learning curve or a study's table.
+        metric: The metric's column. Unless given: the validation metric by which the fits chose their best weights (the
+            column `monitor`), else accuracy, else mIoU, else the first validation metric for which higher is better.
+
+    Raises:
+        ValueError: The table has no such column.
     """
-    found = [c for c in table if c.startswith("val/") and not c.endswith(BETTER_SMALLER)]
-    if score is None:
+    found = [c for c in table if c.startswith("val/") and not c.endswith(LOWER_IS_BETTER)]
+    if metric is None:
         monitor = str(table["monitor"].iloc[-1]) if "monitor" in table else ""
-        # what has no validation score at all is shown by whatever it watches
+        # a table without validation metrics is shown by the monitored one
         usual = [c for c in (monitor, "val/accuracy", "val/miou", *found) if c in found]
-        score = next((c for c in (*usual, monitor) if c in table), None)
-    if score is None or score not in table:
-        raise ValueError(f"expected a score among {', '.join(found) or 'columns that begin with val/'}, got {score}")
-    return score
+        metric = next((c for c in (*usual, monitor) if c in table), None)
+    if metric is None or metric not in table:
+        raise ValueError(f"expected a metric among {', '.join(found) or 'columns that begin with val/'}, got {metric}")
+    return metric
 
 
-def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
-    """Write learning_curve.png and learning_curve.csv anew; returns the table. score: `main_score` unless given."""
+def write_curve(run_dir: Path, metric: str | None = None) -> pd.DataFrame:
+    """Write a run's learning_curve.png and learning_curve.csv.
+
+    Args:
+        run_dir: The run directory.
+        metric: The metric to draw; `main_metric` unless given.
+
+    Returns:
+        The learning curve, from `read_curve`.
+    """
     curve = read_curve(run_dir)
-    score = main_score(curve, score)
+    metric = main_metric(curve, metric)
     figure = Figure(figsize=(5.5, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(curve["labelled_units"], curve[score], marker="o")
-    for cycle, units, value in zip(curve["cycle"], curve["labelled_units"], curve[score], strict=True):
+    axes.plot(curve["labelled_units"], curve[metric], marker="o")
+    for cycle, units, value in zip(curve["cycle"], curve["labelled_units"], curve[metric], strict=True):
         axes.annotate(f"{cycle}", (units, value), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
     axes.set_xlabel("labelled units (numbers: cycles)")
-    axes.set_ylabel(score)
+    axes.set_ylabel(metric)
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     axes.margins(y=0.15)
     axes.grid(alpha=0.3)
-    area = area_under_learning_curve(curve["labelled_units"], curve[score])
+    area = area_under_learning_curve(curve["labelled_units"], curve[metric])
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
     write_figure(RunDirectory(run_dir).learning_curve_picture, figure, dpi=130)
-    _write_table(curve, run_dir)
+    # written after the picture, so that a table that is up to date implies a picture that is
+    write_table(RunDirectory(run_dir).learning_curve, curve)
     return curve
 
 
 def refresh_curve(run_dir: Path) -> None:
-    """Write what a kill between a run's last scores and their curve has left out; a stack's runs have no picture."""
+    """Write the learning curve again if a killed process has left it out of date.
+
+    Runs without a picture, such as those trained in a stack, get none.
+
+    Args:
+        run_dir: The run directory.
+    """
     curve, run = read_curve(run_dir), RunDirectory(run_dir)
     if run.learning_curve.is_file() and run.learning_curve.read_bytes() == curve.to_csv(index=False).encode():
         return
     if run.learning_curve_picture.is_file():
         write_curve(run_dir)
     else:
-        _write_table(curve, run_dir)
-
-
-def _write_table(curve: pd.DataFrame, run_dir: Path) -> None:
-    # last, so that where it is up to date the picture is
-    with replacing(RunDirectory(run_dir).learning_curve) as beside:
-        curve.to_csv(beside, index=False)
+        write_table(run.learning_curve, curve)

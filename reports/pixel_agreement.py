@@ -19,14 +19,19 @@ _BINS = (int(_HIGHEST.view(np.uint32)) >> _SHIFT) - _FIRST + 1
 _MEASURES = ("pearson_pooled", "pearson_mean", "auroc_pooled", "auroc_mean")
 
 _WIDTH, _STEPS = 0.025, 20
-"""Calibration bins: 20 of equal width from 0 to 0.5, which the variance of 0/1 votes (N-1) cannot pass."""
+"""Calibration bins: 20 of equal width from 0 to 0.5, the largest possible variance of 0/1 votes with divisor N - 1."""
 
 
 def boundary_nearness(mean: np.ndarray) -> np.ndarray:
-    """1 / (distance in pixels to the next pixel of another predicted class), H x W; 0 where there is one class only.
+    """A trivial predictor of disagreement: 1 / (distance in pixels to the next pixel of another predicted class).
 
-    mean: probabilities of the foreground, H x W, or of every class, C x H x W. The trivial map: people disagree where
-    objects end, so whatever follows the predicted outline looks informed.
+    People disagree where objects end, so any map that follows the predicted outline looks informed.
+
+    Args:
+        mean: Probabilities of the foreground, H x W, or of every class, C x H x W.
+
+    Returns:
+        H x W float32; 0 if only one class is predicted.
     """
     predicted = mean > 0.5 if mean.ndim == 2 else mean.argmax(axis=0)
     classes = np.unique(predicted)
@@ -38,22 +43,30 @@ def boundary_nearness(mean: np.ndarray) -> np.ndarray:
 
 @dataclass
 class PixelSums:
-    """Sums per image from which correlation, AUROC and calibration follow, for every image, pooled and resampled.
+    """Sums per image from which correlation, AUROC and calibration follow: per image, pooled and resampled.
 
-    maps: their names. AUROC is taken from histograms over bins of under 0.8 % relative width (the leading bits of a
-    float32), in which equal and almost equal values count as ties; so no pixels are kept.
+    No pixels are stored. AUROC comes from histograms whose bins have a relative width below 0.8% (the leading bits of a
+    float32); values in one bin count as ties.
+
+    Args:
+        maps: Names of the maps.
     """
 
     maps: tuple[str, ...]
     moments: list[np.ndarray] = field(default_factory=list)
-    """Per image maps x 6: pixels, sums of x, V, x x, V V, x V."""
+    """Per image maps x 6: number of pixels, and sums of x, V, x^2, V^2 and x V, for a map's values x."""
     histograms: list[np.ndarray] = field(default_factory=list)
     """Per image maps x 2 x bins: pixels on which annotators agree (V = 0) and disagree (V > 0)."""
     levels: list[np.ndarray] = field(default_factory=list)
-    """Per image maps x 20 x 3: pixels, sum of x and sum of V by predicted value."""
+    """Per image maps x 20 x 3: number of pixels, sum of x and sum of V, by bins of x."""
 
     def add(self, maps: dict[str, np.ndarray], variance: np.ndarray) -> None:
-        """One image. maps: H x W, not negative. variance: the annotators' V, H x W; its NaN pixels are left out."""
+        """Add one image.
+
+        Args:
+            maps: Predicted maps by name, H x W, not negative.
+            variance: The annotators' variance V, H x W; NaN pixels are left out.
+        """
         known = np.isfinite(variance)
         v = variance[known].astype(np.float64)
         disagree = v > 0
@@ -66,10 +79,15 @@ class PixelSums:
         self.levels.append(np.array([_levels(x.astype(np.float64), v) for x in values]))
 
     def table(self, resampling: Resampling) -> pd.DataFrame:
-        """One row per map: pooled and mean per-image Pearson and AUROC with intervals over images.
+        """Pearson's correlation with V, and AUROC of V > 0, with intervals over images.
 
-        Images on which nobody or everybody disagrees have no AUROC, constant maps no correlation: they are left out of
-        the means, and counted.
+        Args:
+            resampling: The bootstrap.
+
+        Returns:
+            One row per map: both statistics over all pixels (pooled) and as means over images. Images with agreement or
+            disagreement at every pixel have no AUROC, constant maps no correlation; the means leave them out, and
+            images_with_auroc counts the others.
         """
         moments, histograms = np.stack(self.moments), np.stack(self.histograms)
         rows = []
@@ -84,10 +102,15 @@ class PixelSums:
         return pd.DataFrame(rows)
 
     def calibration(self, resampling: Resampling, maps: Iterable[str]) -> pd.DataFrame:
-        """Mean predicted and mean measured variance by bins of predicted variance, for maps that predict a variance.
+        """Mean predicted and mean measured variance, by bins of predicted variance.
 
-        ece: sum over bins of (share of pixels) x |mean predicted - mean measured|, the same in all rows of a map, with
-        its interval over images.
+        Args:
+            resampling: The bootstrap.
+            maps: Names of maps that predict a variance.
+
+        Returns:
+            One row per map and bin. ece, the same in all rows of a map, is the expected calibration error with its
+            interval over images: the sum over bins of (share of pixels) x |mean predicted - mean measured|.
         """
         levels = np.stack(self.levels)
         tables = []
@@ -110,7 +133,7 @@ class PixelSums:
 
 
 def _bin(values: np.ndarray) -> np.ndarray:
-    # the bits of a float that is not negative grow with it; sign, exponent and 7 bits of the fraction are kept
+    # non-negative floats are ordered like their bits; sign, exponent and 7 bits of the fraction are kept
     clipped = np.clip(values.astype(np.float32), _LOWEST, _HIGHEST)
     return (clipped.view(np.uint32) >> _SHIFT).astype(np.int64) - _FIRST
 
@@ -126,16 +149,16 @@ def _levels(x: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _pearson(moments: np.ndarray) -> np.ndarray:
     n, x, v, xx, vv, xv = moments.T
-    n = np.maximum(n, 1)  # nobody knows a pixel of the image
+    n = np.maximum(n, 1)  # an image without a pixel of known variance
     var_x, var_v = xx / n - (x / n) ** 2, vv / n - (v / n) ** 2
-    # a constant map leaves rounding of its square
+    # the variance of a constant map is not 0 but the rounding error of its square
     defined = (var_x > 1e-10 * xx / n) & (var_v > 1e-10 * vv / n)
     product = np.where(defined, var_x * var_v, 1.0)
     return np.where(defined, (xv / n - x * v / n**2) / np.sqrt(product), np.nan)
 
 
 def _auroc(agree: np.ndarray, disagree: np.ndarray) -> np.ndarray:
-    """Mann and Whitney: P(a disagreeing pixel's bin is higher) + P(same bin) / 2. Counts: ... x bins."""
+    """P(a disagreeing pixel's bin is higher) + P(same bin) / 2 (Mann and Whitney 1947). Counts are ... x bins."""
     agree, disagree = agree.astype(float), disagree.astype(float)
     below = np.cumsum(agree, axis=-1) - agree / 2
     pairs = agree.sum(axis=-1) * disagree.sum(axis=-1)

@@ -1,11 +1,11 @@
-"""A study's report: what its strategies reached, and how sure that is, in tables, figures and words."""
+"""A study's report: what its strategies reached, and how certain that is, in tables, figures and text."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from records.files import replacing, write_figure
+from records.files import write_figure, write_table, write_text
 from records.run_directory import RunDirectory, StudyDirectory
 from reports.comparison import (
     area_table,
@@ -19,8 +19,8 @@ from reports.comparison import (
     without_gaps,
 )
 from reports.figures import draw_curves, draw_matrix
-from reports.intervals import FEW_SEEDS
-from reports.learning_curve import BETTER_SMALLER, area_words, main_score, refresh_curve, write_curve
+from reports.intervals import BOOTSTRAP_FROM
+from reports.learning_curve import LOWER_IS_BETTER, area_sentence, main_metric, refresh_curve, write_curve
 from reports.statistics import friedman, smallest_sign_flip_p
 
 __all__ = ["markdown", "read_study", "report", "write_study_report"]
@@ -29,11 +29,21 @@ _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
 
 
 def read_study(run_dir: Path) -> pd.DataFrame:
-    """study.csv, one row per run and cycle; `variant` is "" where nothing else was varied."""
+    """Read a study's table.
+
+    Args:
+        run_dir: The study's folder.
+
+    Returns:
+        One row per run and cycle (see `reports.comparison`).
+
+    Raises:
+        ValueError: There is no table, or it is empty, lacks a column or has a row twice.
+    """
     path = StudyDirectory(run_dir).table
     if not path.is_file():
         raise ValueError(f"expected a study's table at {path}, got none; run study first, or give another --run_dir")
-    # names stay as they are written, NA included
+    # names such as NA are kept as they are written
     table = pd.read_csv(path, dtype={"strategy": str, "variant": str}, keep_default_na=False, na_values=[""])
     if missing := [c for c in _NEEDED if c not in table]:
         raise ValueError(f"{path} needs the columns {', '.join(_NEEDED)}, got none named {', '.join(missing)}")
@@ -51,22 +61,31 @@ def read_study(run_dir: Path) -> pd.DataFrame:
 
 
 def write_study_report(
-    run_dir: Path, score: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
+    run_dir: Path, metric: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
-    """Write report/ below a study's folder from its study.csv; prints and returns the table of areas.
+    """Write report/ in a study's folder from its study.csv, and print the table of areas.
 
-    score: the column to report, see `main_score`. levels: for the labels that are needed. full_score: where the
-    normalised area is 1; there is none without it.
+    Args:
+        run_dir: The study's folder.
+        metric: The metric to report; `reports.learning_curve.main_metric` unless given.
+        levels: Values of the metric for which the needed labels are reported.
+        full_score: The metric after training on all labels, where the normalised area is 1; without it there is none.
+
+    Returns:
+        The table of areas, from `reports.comparison.area_table`.
+
+    Raises:
+        ValueError: The study's table is not valid, or lower values of the metric are better.
     """
     table = read_study(run_dir)
     study = StudyDirectory(run_dir)
     for run in study.runs():
         refresh_curve(run.path)
-    score = main_score(table, score)
-    if score.endswith(BETTER_SMALLER):
+    metric = main_metric(table, metric)
+    if metric.endswith(LOWER_IS_BETTER):
         raise ValueError(
-            f"a study's tables take the larger score for the better one, but of {score} the smaller is; report another "
-            f"score, or draw its curves alone with analyse strategies --score {score}"
+            f"a study's tables take larger values for better ones, but for {metric} smaller ones are; report another "
+            f"metric, or draw only its curves with analyse strategies --score {metric}"
         )
     folder = study.report
     baseline = find_baseline(list(table["strategy"].unique()))
@@ -74,11 +93,11 @@ def write_study_report(
     gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
     stopped = _stopped_words(jobs)
     whole = without_gaps(table)
-    areas = run_areas(whole, score, full_score)
+    areas = run_areas(whole, metric, full_score)
     table_of_areas = area_table(areas)
-    labels = labels_table(whole, score, baseline, levels)
+    labels = labels_table(whole, metric, baseline, levels)
     ranks, blocks, block = rank_table(areas)
-    matrix, used = penalty_matrix(whole, score)
+    matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
     tables = {
@@ -86,16 +105,15 @@ def write_study_report(
     }  # fmt: skip
     for name, content in tables.items():
         if len(content.columns):
-            _write_table(folder / f"{name}.csv", content)
-    with replacing(folder / "penalty_matrix.csv") as beside:
-        matrix.to_csv(beside, index_label="beats")
-    write_figure(folder / "curves.png", draw_curves(whole, score, baseline=baseline), dpi=130)
+            write_table(folder / f"{name}.csv", content)
+    write_table(folder / "penalty_matrix.csv", matrix, index="beats")
+    write_figure(folder / "curves.png", draw_curves(whole, metric, baseline=baseline), dpi=130)
     if used:
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
 
     text = [
-        f"# {run_dir.name}: {score}",
+        f"# {run_dir.name}: {metric}",
         _seed_words(whole),
         _gap_words(gaps),
         stopped,
@@ -121,8 +139,7 @@ def write_study_report(
         _rank_words(block, blocks),
         markdown(ranks),
     ]
-    with replacing(folder / "report.md") as beside:
-        beside.write_text("\n\n".join(t for t in text if t) + "\n")
+    write_text(folder / "report.md", "\n\n".join(t for t in text if t) + "\n")
     print(table_of_areas.round(4).to_string(index=False))
     for words in (_seed_words(whole), _gap_words(gaps), stopped):
         if words:
@@ -134,13 +151,14 @@ def write_study_report(
 def report(
     run_dir: str, score: str | None = None, levels: list[float] | None = None, full_score: float | None = None
 ) -> None:
-    """Draw a study's report, or a single run's learning curve, anew from its files.
+    """Write a study's report, or draw a single run's learning curve, from the files in its folder.
 
     Args:
         run_dir: Folder of a study or of a fit.
-        score: Column to report, such as val/accuracy; the one that chose the best weights unless given.
-        levels: Scores for which the labels needed are reported; shares of random's final score unless given.
-        full_score: The score of training on all labels, where the normalised area is 1; without it there is none.
+        score: Metric to report, such as val/accuracy; the one that chose the best weights unless given.
+        levels: Values of the metric for which the needed labels are reported; 95, 98 and 100% of random's final value
+            unless given.
+        full_score: The metric after training on all labels, where the normalised area is 1; without it there is none.
 
     """
     folder = Path(run_dir)
@@ -150,12 +168,12 @@ def report(
     curve = write_curve(folder, score)
     print(curve.round(4).to_string(index=False))
     if len(curve) > 1:
-        print(f"\n{area_words(curve, main_score(curve, score), full_score)}")
+        print(f"\n{area_sentence(curve, main_metric(curve, score), full_score)}")
     print(f"curve: {RunDirectory(folder).learning_curve_picture}")
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A data frame as a Markdown table; missing values are empty."""
+    """Format a data frame as a Markdown table; missing values are empty cells."""
     if table.empty:
         return ""
     rows = [[_cell(v) for v in row] for row in table.itertuples(index=False)]
@@ -169,13 +187,8 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "/")
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as beside:
-        table.to_csv(beside, index=False)
-
-
 def _jobs(run_dir: Path) -> pd.DataFrame:
-    """jobs.csv; without rows where there is none."""
+    """Read jobs.csv; without it the table has no rows."""
     path = StudyDirectory(run_dir).states
     table = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     return table.reindex(columns=["name", "state", "reason"]).fillna("").astype(str)
@@ -234,10 +247,10 @@ def _paired_words(baseline: str | None, paired: pd.DataFrame) -> str:
         else ""
     )
     return (
-        f"Mean difference with its 95% interval (Student's t; from {FEW_SEEDS} seeds on the BCa bootstrap), Wilcoxon's "
-        "signed-rank test and the sign-flip test, both two-sided; _holm: corrected over the strategies of one variant "
-        f"and measure. The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} two-sided "
-        f"({smallest / 2:.4g} one-sided). {verdict}"
+        f"Mean difference with its 95% interval (Student's t; from {BOOTSTRAP_FROM} seeds on the BCa bootstrap), "
+        "Wilcoxon's signed-rank test and the sign-flip test, both two-sided; _holm: corrected over the strategies of "
+        f"one variant and measure. The smallest p that {seeds} seeds can give is 2/2^{seeds} = {smallest:.4g} "
+        f"two-sided ({smallest / 2:.4g} one-sided). {verdict}"
     ).strip()
 
 

@@ -76,7 +76,8 @@ def test_people_answer_through_a_folder(tiny_config: Path, tmp_path: Path, capsy
     masks = _write_folder(root, drawn, labelled=4)
     command = [
         "fit", "--config", str(tiny_config), "--run_dir", str(run_dir),
-        "--data.source", "datamodules.sources.folder.Folder", "--data.source.root", str(root), "--data.oracle", "datamodules.oracle.FolderOracle",
+        "--data.source", "datamodules.sources.folder.Folder", "--data.source.root", str(root),
+        "--data.oracle", "datamodules.oracle.FolderOracle",
         "--data.oracle.folder", str(drawn), "--data.initial", "datamodules.initial.AllAnswered",
     ]  # fmt: skip
     cli.main(command)
@@ -137,7 +138,8 @@ def test_no_traceback_from_a_worker(dropquery: Dropquery, tiny_config: Path, tmp
     broken.write_bytes(broken.read_bytes()[:60])
     done = dropquery(
         "fit", "--config", tiny_config, "--run_dir", tmp_path / "run",
-        "--data.source", "datamodules.sources.folder.Folder", "--data.source.root", root, "--data.oracle", "datamodules.oracle.FolderOracle",
+        "--data.source", "datamodules.sources.folder.Folder", "--data.source.root", root,
+        "--data.oracle", "datamodules.oracle.FolderOracle",
         "--data.oracle.folder", root / "val" / "masks", "--data.initial",
         "datamodules.initial.AllAnswered", "--data.num_workers", 1, check=False,
     )  # fmt: skip

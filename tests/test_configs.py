@@ -30,31 +30,19 @@ LIMITS = [
 READ_ONE_BY_ONE = ["--data.num_workers", "0", "--data.crop_size", "[32,48]"]
 FEWER = {
     "SyntheticRoads": [
-        "--data.source.num_train",
-        "8",
-        "--data.source.num_val",
-        "2",
-        "--data.source.size",
-        "[32,48]",
-        *READ_ONE_BY_ONE,
+        "--data.source.num_train", "8", "--data.source.num_val", "2", "--data.source.size", "[32,48]", *READ_ONE_BY_ONE,
     ],
     "CamVid": READ_ONE_BY_ONE,
     "Cityscapes": READ_ONE_BY_ONE,
     "Folder": READ_ONE_BY_ONE,
     "MultiAnnotatorFolder": ["--data.source.folds", "2", *READ_ONE_BY_ONE],
     "SyntheticAnnotators": [
-        "--data.source.num_images",
-        "8",
-        "--data.source.size",
-        "[32,48]",
-        "--data.source.folds",
-        "2",
-        *READ_ONE_BY_ONE,
+        "--data.source.num_images", "8", "--data.source.size", "[32,48]", "--data.source.folds", "2", *READ_ONE_BY_ONE,
     ],
     "ClassFolders": ["--data.image_size", "[32,48]", *READ_ONE_BY_ONE],
     "Digits": ["--data.source.num_train", "60", "--data.source.num_val", "20"],
     "CIFAR10": ["--data.source.num_train", "60", "--data.source.num_val", "20", "--data.source.held_out", "0"],
-}
+}  # fmt: skip
 EMBEDDED = ("SyntheticRoads", "SyntheticAnnotators", "Digits")
 SMALLER = {
     "FCN8s": ["--model.network.width", "0.03", "--model.network.batch_norm", "true"],

@@ -272,6 +272,67 @@ def test_void_means_one_thing() -> None:
     assert VOID == IGNORE_INDEX == 255
 
 
+WITH_ARGS = [
+    *(
+        path
+        for path in SOURCES
+        if path.relative_to(ROOT).parts[0] in ("records", "reports", "annotators", "lightning_modules")
+        and path.name != "stacked.py"
+    ),
+    *(ROOT / "callbacks" / f"{name}.py" for name in ("pictures", "progress", "tracking")),
+    *(
+        ROOT / "pipelines" / f"{name}.py"
+        for name in (
+            "command",
+            "difficulty",
+            "ensemble",
+            "jobs",
+            "jobs_view",
+            "processes",
+            "settings",
+            "submit",
+            "task",
+        )
+    ),
+]
+"""Files whose docstrings list arguments in a section Args and nowhere else."""
+
+
+def documented(path: Path) -> Iterator[tuple[str, list[str], str]]:
+    """(name, arguments, docstring) of every public class, with its fields or constructor's arguments, and function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or private(node.name):
+            continue
+        names: list[str] = []
+        inner = [n for n in getattr(node, "body", []) if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        for function in [node] if isinstance(node, ast.FunctionDef) else inner:
+            given = function.args
+            every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            names += [a.arg for a in every if a is not None and a.arg not in ("self", "cls")]
+        if isinstance(node, ast.ClassDef) and not inner:
+            names = [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+        yield node.name, names, ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize("path", WITH_ARGS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_arguments_are_described_in_a_section_of_their_own(path: Path) -> None:
+    """jsonargparse turns the section into help; ruff's D417 finds a function's arguments that are missing in it."""
+    for name, arguments, docstring in documented(path):
+        text, _, section = docstring.partition("\nArgs:\n")
+        section = re.split(r"\n\n?(?=\S)", section)[0]
+        described = re.findall(r"^    \**(\w+): ", section, re.MULTILINE)
+        in_prose = [a for a in arguments if re.search(rf"(?:^|[\s.;]){a}: ", text)]
+        assert in_prose == [], f"{name} describes arguments outside of Args"
+        # a subclass may describe arguments that it inherits
+        own = bool(arguments)
+        assert not own or set(described) <= set(arguments), f"{name} describes arguments that it does not have"
+
+
+@pytest.mark.parametrize("path", WITH_ARGS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_papers_are_cited_by_author_and_year(path: Path) -> None:
+    assert re.findall(r"(?i)\bseed 00\d|\bthe thesis\b|\bthesis [\d,]", path.read_text()) == []
+
+
 def text_files() -> Iterator[Path]:
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts

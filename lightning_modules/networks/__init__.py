@@ -1,4 +1,4 @@
-"""Networks as plain `nn.Module`s: images to logits, N x C x H x W or N x C. No Lightning here."""
+"""Networks as plain `nn.Module`s without Lightning: images to logits, N x C x H x W or N x C."""
 
 from lightning_modules.networks.deeplabv3plus import DeepLabV3Plus
 from lightning_modules.networks.fcn8s import FCN8s

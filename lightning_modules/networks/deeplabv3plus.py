@@ -15,12 +15,17 @@ __all__ = ["DeepLabV3Plus"]
 class DeepLabV3Plus(nn.Module):
     """Encoder with atrous spatial pyramid pooling and a decoder at stride 4.
 
-    num_classes: C logits per pixel; 1 means binary with a sigmoid. encoder: any name that
-    segmentation-models-pytorch knows (resnet18, resnet50, mobilenet_v2, timm-...). weights: "imagenet", another
-    name that the encoder offers, or None. output_stride: 8 or 16. atrous_rates: of the pyramid (the paper and
-    the thesis use 6, 12, 18 at stride 16). dropout: the rate after the pyramid's projection.
+    Inputs of any size: they are padded on the right and bottom to a multiple of 16, and the logits are cropped.
 
-    Any input size: the input is padded on the right and bottom to a multiple of 16 and the logits are cut back.
+    Args:
+        num_classes: Logits per pixel, C; 1 means binary with a sigmoid.
+        encoder: A name that segmentation-models-pytorch knows, such as resnet18, resnet50 or mobilenet_v2.
+        weights: "imagenet", another name that the encoder offers, or None for random weights.
+        output_stride: Stride of the encoder's last features.
+        atrous_rates: Rates of the pyramid; Chen et al. 2018 and Chen 2020 use 6, 12, 18 at stride 16.
+        decoder_channels: Channels of pyramid and decoder.
+        dropout: Dropout rate after the pyramid's projection.
+        in_channels: Channels of the images.
     """
 
     def __init__(
@@ -57,11 +62,11 @@ class DeepLabV3Plus(nn.Module):
                 self.model = build(weights)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images, N x 3 x H x W, to logits, N x C x H x W."""
+        """Map images, N x channels x H x W, to logits, N x C x H x W."""
         height, width = images.shape[-2:]
         right, bottom = -width % 16, -height % 16
         if not right and not bottom:
-            # with the upsampling as its last operation the MC engine can fuse it with the softmax
+            # the MC engine can fuse the upsampling with the softmax if it is the last operation
             logits: Tensor = self.model(images)
             return logits
         logits = self.model(F.pad(images, (0, right, 0, bottom)))

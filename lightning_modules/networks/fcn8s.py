@@ -12,7 +12,12 @@ _VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 5
 
 
 def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
-    """A transposed convolution that starts as bilinear upsampling by an even factor, each channel on its own."""
+    """Make a transposed convolution whose initial weights upsample bilinearly, each channel on its own.
+
+    Args:
+        channels: Channels of input and output.
+        factor: Factor of the upsampling, even.
+    """
     size = 2 * factor
     ramp = 1 - (torch.arange(size) - (size - 1) / 2).abs() / factor
     layer = nn.ConvTranspose2d(channels, channels, size, stride=factor, padding=factor // 2, bias=False)
@@ -23,18 +28,27 @@ def bilinear_upsampling(channels: int, factor: int) -> nn.ConvTranspose2d:
 
 
 class FCN8s(nn.Module):
-    """Fully convolutional VGG16 with skips from pool3 and pool4.
+    """Fully convolutional VGG16 with skip connections from pool3 and pool4.
 
-    num_classes: C logits per pixel; 1 means binary with a sigmoid. width: multiplies every channel count
-    (64 to 512, and 4096 in fc6 and fc7). dropout: the rate after fc6 and fc7. batch_norm: after every encoder
-    convolution, which lets small widths train from scratch. weights: "imagenet" loads torchvision's VGG16
-    (width 1 only; fc6 and fc7 from its classifier), None starts at random.
+    Inputs of any size: they are padded on the right and bottom to a multiple of 32, and the logits are cropped.
 
-    Any input size: the input is padded on the right and bottom to a multiple of 32 and the logits are cut back.
+    Args:
+        num_classes: Logits per pixel, C; 1 means binary with a sigmoid.
+        width: Factor of every channel count (64 to 512, and 4096 in fc6 and fc7).
+        dropout: Dropout rate after fc6 and fc7.
+        batch_norm: Whether batch norm follows every convolution of the encoder; with it small widths can be trained
+            from scratch.
+        weights: "imagenet" loads torchvision's VGG16, with fc6 and fc7 from its classifier (width 1 only); None starts
+            from random weights.
+        in_channels: Channels of the images.
+
+    Raises:
+        ValueError: The weights are unknown or do not fit the width or the channels.
+        WeightsUnavailableError: The weights could not be downloaded.
     """
 
     feature_layer = "score_fc7"
-    """What goes in here is an image's embedding (`acquisition.features`); the skips' layers run later."""
+    """The layer whose input is an image's embedding (`acquisition.features`); the layers of the skips run later."""
 
     def __init__(
         self,
@@ -78,7 +92,7 @@ class FCN8s(nn.Module):
         self.score_fc7 = nn.Conv2d(hidden, num_classes, 1)
         self.score_pool4 = nn.Conv2d(max(1, round(512 * width)), num_classes, 1)
         self.score_pool3 = nn.Conv2d(max(1, round(256 * width)), num_classes, 1)
-        # as in the paper, the skips start at zero and the network as FCN-32s
+        # as in Long et al. 2015 the skips start at zero, so that the network starts as FCN-32s
         for skip in (self.score_pool4, self.score_pool3):
             nn.init.zeros_(skip.weight)
             assert skip.bias is not None
@@ -90,7 +104,7 @@ class FCN8s(nn.Module):
             self._load_vgg16(batch_norm)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images, N x 3 x H x W, to logits, N x C x H x W."""
+        """Map images, N x channels x H x W, to logits, N x C x H x W."""
         height, width = images.shape[-2:]
         right, bottom = -width % 32, -height % 32
         x = F.pad(images, (0, right, 0, bottom)) if right or bottom else images

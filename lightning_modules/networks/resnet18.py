@@ -9,10 +9,18 @@ __all__ = ["ResNet18"]
 
 
 class ResNet18(nn.Module):
-    """Images, N x 3 x H x W, to logits, N x C; only the head is stochastic, so MC samples repeat one small layer.
+    """ResNet-18 with dropout on its pooled features; MC samples repeat only the last layer.
 
-    weights: "imagenet" or None. dropout: the rate on the pooled features. small_images: a first convolution of 3 x 3
-    and stride 1 without pooling, as is usual for CIFAR's 32 x 32; needs weights None.
+    Args:
+        num_classes: Logits per image, C; 1 means binary with a sigmoid.
+        weights: "imagenet", or None for random weights.
+        dropout: Dropout rate on the pooled features.
+        small_images: Whether the first convolution is 3 x 3 with stride 1 and without pooling, as is usual for CIFAR's
+            32 x 32 pixels; only with random weights.
+
+    Raises:
+        ValueError: The weights are unknown or do not fit `small_images`.
+        WeightsUnavailableError: The weights could not be downloaded.
     """
 
     def __init__(
@@ -36,7 +44,7 @@ class ResNet18(nn.Module):
         self.body.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(512, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits, N x C."""
+        """Map images, N x 3 x H x W, to logits, N x C."""
         if images.shape[1] != 3:
             raise ValueError(f"ResNet18 expects images of 3 channels, got {images.shape[1]}; choose another network")
         return self.body(images)

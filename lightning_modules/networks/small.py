@@ -1,4 +1,4 @@
-"""Small classifiers of the sources: images, N x channels x H x W, to logits, N x C."""
+"""Small classifiers from the literature: images, N x channels x H x W, to logits, N x C."""
 
 from collections.abc import Sequence
 from math import prod
@@ -9,10 +9,13 @@ __all__ = ["GalCNN", "TwoLayerNet"]
 
 
 class TwoLayerNet(nn.Module):
-    """The densely connected net of thesis 3.1: flatten, `width` rectified units, C logits.
+    """Two dense layers (Chen 2020, section 3.1): flatten, `width` rectified units, C logits.
 
-    image_shape: (channels, height, width). dropout: the rate after the first layer; 0 as in the thesis, whose
-    chapter 3 uses no MC dropout.
+    Args:
+        num_classes: Logits per image, C.
+        width: Units of the hidden layer.
+        image_shape: (channels, height, width) of the images.
+        dropout: Dropout rate after the hidden layer; 0 as in chapter 3 of Chen 2020, which uses no MC dropout.
     """
 
     def __init__(
@@ -27,7 +30,7 @@ class TwoLayerNet(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits, N x C."""
+        """Map images, N x channels x H x W, to logits, N x C."""
         _check_shape(images, self.image_shape)
         return self.head(self.dropout(self.relu(self.hidden(images.flatten(start_dim=1)))))
 
@@ -35,11 +38,21 @@ class TwoLayerNet(nn.Module):
 class GalCNN(nn.Module):
     """The network of Gal, Islam and Ghahramani 2017 for MNIST.
 
-    convolution - relu - convolution - relu - max pooling - dropout - dense - relu - dropout - dense, with 32 kernels
-    of 4 x 4 without padding, pooling by 2, 128 dense units, and rates 0.25 and 0.5.
+    convolution - relu - convolution - relu - max pooling - dropout - dense - relu - dropout - dense, with kernels of
+    4 x 4 without padding and pooling by 2.
 
-    convolutions: 1 is a shallower one. Seed 004 took such a network; its figure 5, which shows it, is not in our text,
-    so the rest of it stays as it is here. width: of the dense layer. dropout: the two rates.
+    Args:
+        num_classes: Logits per image, C.
+        image_shape: (channels, height, width) of the images.
+        convolutions: Number of convolutions. 1 is a shallower network, as in the reimplementation "Implementation and
+            analysis of Deep Bayesian Active Learning with Image Data" (anonymous), which does not describe the rest of
+            it in its text.
+        channels: Kernels of each convolution.
+        width: Units of the dense layer.
+        dropout: Dropout rates after the pooling and after the dense layer.
+
+    Raises:
+        ValueError: There is no convolution, or the images are too small for so many.
     """
 
     def __init__(
@@ -69,7 +82,7 @@ class GalCNN(nn.Module):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits, N x C."""
+        """Map images, N x channels x H x W, to logits, N x C."""
         _check_shape(images, self.image_shape)
         return self.head(self.hidden(self.features(images).flatten(start_dim=1)))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from annotators.assign import assign, read_people, read_scores
+from annotators.assign import assign, read_difficulties, read_people
 from datamodules.files import DataError
 
 PEOPLE = "annotator,experience,capacity\nann,9.5,20\n007,1,20\n"
@@ -45,12 +45,12 @@ def test_every_kind_of_scores(tmp_path: Path, people: Path, capsys: pytest.Captu
     lines = capsys.readouterr().out.splitlines()
     assert [w for w in lines if w.startswith("ann ")][-1].split() == ["ann", "9.5", "20", "1", "0", "1.0"]
     assert [w for w in lines if w.startswith("007 ")][-1].split() == ["007", "1.0", "20", "1", "1", "1.5"]
-    assert read_scores(images, by="epistemic")["score"].tolist() == [5, 4]
+    assert read_difficulties(images, by="epistemic")["score"].tolist() == [5, 4]
 
 
 def test_names_are_read_as_they_were_before_a_spreadsheet(tmp_path: Path) -> None:
     path = written(tmp_path, "name,unit_id,score\n'=1+1.png,'=1+1,1\nb.png,'b',2\n")
-    assert read_scores(path)["unit_id"].tolist() == ["=1+1", "'b'"]
+    assert read_difficulties(path)["unit_id"].tolist() == ["=1+1", "'b'"]
 
 
 def test_names_that_pandas_would_take_for_nothing(tmp_path: Path, people: Path) -> None:
@@ -84,14 +84,14 @@ def test_the_verb_on_the_command_line(tmp_path: Path, people: Path, dropquery) -
 )
 def test_bad_scores(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        read_scores(written(tmp_path, text))
+        read_difficulties(written(tmp_path, text))
 
 
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="predicted difficulty, bald, in"):
-        read_scores(written(tmp_path, "unit_id,score\na,1\n"), by="bald")
+        read_difficulties(written(tmp_path, "unit_id,score\na,1\n"), by="bald")
     with pytest.raises(DataError, match="got no such file"):
-        read_scores(tmp_path / "none.csv")
+        read_difficulties(tmp_path / "none.csv")
 
 
 def test_nothing_is_written_where_people_cannot_do_it(tmp_path: Path, people: Path) -> None:

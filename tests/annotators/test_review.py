@@ -72,7 +72,7 @@ def test_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ("unit_id,annotator,state\nu,ann,annotated\n", r"got unit_id, annotator, state: by is missing"),
         ("unit_id,annotator,state,by\nu,ann,annotated,ann\nu,,annotated,ann\n", r"row 2 of .* has no annotator"),
         ("unit_id,annotator,state,by,at\nu,ann,annotated,ann,noon\n", r"expected an ISO time .*, got 'noon'"),
-        ("", "not a readable CSV file"),
+        ("", "not a readable table"),
     ],
 )
 def test_bad_events(tmp_path: Path, text: str, words: str) -> None:

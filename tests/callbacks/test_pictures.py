@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from acquisition.scorer import Scored
+from callbacks.choice import _platform_table
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
-from callbacks.query import _platform_table
-from datamodules.files import DataError, Unit
+from datamodules.files import DataError
 from datamodules.sources.synthetic import SyntheticRoads
 
 IMAGE = np.zeros((3, 16, 24), np.float32)
@@ -58,8 +58,7 @@ def test_a_full_disk_is_a_warning(tmp_path: Path) -> None:
 
 def test_no_spreadsheet_runs_a_name(tmp_path: Path) -> None:
     selected = pd.DataFrame({"unit_id": ["=1+1", "b/-c", "d"], "rank": [1, 2, 3], "score": [0.3, 0.2, -0.1]})
-    paths = {"=1+1": Path("=1+1.png"), "b/-c": Path("b/-c.png"), "d": None}
-    table = _platform_table(selected, {i: Unit(i, path) for i, path in paths.items()})
+    table = _platform_table(selected, [Path("=1+1.png"), Path("b/-c.png"), None])
     assert table["name"].tolist() == ["'=1+1.png", "'-c.png", "d"]
     assert table["unit_id"].tolist() == ["'=1+1", "b/-c", "d"]
     assert table["path"].tolist() == ["'=1+1.png", "b/-c.png", ""]

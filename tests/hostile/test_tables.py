@@ -28,8 +28,8 @@ def events(text: str | bytes, says: str) -> Row:
 
 
 ROWS = [
-    scores(SCORES, "--out s.csv would write over", ASSIGN.replace("out.csv", "s.csv")),
-    scores(SCORES, "--out folder/../p.csv would write over", ASSIGN.replace("out.csv", "folder/../p.csv")),
+    scores(SCORES, "--out s.csv would overwrite", ASSIGN.replace("out.csv", "s.csv")),
+    scores(SCORES, "--out folder/../p.csv would overwrite", ASSIGN.replace("out.csv", "folder/../p.csv")),
     scores(SCORES, "name one of them with --by", f"{ASSIGN} --by nothing"),
     scores(SCORES, "double_share", f"{ASSIGN} --double_share 1.5"),
     scores(SCORES, "audit_share", f"{ASSIGN} --audit_share -1"),
@@ -62,10 +62,10 @@ ROWS = [
     events(f"{EVENTS}a,ann,annotated,\n", "row 1 of e.csv has no by"),
     events("unit_id,annotator,state\na,ann,annotated\n", "by is missing"),
     events("unit_id,annotator,state,by,at\na,ann,annotated,ann,noon\n", "expected an ISO time"),
-    events("", "e.csv is not a readable CSV file"),
-    events(b"\xff\xfe\x00", "e.csv is not a readable CSV file"),
+    events("", "e.csv is not a readable table"),
+    events(b"\xff\xfe\x00", "e.csv is not a readable table"),
     Row("review --run_dir run --events e.csv", "expected a ledger at run/ledger.sqlite", {"e.csv": EVENTS}),
-    Row("review --run_dir run --assignments none.csv", "expected a CSV file at none.csv"),
+    Row("review --run_dir run --assignments none.csv", "expected a table at none.csv"),
     Row("review --run_dir run", "run/ledger.sqlite cannot be used", {"run/ledger.sqlite": b"no database" * 99}),
     Row("report --run_dir run", "run fit first"),
     Row("report --run_dir run", "run/study.csv", {"run/study.csv": "strategy,seed\nNA,1\n"}),

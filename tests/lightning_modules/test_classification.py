@@ -15,7 +15,7 @@ from datamodules.initial import PerClass
 from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule, probabilities
 from lightning_modules.losses import IGNORE_INDEX, CrossEntropy
-from lightning_modules.metrics import classification_scores
+from lightning_modules.metrics import classification_metrics
 from lightning_modules.networks import TwoLayerNet
 
 
@@ -43,7 +43,7 @@ def test_scores_against_scikit_learn() -> None:
     probs = rng.dirichlet(np.ones(4), size=300)
     probs[np.arange(300), truth] += 0.4
     probs /= probs.sum(axis=1, keepdims=True)
-    scores = classification_scores(4)
+    scores = classification_metrics(4)
     for part in np.array_split(np.arange(300), 7):
         scores.update(torch.from_numpy(probs[part]).float(), torch.from_numpy(truth[part]))
     got = scores.compute()
@@ -61,7 +61,7 @@ def test_scores_against_scikit_learn() -> None:
 
 
 def test_a_class_absent_from_the_truth_does_not_count_as_never_found() -> None:
-    scores = classification_scores(3)["per_class"]
+    scores = classification_metrics(3)["per_class"]
     scores.update(torch.eye(3)[[0, 1, 2, 1]], torch.tensor([0, 1, 1, 1]))
     assert scores.compute()["balanced_accuracy"].item() == pytest.approx((1 + 2 / 3) / 2)
 
@@ -69,7 +69,7 @@ def test_a_class_absent_from_the_truth_does_not_count_as_never_found() -> None:
 def test_a_class_absent_from_the_truth_has_no_area_under_the_curve() -> None:
     probs = np.random.default_rng(0).dirichlet(np.ones(3), size=40)
     truth = np.arange(40) % 2
-    metric = classification_scores(3)["auroc"]
+    metric = classification_metrics(3)["auroc"]
     metric.update(torch.from_numpy(probs).float(), torch.from_numpy(truth))
     areas = [roc_auc_score(truth == c, probs[:, c]) for c in (0, 1)]
     assert metric.compute().item() == pytest.approx(np.mean(areas), abs=1e-5)
@@ -115,9 +115,9 @@ def test_images_of_none_of_the_classes_neither_train_nor_count() -> None:
     assert not logits.grad[[2, 4]].any()
     net = TwoLayerNet(3, 4, (1, 1, 1))
     module = ClassificationModule(net)
-    module.update_scores(module.val_scores, logits.detach(), labels)
-    assert module.val_scores.compute()["recall"].shape == (3,)
-    assert int(module.val_scores["per_class"].confmat.sum()) == 4
+    module.update_metrics(module.val_metrics, logits.detach(), labels)
+    assert module.val_metrics.compute()["recall"].shape == (3,)
+    assert int(module.val_metrics["per_class"].confmat.sum()) == 4
 
 
 def test_one_logit_is_binary() -> None:

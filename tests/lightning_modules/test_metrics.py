@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_modules.losses import IGNORE_INDEX
-from lightning_modules.metrics import SegmentationScores, segmentation_scores
+from lightning_modules.metrics import SegmentationMetrics, segmentation_metrics
 
 
 def plain_scores(truth: list[int], predicted: list[int], classes: int) -> dict[str, float]:
@@ -34,7 +34,7 @@ def plain_scores(truth: list[int], predicted: list[int], classes: int) -> dict[s
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2, 4, IGNORE_INDEX]), st.integers(0, 4)), min_size=1, max_size=40))
 def test_against_a_loop(pixels: list[tuple[int, int]]) -> None:
     truth, predicted = (list(column) for column in zip(*pixels, strict=True))
-    scores = SegmentationScores(5)
+    scores = SegmentationMetrics(5)
     half = len(pixels) // 2
     # in two batches: the matrix is summed over the split before anything is divided
     for part in (slice(0, half), slice(half, None)):
@@ -47,7 +47,7 @@ def test_against_a_loop(pixels: list[tuple[int, int]]) -> None:
 
 def test_by_hand() -> None:
     # truth in rows: class 0 has 3 pixels right and 1 taken for 1; class 1 has 4 right; class 2 is nowhere
-    got = segmentation_scores(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
+    got = segmentation_metrics(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))
     assert got["iou"][:2].tolist() == [3 / 4, 4 / 5]
     assert math.isnan(got["iou"][2])
     assert got["miou"].item() == pytest.approx((3 / 4 + 4 / 5) / 2)
@@ -57,14 +57,14 @@ def test_by_hand() -> None:
 
 
 def test_a_class_that_is_only_predicted_counts_as_0() -> None:
-    got = segmentation_scores(torch.tensor([[2, 2], [0, 0]]))
+    got = segmentation_metrics(torch.tensor([[2, 2], [0, 0]]))
     assert got["iou"].tolist() == [0.5, 0]
     assert got["miou"].item() == 0.25
     assert got["mean_accuracy"].item() == 0.5
 
 
 def test_the_split_without_a_labelled_pixel_scores_0() -> None:
-    scores = SegmentationScores(3)
+    scores = SegmentationMetrics(3)
     scores.update(torch.ones(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), IGNORE_INDEX))
     got = scores.compute()
     assert {name: float(v) for name, v in got.items() if name != "iou"} == {
@@ -74,7 +74,7 @@ def test_the_split_without_a_labelled_pixel_scores_0() -> None:
 
 
 def test_the_mean_is_over_the_split_and_not_over_batches() -> None:
-    scores = SegmentationScores(2)
+    scores = SegmentationMetrics(2)
     scores.update(torch.tensor([[[0, 0, 0, 0]]]), torch.tensor([[[0, 0, 0, 0]]]))
     scores.update(torch.tensor([[[1, 0]]]), torch.tensor([[[1, 1]]]))
     # class 0: 4 of 5; class 1: 1 of 2
@@ -85,5 +85,5 @@ def test_the_mean_is_over_the_split_and_not_over_batches() -> None:
 
 def test_more_pixels_than_float32_can_count() -> None:
     big = 2**25
-    got = segmentation_scores(torch.tensor([[big + 1, 0], [1, big]]))
+    got = segmentation_metrics(torch.tensor([[big + 1, 0], [1, big]]))
     assert got["pixel_accuracy"].item() == (2 * big + 1) / (2 * big + 2)

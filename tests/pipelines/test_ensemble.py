@@ -19,7 +19,7 @@ from datamodules.files import DataError
 from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 from pipelines import trainer_options
 from pipelines.difficulty import annotator_rows, image_row
-from pipelines.ensemble import Members, jobs_of
+from pipelines.ensemble import Members, member_jobs
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
 from tests.conftest import TINY
@@ -57,7 +57,7 @@ def train_here(config: Path, run_dir: Path) -> None:
     source = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
     run_dir.mkdir(parents=True, exist_ok=True)
     shutil.copy(config, run_dir / "config.yaml")
-    for job in jobs_of(run_dir, Members(), source):
+    for job in member_jobs(run_dir, Members(), source):
         cli.main(list(job.arguments))
         assert job.finished.is_file()
     (run_dir / "config.yaml").unlink()
@@ -232,7 +232,7 @@ def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
     broken.write_text("a file where a folder must be")
     command = ["ensemble", "--config", str(config), "--run_dir", str(run_dir)]
     source = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
-    (job,) = (j for j in jobs_of(run_dir, Members(), source) if j.run_dir == killed)
+    (job,) = (j for j in member_jobs(run_dir, Members(), source) if j.run_dir == killed)
     monkeypatch.setattr(trainer_options, "StepSeed", Crash)
     monkeypatch.setattr(Crash, "step", 3)
     with pytest.raises(RuntimeError, match="crashed"):
@@ -293,7 +293,7 @@ def test_second_drawings_are_held_against_the_same_peoples_first() -> None:
 
 def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="at least two annotators, got a"):
-        Members(names=["a", "majority"]).people(["a", "b"])
+        Members(names=["a", "majority"]).annotators(["a", "b"])
     with pytest.raises(DataError, match="'c'"):
         Members(single="c").all(["a", "b"])
     for changes, words in (
@@ -311,7 +311,7 @@ def test_jobs_are_named_for_people_with_any_name(tmp_path: Path) -> None:
         annotators = ("Anna K.", "Bo")
         folds = 2
 
-    jobs = jobs_of(tmp_path / "study", Members(), Two(), None)  # type: ignore[arg-type]
+    jobs = member_jobs(tmp_path / "study", Members(), Two(), None)  # type: ignore[arg-type]
     assert [j.name for j in jobs[:3]] == ["Anna_K_-fold-0", "Bo-fold-0", "majority-fold-0"]
     assert "Anna K." in jobs[0].arguments
     assert jobs[0].run_dir == tmp_path / "study" / "members" / "Anna K." / "fold-0"

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from callbacks.progress import Progress, read_progress
-from pipelines.jobs import Job, report_text, run_jobs
+from pipelines.jobs import Job, outcome_summary, run_jobs
+from pipelines.jobs_view import JobsView
 from pipelines.processes import gpus, share
-from pipelines.progress import ProgressView
 from tests.conftest import ROOT
 
 SCRIPT = """
@@ -81,7 +81,7 @@ def test_each_is_done_skipped_retried_or_reported(program: list[str], make_job: 
     assert log.count("first line") == 2, "the log keeps both attempts"
     table = pd.read_csv(tmp_path / "logs" / "jobs.csv")
     assert table["state"].tolist() == [o.state for o in outcomes]
-    text = report_text(outcomes)
+    text = outcome_summary(outcomes)
     assert "2 finished, 1 skipped, 3 failed" in text
     assert "the disk is full" in text
 
@@ -166,7 +166,7 @@ def test_no_job_outlives_its_parent(
 
 
 def test_a_log_gets_lines_and_not_bars(capsys: pytest.CaptureFixture[str]) -> None:
-    with ProgressView(2, 1, every=0.0) as view:
+    with JobsView(2, 1, every=0.0) as view:
         view.start(0, "ann")
         view.counts({})
         view.step(0, Progress(0, 3, 10, 40))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.settings import check_run_dir, difference, parse_yaml, plain, read_yaml
+from pipelines.settings import check_run_dir, checked_name, difference, parse_yaml, read_yaml
 
 
 def test_settings_may_change_by_their_whole_name_only() -> None:
@@ -38,4 +38,4 @@ def test_names() -> None:
     assert check_run_dir("runs/ä b/c=1") == Path("runs/ä b/c=1")
     for text in ("", "  ", "a\nb", "a\x00", "a\u2028b", "a\udcff"):
         with pytest.raises(ValueError, match="--partition must be a name"):
-            plain("--partition", text)
+            checked_name("--partition", text)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from records.database import LedgerError
 from records.ledger import Ledger
-from records.reviews import STATES, TRANSITIONS, Review, ReviewError, Reviews
+from records.reviews import STATES, TRANSITIONS, ReviewError, ReviewEvent, Reviews
 
 PEOPLE = ("ann", "bob", "cid")
 
@@ -26,9 +26,9 @@ def reviews(tmp_path: Path) -> Reviews:
     return Reviews(tmp_path / "run" / "ledger.sqlite")
 
 
-def done(*steps: str, unit_id: str = "u", annotator: str = "ann") -> list[Review]:
+def done(*steps: str, unit_id: str = "u", annotator: str = "ann") -> list[ReviewEvent]:
     """Events from "state by" words."""
-    return [Review(unit_id, annotator, *step.split()) for step in steps]
+    return [ReviewEvent(unit_id, annotator, *step.split()) for step in steps]
 
 
 def test_the_loop_of_figure_2_1(reviews: Reviews) -> None:
@@ -104,7 +104,7 @@ def test_assigning_again_changes_nothing(reviews: Reviews) -> None:
 
 
 def test_a_given_time_is_kept(reviews: Reviews) -> None:
-    reviews.record([Review("u", "ann", "assigned", "lead", "2024-05-31T12:00:00.000+00:00")])
+    reviews.record([ReviewEvent("u", "ann", "assigned", "lead", "2024-05-31T12:00:00.000+00:00")])
     assert reviews.history("u")[0].at == "2024-05-31T12:00:00.000+00:00"
 
 
@@ -167,7 +167,7 @@ class Loop(RuleBasedStateMachine):
     )
     def record(self, key: tuple[str, str], states: list[str], by: str) -> None:
         before = list(self.histories.get(key, []))
-        events = [Review(*key, state, by) for state in states]
+        events = [ReviewEvent(*key, state, by) for state in states]
         legal = True
         for state in states:
             legal = legal and self.allowed(key, state, by)
@@ -185,7 +185,7 @@ class Loop(RuleBasedStateMachine):
         for state in TRANSITIONS[last][-1:]:
             by = key[1] if state != "rejected" else "cid"
             if self.allowed(key, state, by):
-                self.reviews.record([Review(*key, state, by)])
+                self.reviews.record([ReviewEvent(*key, state, by)])
                 self.histories.setdefault(key, []).append((state, by))
 
     @rule()
@@ -209,7 +209,7 @@ TestLoop.settings = settings(max_examples=25, stateful_step_count=15, deadline=N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from records.reviews import Review, Reviews
+from records.reviews import ReviewEvent, Reviews
 reviews = Reviews(Path(sys.argv[1]))
 left = int(sys.argv[2])
 def kill_before(statement):
@@ -218,7 +218,7 @@ def kill_before(statement):
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
 reviews.connection.set_trace_callback(kill_before)
-reviews.record([Review("u", "ann", "annotated", "ann"), Review("u", "ann", "rejected", "bob")])
+reviews.record([ReviewEvent("u", "ann", "annotated", "ann"), ReviewEvent("u", "ann", "rejected", "bob")])
 """
 
 

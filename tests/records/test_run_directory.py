@@ -8,7 +8,7 @@ import pytest
 
 from records.files import RunDirectoryError
 from records.run_directory import CycleDirectory, RunDirectory, StudyDirectory
-from reports.analyses import read_scores
+from reports.analyses import read_cycle_scores
 from reports.learning_curve import read_curve
 
 
@@ -43,7 +43,7 @@ def test_cycles_come_in_numeric_order(tmp_path: Path) -> None:
     (tmp_path / "cycles" / "08").write_text("a file")
     assert [c.number for c in run.cycles()] == [9, 10, 99, 100, 101, 102]
     assert [row["cycle"] for row in run.metrics()] == [9, 10, 99, 100, 101]
-    assert read_curve(tmp_path)["cycle"].tolist() == list(read_scores(tmp_path)) == [9, 10, 99, 100, 101]
+    assert read_curve(tmp_path)["cycle"].tolist() == list(read_cycle_scores(tmp_path)) == [9, 10, 99, 100, 101]
 
 
 def test_a_cycle_goes_from_nothing_to_fitted(tmp_path: Path) -> None:

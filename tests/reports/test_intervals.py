@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.bootstrap import correlation, covariances
-from reports.intervals import FEW_SEEDS, Resampling, mean_interval, weights_of
+from reports.intervals import BOOTSTRAP_FROM, Resampling, mean_interval, resample_weights
+from reports.weighted_statistics import correlation, covariances
 
 
 def correlations(columns: np.ndarray, weights: np.ndarray) -> Sequence[np.ndarray]:
@@ -16,7 +16,7 @@ def correlations(columns: np.ndarray, weights: np.ndarray) -> Sequence[np.ndarra
 
 
 def test_weights_count_the_images_of_each_resample() -> None:
-    assert weights_of(np.array([[0, 0, 2], [1, 2, 0]]), 4).tolist() == [[2, 0, 1, 0], [1, 1, 1, 0]]
+    assert resample_weights(np.array([[0, 0, 2], [1, 2, 0]]), 4).tolist() == [[2, 0, 1, 0], [1, 1, 1, 0]]
 
 
 def test_intervals_over_images_are_scipys_bca() -> None:
@@ -59,7 +59,7 @@ def test_what_is_degenerate_falls_back_on_percentiles_or_has_none() -> None:
 
 
 def test_few_seeds_have_students_interval() -> None:
-    values = np.random.default_rng(1).normal(size=(FEW_SEEDS - 1, 2))
+    values = np.random.default_rng(1).normal(size=(BOOTSTRAP_FROM - 1, 2))
     theirs = stats.ttest_1samp(values, 0).confidence_interval()
     np.testing.assert_allclose(mean_interval(values), [theirs.low, theirs.high])
     # by hand: mean 0.5, deviation sqrt(1/2), t of one degree of freedom 12.71
@@ -69,7 +69,7 @@ def test_few_seeds_have_students_interval() -> None:
 
 
 def test_more_seeds_have_scipys_bca() -> None:
-    values = np.random.default_rng(1).exponential(size=(FEW_SEEDS, 2))
+    values = np.random.default_rng(1).exponential(size=(BOOTSTRAP_FROM, 2))
     low, high = mean_interval(values, seed=3)
     theirs = stats.bootstrap((values.T,), np.mean, axis=-1, rng=np.random.default_rng(3)).confidence_interval
     np.testing.assert_allclose([low, high], [theirs.low, theirs.high])

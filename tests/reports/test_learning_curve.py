@@ -10,7 +10,7 @@ from PIL import Image
 
 from reports.learning_curve import (
     area_under_learning_curve,
-    main_score,
+    main_metric,
     normalised_area,
     read_curve,
     refresh_curve,
@@ -63,7 +63,7 @@ def test_normalised_area_by_hand() -> None:
     assert normalised_area([10, 20], [0.3, 0.3], 0.6) == 0
     assert normalised_area([10], [0.3], 0.6) == 0
     assert np.isnan(normalised_area([10, 20], [0.6, 0.7], 0.6)), "it began where it should end"
-    with pytest.raises(ValueError, match="full_score must lie above 0 and not above 1, as scores do, got 75"):
+    with pytest.raises(ValueError, match="full_score must lie above 0 and not above 1, as metrics do, got 75"):
         normalised_area([10, 20], [0.3, 0.3], 75)
 
 
@@ -96,15 +96,15 @@ def test_every_row_of_the_published_tables(
 
 def test_one_rule_for_the_score_that_is_shown() -> None:
     scores = pd.DataFrame({"val/loss": [0.1], "val/miou": [0.5], "val/dice": [0.6], "val/accuracy": [0.7]})
-    assert main_score(scores) == "val/accuracy"
-    assert main_score(scores.assign(monitor="val/miou")) == "val/miou"
+    assert main_metric(scores) == "val/accuracy"
+    assert main_metric(scores.assign(monitor="val/miou")) == "val/miou"
     for other in ("last", "val/loss", "train/loss", np.nan):
-        assert main_score(scores.assign(monitor=other)) == "val/accuracy"
-    assert main_score(scores.assign(monitor="val/miou"), "val/loss") == "val/loss"
-    assert main_score(scores[["val/loss", "val/dice"]]) == "val/dice"
-    assert main_score(scores[["val/loss"]].assign(monitor="val/loss")) == "val/loss"
-    with pytest.raises(ValueError, match="expected a score among val/miou, val/dice, val/accuracy, got val/iou"):
-        main_score(scores, "val/iou")
+        assert main_metric(scores.assign(monitor=other)) == "val/accuracy"
+    assert main_metric(scores.assign(monitor="val/miou"), "val/loss") == "val/loss"
+    assert main_metric(scores[["val/loss", "val/dice"]]) == "val/dice"
+    assert main_metric(scores[["val/loss"]].assign(monitor="val/loss")) == "val/loss"
+    with pytest.raises(ValueError, match="expected a metric among val/miou, val/dice, val/accuracy, got val/iou"):
+        main_metric(scores, "val/iou")
 
 
 def test_a_normalised_area_only_against_a_stated_full_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 import cli
 from reports.comparison import area_table, run_areas
-from reports.learning_curve import main_score
+from reports.learning_curve import main_metric
 from reports.study import markdown, read_study, write_study_report
 
 Rows = Callable[..., list[dict[str, object]]]
@@ -128,7 +128,7 @@ def test_runs_that_a_criterion_ended_are_named(
 @pytest.mark.parametrize("score", ["val/loss", "val/calibration_error"])
 def test_scores_of_which_less_is_better_are_not_ranked(rows: Rows, make_study: MakeStudy, score: str) -> None:
     folder = make_study([row | {score: 1 - row["val/accuracy"]} for row in rows({"random": RANDOM})])
-    with pytest.raises(ValueError, match=f"but of {score} the smaller is"):
+    with pytest.raises(ValueError, match=f"but for {score} smaller ones are"):
         write_study_report(folder, score)
     assert not (folder / "report").exists()
 
@@ -168,8 +168,8 @@ def test_mistakes(rows: Rows, make_study: MakeStudy, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a study's table at .*study.csv, got none; run study first"):
         read_study(tmp_path)
     folder = make_study(rows({"random": RANDOM}))
-    with pytest.raises(ValueError, match="expected a score among val/accuracy, got val/miou"):
-        main_score(read_study(folder), "val/miou")
+    with pytest.raises(ValueError, match="expected a metric among val/accuracy, got val/miou"):
+        main_metric(read_study(folder), "val/miou")
     make_study(rows({"random": RANDOM}) * 2)
     with pytest.raises(ValueError, match="two rows for strategy random, seed 0, cycle 0"):
         read_study(folder)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 
-from reports.bootstrap import correlation, covariances, partial_correlation, share_of_hardest, weighted_ranks
-from reports.intervals import weights_of
+from reports.intervals import resample_weights
+from reports.weighted_statistics import correlation, covariances, partial_correlation, share_of_hardest, weighted_ranks
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def columns() -> np.ndarray:
     return np.stack([target, size + rng.normal(0, 60, 30), target**3, np.round(target / 100), size, np.sqrt(size)])
 
 
-def resample_weights(images: int, draws: int, seed: int) -> np.ndarray:
+def drawn_weights(images: int, draws: int, seed: int) -> np.ndarray:
     """The images as they are, and then so many resamples of them."""
     drawn = np.random.default_rng(seed).integers(images, size=(draws, images))
-    return weights_of(np.concatenate([np.arange(images)[None], drawn]), images)
+    return resample_weights(np.concatenate([np.arange(images)[None], drawn]), images)
 
 
 def resampled(weights: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
@@ -32,14 +32,14 @@ def resampled(weights: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
 
 @given(st.lists(st.integers(0, 4), min_size=3, max_size=12), st.integers(0, 99))
 def test_ranks_within_a_resample(values: list[int], seed: int) -> None:
-    weights = resample_weights(len(values), 5, seed)
+    weights = drawn_weights(len(values), 5, seed)
     ranks = weighted_ranks(weights, np.array(values, float))
     for w, r, sample in zip(weights, ranks, resampled(weights, np.array(values, float)), strict=True):
         assert np.repeat(r, w) == pytest.approx(stats.rankdata(sample))
 
 
 def test_every_draw_against_scipy(columns: np.ndarray) -> None:
-    weights = resample_weights(30, 60, seed=3)
+    weights = drawn_weights(30, 60, seed=3)
     plain, ranked = covariances(weights, columns), covariances(weights, columns, ranks=True)
     for other in (1, 2, 3):
         pearson, spearman = correlation(plain, 0, other), correlation(ranked, 0, other)
@@ -49,12 +49,12 @@ def test_every_draw_against_scipy(columns: np.ndarray) -> None:
 
 
 def test_a_monotone_function_has_spearman_one(columns: np.ndarray) -> None:
-    ranked = covariances(resample_weights(30, 20, 0), columns, ranks=True)
+    ranked = covariances(drawn_weights(30, 20, 0), columns, ranks=True)
     assert correlation(ranked, 0, 2) == pytest.approx(1)
 
 
 def test_partial_correlation_is_that_of_the_residuals(columns: np.ndarray) -> None:
-    weights = resample_weights(30, 30, seed=4)
+    weights = drawn_weights(30, 30, seed=4)
     partial = partial_correlation(covariances(weights, columns), 0, 1, [4, 5])
     for k, sample in enumerate(resampled(weights, columns)):
         sizes = sample[4:].T
@@ -63,25 +63,25 @@ def test_partial_correlation_is_that_of_the_residuals(columns: np.ndarray) -> No
 
 
 def test_nothing_is_left_of_a_size_given_that_size(columns: np.ndarray) -> None:
-    matrices = covariances(resample_weights(30, 10, 0), columns)
+    matrices = covariances(drawn_weights(30, 10, 0), columns)
     assert np.isnan(partial_correlation(matrices, 0, 4, [4, 5])).all()
     # a control that is constant, or there twice, changes nothing
     more = np.vstack([columns, np.full(30, 7.0), columns[4]])
-    matrices = covariances(resample_weights(30, 10, 0), more)
+    matrices = covariances(drawn_weights(30, 10, 0), more)
     assert partial_correlation(matrices, 0, 1, [4, 6, 7]) == pytest.approx(partial_correlation(matrices, 0, 1, [4]))
 
 
 @pytest.mark.parametrize("ranks", [False, True])
 @pytest.mark.parametrize("value", [1.0, 0.1, 1e9])
 def test_a_constant_correlates_with_nothing(columns: np.ndarray, ranks: bool, value: float) -> None:
-    matrices = covariances(resample_weights(30, 10, 0), np.vstack([columns[:1], np.full((1, 30), value)]), ranks)
+    matrices = covariances(drawn_weights(30, 10, 0), np.vstack([columns[:1], np.full((1, 30), value)]), ranks)
     assert np.isnan(correlation(matrices, 0, 1)).all()
 
 
 def test_precision_by_hand() -> None:
     measured = np.array([9, 8, 7, 1, 2, 3, 4, 5, 6, 0.0])
     predicted = np.array([1, 9, 8, 0, 0, 0, 0, 0, 0, 0.0])
-    weights = resample_weights(10, 0, 0)
+    weights = drawn_weights(10, 0, 0)
     # of the two hardest (9, 8) the predictor's first two (8, 7) contain one
     assert share_of_hardest(weights, measured, predicted, 0.2) == [0.5]
     assert share_of_hardest(weights, measured, predicted, 0.3) == [1.0]
@@ -91,7 +91,7 @@ def test_precision_by_hand() -> None:
 
 def test_precision_with_ties_is_its_expectation() -> None:
     measured, predicted = np.arange(10.0), np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1.0])
-    weights = resample_weights(10, 200, 0)
+    weights = drawn_weights(10, 200, 0)
     assert share_of_hardest(weights, measured, np.ones(10), 0.2)[0] == pytest.approx(0.2)
     # two of five that tie are taken, both hardest are among the five
     assert share_of_hardest(weights, measured, predicted, 0.2)[0] == pytest.approx(2 / 5)

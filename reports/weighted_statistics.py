@@ -1,7 +1,7 @@
-"""Statistics over images with the bootstrap's resamples as weights: one pass gives every statistic of every draw.
+"""Statistics over images with weights: one pass computes a statistic for every resample of a bootstrap.
 
-A resample that drew an image twice gives it the weight 2. All functions take weights of draws x images, as
-`reports.intervals` draws them. So differences between statistics are paired without further ado.
+A resample that drew an image twice gives it the weight 2. Everywhere `weights` are draws x images, as made by
+`reports.intervals.resample_weights`. Statistics from the same weights are paired, so their differences are as well.
 """
 
 import numpy as np
@@ -15,21 +15,35 @@ __all__ = [
 ]
 
 _NOTHING = 1e-10
-"""Share of a column's variance below which what is left of it counts as rounding."""
+"""Share of a column's variance below which the residual variance counts as rounding error."""
 
 
 def weighted_ranks(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Ranks (1 is lowest, ties share their mean) of values within every resample. draws x images; values: images."""
+    """Rank the images within every resample.
+
+    Args:
+        weights: draws x images.
+        values: One value per image.
+
+    Returns:
+        Ranks, draws x images; 1 is the lowest, and ties share their mean rank.
+    """
     _, group = np.unique(values, return_inverse=True)
     before, counts = _group_counts(weights, group)
     return (before + (counts + 1) / 2)[:, group]
 
 
 def covariances(weights: np.ndarray, columns: np.ndarray, ranks: bool = False) -> np.ndarray:
-    """Covariance matrices (divided by the number drawn) of every resample: draws x columns x columns.
+    """Covariance matrix of several columns in every resample, with the number of images drawn as divisor.
 
-    weights: draws x images. columns: columns x images, finite. ranks: of the columns' ranks within each resample, which
-    turns Pearson's coefficient into Spearman's. A constant column has variance 0.
+    Args:
+        weights: draws x images.
+        columns: columns x images, finite.
+        ranks: Whether to take the columns' ranks within each resample, which turns Pearson's correlation into
+            Spearman's.
+
+    Returns:
+        draws x columns x columns, of columns scaled to variance 1 over all images; a constant column has variance 0.
     """
     spread = columns.std(axis=1, keepdims=True)
     even = np.ptp(columns, axis=1, keepdims=True) == 0
@@ -45,14 +59,32 @@ def covariances(weights: np.ndarray, columns: np.ndarray, ranks: bool = False) -
 
 
 def correlation(matrices: np.ndarray, first: int, second: int) -> np.ndarray:
-    """Correlation of two columns in every resample, NaN where one of them is constant there."""
+    """Correlation of two columns in every resample.
+
+    Args:
+        matrices: From `covariances`.
+        first: Index of the one column.
+        second: Index of the other column.
+
+    Returns:
+        One correlation per draw; NaN where a column is constant.
+    """
     return partial_correlation(matrices, first, second, [])
 
 
 def partial_correlation(matrices: np.ndarray, first: int, second: int, given: list[int]) -> np.ndarray:
-    """Correlation of what is left of two columns after the linear part that the `given` columns explain.
+    """Correlation of two columns' residuals after a linear fit on other columns, in every resample.
 
-    S_ab - S_az S_zz^+ S_zb, normalised; S: covariance matrices as of `covariances`. NaN where nothing is left.
+    With S the covariance matrix, S_ab - S_az S_zz^+ S_zb, normalised.
+
+    Args:
+        matrices: From `covariances`.
+        first: Index a of the one column.
+        second: Index b of the other column.
+        given: Indices z of the columns to fit on.
+
+    Returns:
+        One correlation per draw; NaN where a residual vanishes.
     """
     pair = [first, second]
     left = matrices[:, pair][:, :, pair]
@@ -68,10 +100,19 @@ def partial_correlation(matrices: np.ndarray, first: int, second: int, given: li
 
 
 def share_of_hardest(weights: np.ndarray, measured: np.ndarray, predicted: np.ndarray, share: float) -> np.ndarray:
-    """Precision at k in every resample: the share of its k hardest images that are among its k predicted hardest.
+    """Precision at k in every resample: the share of its k hardest images that are among the k predicted hardest.
 
-    k: share of the images, rounded, at least 1. Images that tie at the cut are in with equal probability, so a constant
-    predictor gets what chance gives, k / images.
+    Images that tie at the cut are among the k with equal probability, so that a constant predictor scores k / images,
+    as chance does.
+
+    Args:
+        weights: draws x images.
+        measured: Measured difficulty of each image.
+        predicted: Predicted difficulty of each image.
+        share: k as a share of the images; k is rounded and at least 1.
+
+    Returns:
+        One precision per draw.
     """
     drawn = weights.sum(axis=1, dtype=float)
     k = np.maximum(1, np.round(share * drawn))

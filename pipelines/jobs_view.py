@@ -1,4 +1,4 @@
-"""One view of the progress of many jobs: bars on a terminal, a line now and then elsewhere."""
+"""The display of running jobs: progress bars on a terminal, occasional lines elsewhere."""
 
 import sys
 import time
@@ -10,13 +10,17 @@ from tqdm import tqdm
 
 from callbacks.progress import Progress
 
-__all__ = ["ProgressView"]
+__all__ = ["JobsView"]
 
 
-class ProgressView:
-    """Draws `total` jobs, of which up to `slots` run side by side.
+class JobsView:
+    """Shows the progress of jobs: on a terminal a bar for all of them and one per running job, else lines of text.
 
-    On a terminal: a bar for all and one for each that runs. In a log file: a line every `every` seconds.
+    Args:
+        total: Number of jobs.
+        slots: Number of jobs that run side by side; each running job has a slot, from 0.
+        stream: Where to write; standard error unless given.
+        every: Seconds between two lines of text.
     """
 
     def __init__(self, total: int, slots: int, stream: TextIO | None = None, every: float = 30.0) -> None:
@@ -32,7 +36,7 @@ class ProgressView:
             self._bars = [tqdm(total=total, desc="jobs", position=0, file=self.stream, unit="job")]
             self._bars += [tqdm(position=i + 1, file=self.stream, leave=False, unit="step") for i in range(slots)]
 
-    def __enter__(self) -> "ProgressView":
+    def __enter__(self) -> "JobsView":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -40,7 +44,7 @@ class ProgressView:
             bar.close()
 
     def counts(self, counts: Mapping[str, int]) -> None:
-        """How many jobs are finished, skipped, failed."""
+        """Update the number of jobs by state (finished, skipped, failed)."""
         self._counts = counts
         if self._bars:
             self._bars[0].n = sum(counts.values())
@@ -53,7 +57,7 @@ class ProgressView:
             self.say(f"{sum(counts.values())} of {self.total} jobs done{f' ({states})' if states else ''}; {running}")
 
     def start(self, slot: int, name: str) -> None:
-        """A job begins in a slot."""
+        """Show that the job of this name begins in a slot."""
         self._names[slot] = name
         self._rates[slot] = _Rate()
         if self._bars:
@@ -61,7 +65,7 @@ class ProgressView:
             self._bars[slot + 1].set_description(name)
 
     def step(self, slot: int, progress: Progress | None) -> None:
-        """How far the job in a slot is, as far as it has said."""
+        """Update the progress of the job in a slot; None if it has not reported any."""
         before = self._rates[slot].progress
         if progress is None or progress == before:
             return
@@ -69,27 +73,27 @@ class ProgressView:
         self._rates[slot].note(progress)
         if self._bars:
             bar = self._bars[slot + 1]
-            if again:  # steps from before this process are not its speed
+            if again:  # steps of an earlier process do not count towards the speed
                 bar.reset(progress.steps)
                 bar.initial = progress.step
             bar.n = progress.step
             bar.set_description(f"{self._names[slot]} {progress.cycle + 1}/{progress.cycles}")
 
     def end(self, slot: int) -> None:
-        """The job in a slot is over, one way or another."""
+        """Show that the job in a slot has ended."""
         del self._names[slot], self._rates[slot]
         if self._bars:
             self._bars[slot + 1].reset()
             self._bars[slot + 1].set_description("")
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Write a line that stays visible above the bars."""
         tqdm.write(line, file=self.stream)
         self.stream.flush()
 
 
 class _Rate:
-    """Steps per second since the first report of the cycle that a job is in."""
+    """Steps per second, since the first progress report of the job's current cycle."""
 
     def __init__(self) -> None:
         self.progress: Progress | None = None
