@@ -370,6 +370,9 @@ class Pool:
         first = self.source.annotation_path(held_out[0]) or held_out[0]
         masks = map(self.source.read_annotation, held_out)
         check_content(masks, len(held_out), first, "validation split")
+        # an image that cannot be read is found before the fit begins
+        for image_id in images:
+            self.source.read_image(image_id)
 
     def _check_oracle(self) -> None:
         self._check_named()

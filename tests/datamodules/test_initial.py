@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from acquisition.annotation import VOID
 from datamodules.files import DataError
 from datamodules.initial import AllAnswered, FromFile, InitialSet, LabelReader, PerClass, RandomSubset, StratifiedSubset
@@ -26,7 +27,9 @@ class Masks:
         return mask
 
 
-def choose(initial: InitialSet, units: list[str] = UNITS, seed: int = 0, reader: LabelReader | None = None) -> list[str]:
+def choose(
+    initial: InitialSet, units: list[str] = UNITS, seed: int = 0, reader: LabelReader | None = None
+) -> list[str]:
     return initial.choose(units, reader or Masks(), 3, seed)
 
 

@@ -3,41 +3,58 @@
 from pathlib import Path
 
 import pytest
-from datamodules.units import DataError, Unit
 
+from datamodules.files import DataError
 from datamodules.oracle import FolderOracle, HiddenTruth, LabelTable
+from datamodules.sources.class_folders import ClassFolders
+from datamodules.sources.folder import Folder
 
 
-def test_hidden_truth_answers_at_once() -> None:
-    unit = Unit("a", Path("a.png"), Path("m.png"))
-    assert HiddenTruth().answer(unit) == unit
+@pytest.fixture
+def animals(tmp_path: Path) -> ClassFolders:
+    """Two classes; their folders are all that is asked for."""
+    for name in ("cat", "dog"):
+        (tmp_path / "animals" / "train" / name).mkdir(parents=True)
+    return ClassFolders(str(tmp_path / "animals"))
+
+
+def test_hidden_truth_answers_at_once(folder_root: Path) -> None:
+    source = Folder(str(folder_root))
+    assert HiddenTruth().annotations(source) is source
     assert not HiddenTruth().partial
+    assert HiddenTruth().knows_truth
+    assert list(HiddenTruth().named()) == []
 
 
-def test_a_folder_answers_when_the_file_is_there(tmp_path: Path) -> None:
+def test_a_folder_answers_when_the_file_is_there(tmp_path: Path, folder_root: Path) -> None:
     oracle = FolderOracle(str(tmp_path))
-    unit = Unit("city/a", Path("a.png"), mask=Path("truth.png"))
+    answers = oracle.annotations(Folder(str(folder_root)))
     # the data set's own mask is not looked at
-    assert oracle.answer(unit) is None
+    assert not answers.is_annotated("train0")
+    assert not answers.is_annotated("city/a")
     drawn = tmp_path / "city" / "a.png"
     drawn.mkdir(parents=True)
-    assert oracle.answer(unit) is None
+    assert not answers.is_annotated("city/a")
+    assert answers.annotation_path("city/a") is None
     drawn.rmdir()
     drawn.write_bytes(b"")
-    assert oracle.answer(unit) == Unit("city/a", Path("a.png"), drawn)
+    assert answers.is_annotated("city/a")
+    assert answers.annotation_path("city/a") == drawn
+    assert not oracle.knows_truth
     assert str(tmp_path) in oracle.instructions()
     assert not oracle.partial
     assert FolderOracle("x", partial=True).partial
 
 
-def test_a_table_answers_by_its_column_unit_id(tmp_path: Path) -> None:
+def test_a_table_answers_by_its_column_unit_id(tmp_path: Path, animals: ClassFolders) -> None:
     path = tmp_path / "labels.csv"
     table = LabelTable(str(path), others=False)
-    assert table.named() == set()
+    answers = table.annotations(animals)
+    assert set(table.named()) == set()
     path.write_text("name,unit_id,label\nx.png,'=x,cat\ny.png,y,\n", encoding="utf-8-sig")
-    assert table.named() == {"=x"}
-    assert table.answer(Unit("=x")) == Unit("=x", label="cat")
-    assert table.answer(Unit("y")) is None
+    assert set(table.named()) == {"=x"}
+    assert answers.read_annotation("=x").tolist() == 0
+    assert not answers.is_annotated("y")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +70,14 @@ def test_a_table_answers_by_its_column_unit_id(tmp_path: Path) -> None:
         (b"unit_id,label\nx,cat\nx,dog\n", r"labels\.csv labels 'x' twice, 'cat' and 'dog'"),
     ],
 )
-def test_tables_that_cannot_be_right(tmp_path: Path, content: bytes, words: str) -> None:
+def test_tables_that_cannot_be_right(tmp_path: Path, animals: ClassFolders, content: bytes, words: str) -> None:
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(DataError, match=words):
-        LabelTable(str(tmp_path / "labels.csv")).answer(Unit("x"))
+        LabelTable(str(tmp_path / "labels.csv")).annotations(animals).is_annotated("x")
+
+
+def test_people_answer_in_the_data_sets_form(tmp_path: Path, animals: ClassFolders, folder_root: Path) -> None:
+    with pytest.raises(DataError, match=r"FolderOracle reads masks, but ClassFolders .* one class .*LabelTable"):
+        FolderOracle(str(tmp_path)).annotations(animals)
+    with pytest.raises(DataError, match=r"LabelTable reads one class per image, but Folder has masks; .*FolderOracle"):
+        LabelTable(str(tmp_path / "labels.csv")).annotations(Folder(str(folder_root)))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from acquisition.annotation import VOID
 
+from acquisition.annotation import VOID
 from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, train_transform
 
 

@@ -4,10 +4,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from acquisition.annotation import VOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acquisition.annotation import VOID
 from datamodules.votes import majority, stack_masks, vote_counts
 
 

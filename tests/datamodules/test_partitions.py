@@ -1,0 +1,117 @@
+"""How an image falls into units."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules.files import DataError
+from datamodules.partitions import Grid, Region, WholeImages
+from datamodules.sources.source import Source
+
+
+class Sizes(Source):
+    """Images of given sizes, which nobody may open."""
+
+    class_names = ("one", "other")
+
+    def __init__(self, sizes: dict[str, tuple[int, int]]) -> None:
+        self.sizes = sizes
+
+    def images(self, split: str) -> Sequence[str]:
+        return list(self.sizes)
+
+    def read_image(self, image_id: str) -> np.ndarray:
+        raise AssertionError(f"somebody opened {image_id}")
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        raise AssertionError(f"somebody opened the mask of {image_id}")
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        return self.sizes[image_id]
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[Grid, tuple[int, int]]:
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    return Grid(draw(st.integers(1, height)), draw(st.integers(1, width))), (height, width)
+
+
+@given(grids())
+def test_cells_tile_the_image(case: tuple[Grid, tuple[int, int]]) -> None:
+    grid, size = case
+    source = Sizes({"a": size})
+    covered = np.zeros(size, dtype=int)
+    expected = np.full(size, -1)
+    regions = grid.regions(source, "a")
+    for number, region in enumerate(regions):
+        y, x, height, width = region.box
+        assert region.pixels == height * width
+        assert region.unit_id == f"a#crop={y},{x},{height},{width}"
+        assert 1 <= height <= grid.height
+        assert 1 <= width <= grid.width
+        # only those at the lower and right edge are smaller
+        assert height == grid.height or y + height == size[0]
+        assert width == grid.width or x + width == size[1]
+        covered[y : y + height, x : x + width] += 1
+        expected[y : y + height, x : x + width] = number
+    # every pixel is in one cell, and in no second one
+    assert (covered == 1).all()
+    index = grid.index_map(source, "a")
+    assert index.dtype == np.int32
+    assert np.array_equal(index, expected)
+    assert np.bincount(index.ravel()).tolist() == [region.pixels for region in regions]
+    assert [r.box for r in regions] == sorted(r.box for r in regions)
+
+
+@given(st.lists(grids(), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_ids_are_unique_in_any_order(
+    cases: list[tuple[Grid, tuple[int, int]]], random: object
+) -> None:
+    height = min(grid.height for grid, _ in cases)
+    width = min(grid.width for grid, _ in cases)
+    sizes = {f"city/{i}": size for i, (_, size) in enumerate(cases)}
+    grid, source = Grid(height, width), Sizes(sizes)
+    found = {image_id: grid.unit_ids(source, image_id) for image_id in sizes}
+    everything = [unit_id for units in found.values() for unit_id in units]
+    assert len(set(everything)) == len(everything)
+    order = list(sizes)
+    random.shuffle(order)  # type: ignore[attr-defined]
+    again, other = Grid(height, width), Sizes({image_id: sizes[image_id] for image_id in order})
+    for image_id in order:
+        assert again.unit_ids(other, image_id) == found[image_id]
+        assert [r.unit_id for r in again.regions(other, image_id)] == found[image_id]
+
+
+@pytest.mark.parametrize(("height", "width"), [(25, 8), (8, 33), (25, 33)])
+def test_cells_larger_than_the_image_are_refused(height: int, width: int) -> None:
+    source = Sizes({"large": (100, 100), "small": (24, 32)})
+    grid = Grid(height, width)
+    assert grid.unit_ids(source, "large")
+    words = rf"no larger than the images, got {height} x {width} where 'small' has 24 x 32; choose smaller cells"
+    for ask in (grid.regions, grid.index_map, grid.unit_ids):
+        with pytest.raises(DataError, match=words):
+            ask(source, "small")
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 4), (4, 0), (-1, 4)])
+def test_cells_without_a_pixel_are_refused(height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=rf"Grid has at least 1 x 1 pixels, got {height} x {width}"):
+        Grid(height, width)
+
+
+def test_a_whole_image_is_one_unit() -> None:
+    source = Sizes({"city/a": (24, 32)})
+    whole = WholeImages()
+    assert whole.regions(source, "city/a") == [Region("city/a", 24 * 32, (0, 0, 24, 32))]
+    assert whole.unit_ids(source, "city/a") == ["city/a"]
+    index = whole.index_map(source, "city/a")
+    assert (index.dtype, index.tolist()) == (np.int32, [[0]])
+    # its id needs no size, so no file is opened
+    assert whole.unit_ids(Sizes({}), "anything") == ["anything"]
+
+
+def test_a_partition_says_what_it_is() -> None:
+    assert Grid(4, 5).description() == Grid(4, 5).description() != Grid(5, 4).description()
