@@ -1,6 +1,7 @@
 """Whether annotations are what they should be, and teach anything at all."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.files import DataError
 
-__all__ = ["check_classes", "check_content", "check_mask"]
+__all__ = ["check_classes", "check_content", "check_known", "check_mask", "check_named"]
 
 
 def check_mask(where: str | Path, size: tuple[int, int], mask: np.ndarray, num_classes: int) -> None:
@@ -83,12 +84,49 @@ def check_classes(classes: Sequence[int], names: Sequence[str], allow_missing: b
     """
     if not 2 <= len(names) <= UNANSWERED:
         raise DataError(
-            f"expected 2 to {UNANSWERED} classes, got {len(names)} ({', '.join(names)}); add images of another "
-            "class"
+            f"expected 2 to {UNANSWERED} classes, got {len(names)} ({', '.join(names)}); add images of another class"
         )
     missing = [name for index, name in enumerate(names) if index not in set(classes)]
     if missing and not allow_missing:
         raise DataError(
             f"the initial set of {len(classes)} has no image of {', '.join(missing)}, so the network could not learn "
             "what it is; choose datamodules.initial.PerClass or a larger set, or set data.allow_missing_classes to true"
+        )
+
+
+def check_known(unit_ids: Sequence[str], known: Container[str]) -> None:
+    """Refuse a query with a unit that is none of the train split, or with one unit twice.
+
+    Args:
+        unit_ids: What is queried.
+        known: Ids of all units of the train split.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    unknown = [u for u in unit_ids if u not in known]
+    if unknown:
+        raise DataError(f"a query may only name units of the pool, got {unknown[0]!r}")
+    twice = [u for u, times in Counter(unit_ids).items() if times > 1]
+    if twice:
+        raise DataError(f"a query may name a unit once, got {twice[0]!r} twice")
+
+
+def check_named(named: Collection[str], known: Container[str], example: str, instructions: str) -> None:
+    """Refuse answers for images that are not there.
+
+    Args:
+        named: Ids that the answers are written down for.
+        known: Ids of all images.
+        example: Such an id, for the message.
+        instructions: What people have to do, for the message.
+
+    Raises:
+        DataError: If they are refused.
+    """
+    strangers = [i for i in named if i not in known]
+    if strangers:
+        raise DataError(
+            f"data.oracle has an answer for {strangers[0]!r} ({len(strangers)} such ids), which is no unit of the "
+            f"data set (ids look like {example!r}); correct the unit_id: {instructions}"
         )

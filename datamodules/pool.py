@@ -1,7 +1,6 @@
 """What is labelled, what is not, and how units move: a data set, its units, its oracle and its ledger."""
 
 import copy
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,10 @@ from torch import Tensor
 from acquisition.annotation import UNANSWERED, VOID
 from acquisition.regions import Regions
 from datamodules.annotations import LabelledUnits
-from datamodules.checks import check_classes, check_content, check_mask
+from datamodules.checks import check_classes, check_content, check_known, check_mask, check_named
 from datamodules.files import DataError
 from datamodules.initial import InitialSet
-from datamodules.oracle import FolderOracle, LabelTable, Oracle
+from datamodules.oracle import Oracle
 from datamodules.partitions import Partition, Region
 from datamodules.sources.source import Source
 from records.ledger import AlreadyLabelledError, Ledger, Queried
@@ -25,7 +24,7 @@ from records.run_directory import RunDirectory
 
 __all__ = ["Pool"]
 
-_PEOPLE = {"mask": FolderOracle, "label": LabelTable}
+_PEOPLE = {"mask": "datamodules.oracle.FolderOracle", "label": "datamodules.oracle.LabelTable"}
 
 
 class Pool:
@@ -179,11 +178,12 @@ class Pool:
         unit_ids: list[str] = []
         places: list[tuple[float, float, float]] = []
         position = torch.full((len(image_ids), 1 + max(len(self._units[i]) for i in image_ids)), -1)
+        whole = index.shape[1:] == (1, 1)
         for number, image_id in enumerate(image_ids):
             wanted = [k for k, unit_id in enumerate(self._units[image_id]) if unit_id in asked]
             position[number, wanted] = torch.arange(len(unit_ids), len(unit_ids) + len(wanted))
             unit_ids += [self._units[image_id][k] for k in wanted]
-            places += [(number, *centre) for centre in self._centres(image_id, wanted)]
+            places += [(number, *centre) for centre in self._centres(image_id, wanted, whole)]
         # -1 is the last column, which stays -1
         numbers = torch.arange(len(image_ids))[:, None, None]
         return Regions(
@@ -224,7 +224,7 @@ class Pool:
             DataError: If a unit is none of the train split, or units of the query before wait.
             AlreadyLabelledError: If one is labelled.
         """
-        self._check_known([q.unit_id for q in chosen])
+        check_known([q.unit_id for q in chosen], self._place)
         self.check_open()
         again = {q.unit_id for q in chosen} & set(self.ledger.labelled())
         if again:
@@ -320,11 +320,12 @@ class Pool:
         """The image that was asked for last: units come image by image."""
         return "", []
 
-    def _centres(self, image_id: str, wanted: Sequence[int]) -> list[tuple[float, float]]:
-        if len(self._units[image_id]) == 1 and wanted:
-            return [(0.5, 0.5)]
+    def _centres(self, image_id: str, wanted: Sequence[int], whole: bool) -> list[tuple[float, float]]:
+        if whole or not wanted:
+            # no file has to be opened for it
+            return [(0.5, 0.5)] * len(wanted)
         height, width = self.source.size(image_id)
-        boxes = [region.box for region in self.partition.regions(self.source, image_id)] if wanted else []
+        boxes = [region.box for region in self.partition.regions(self.source, image_id)]
         return [((boxes[k][0] + boxes[k][2] / 2) / height, (boxes[k][1] + boxes[k][3] / 2) / width) for k in wanted]
 
     def _index_of(self, image_id: str, annotation: np.ndarray) -> np.ndarray:
@@ -345,7 +346,7 @@ class Pool:
 
     def _answered(self, unit_ids: Sequence[str]) -> list[str]:
         """Those of the units that the oracle has answered; every image's annotation is read once."""
-        self._check_known(unit_ids)
+        check_known(unit_ids, self._place)
         waiting: dict[str, set[int]] = {}
         for image_id in self.images_of(unit_ids):
             if self.annotations.is_annotated(image_id):
@@ -353,8 +354,16 @@ class Pool:
                 undrawn = annotation == UNANSWERED
                 index = self._index_of(image_id, annotation) if undrawn.any() else undrawn
                 waiting[image_id] = set(np.unique(index[undrawn]).tolist())
-        places = ((unit_id, *self._place[unit_id]) for unit_id in unit_ids)
-        return [unit_id for unit_id, image_id, k in places if image_id in waiting and k not in waiting[image_id]]
+        places = [(u, *self._place[u]) for u in unit_ids if self.image_of(u) in waiting]
+        undrawn = [(u, image_id) for u, image_id, k in places if k in waiting[image_id]]
+        if undrawn and self.oracle.knows_truth:
+            unit_id, image_id = undrawn[0]
+            raise DataError(
+                f"the data set's own mask is to answer for {unit_id!r}, but "
+                f"{self.annotations.annotation_path(image_id) or 'it'} holds {UNANSWERED} there, which means that "
+                f"nobody has drawn it; draw it, or let people answer: set data.oracle to {_PEOPLE[self.source.target]}"
+            )
+        return [unit_id for unit_id, image_id, k in places if k not in waiting[image_id]]
 
     def _check_initial(self, chosen: Sequence[str]) -> None:
         if not chosen:
@@ -379,28 +388,13 @@ class Pool:
         images = self.images("train")
         missing = [i for i in images if not self.annotations.is_annotated(i)] if self.oracle.knows_truth else []
         if missing:
-            people = _PEOPLE[self.source.target]
             raise DataError(
                 f"data.oracle {type(self.oracle).__name__} answers with the data set's own {self.source.target}s, but "
                 f"{len(missing)} of {len(images)} images have none ({missing[0]!r} first); add them or take the images "
-                f"out, or let people answer: set data.oracle to {people.__module__}.{people.__name__}"
+                f"out, or let people answer: set data.oracle to {_PEOPLE[self.source.target]}"
             )
 
     def _check_named(self) -> None:
-        named = self.oracle.named()
-        known = {i for split in ("train", "val", "test") for i in self.images(split)} if named else set()
-        strangers = [i for i in named if i not in known]
-        if strangers:
-            raise DataError(
-                f"data.oracle has an answer for {strangers[0]!r} ({len(strangers)} such ids), which is no unit of the "
-                f"data set (ids look like {self.images('train')[0]!r}); correct the unit_id: "
-                f"{self.oracle.instructions()}"
-            )
-
-    def _check_known(self, unit_ids: Sequence[str]) -> None:
-        unknown = [u for u in unit_ids if u not in self._place]
-        if unknown:
-            raise DataError(f"a query may only name units of the pool, got {unknown[0]!r}")
-        twice = [u for u, times in Counter(unit_ids).items() if times > 1]
-        if twice:
-            raise DataError(f"a query may name a unit once, got {twice[0]!r} twice")
+        if named := self.oracle.named():
+            known = {i for split in ("train", "val", "test") for i in self.images(split)}
+            check_named(named, known, self.images("train")[0], self.oracle.instructions())

@@ -11,8 +11,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from datamodules.masks import MaskPool
-from datamodules.units import Unit
 from skimage.draw import disk
 from torch import Tensor, nn
 
@@ -20,6 +18,10 @@ import cli
 from acquisition.functions import MonteCarloAcquisition
 from acquisition.seeding import derive_seed
 from acquisition.statistics import Statistic, StreamingStatistics
+from datamodules.datamodule import PoolDataModule
+from datamodules.initial import RandomSubset
+from datamodules.partitions import Partition, Region
+from datamodules.sources.source import Source
 from records.ledger import Ledger
 from tests.conftest import TINY
 
@@ -34,11 +36,10 @@ class TopDeviation(MonteCarloAcquisition):
         return variance.clamp_min(0).sqrt().amax(dim=1)
 
 
-class Discs(MaskPool):
+class Discs(Source):
     """A bright disc on a dark, noisy background."""
 
-    def __init__(self, count: int = 12, side: int = 32, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, count: int = 12, side: int = 32) -> None:
         self.count = count
         self.side = side
 
@@ -46,24 +47,37 @@ class Discs(MaskPool):
     def class_names(self) -> Sequence[str]:
         return ["background", "disc"]
 
-    def find_units(self, split: str) -> list[Unit]:
-        return [Unit(f"{split}_{i:03d}") for i in range(self.count if split == "train" else 4)]
+    def images(self, split: str) -> Sequence[str]:
+        return [f"{split}_{i:03d}" for i in range(self.count if split == "train" else 4)]
 
-    def read_image(self, unit: Unit) -> np.ndarray:
-        noise = np.random.default_rng(derive_seed(1, unit.unit_id)).integers(0, 60, (self.side, self.side))
-        return np.repeat((noise + 150 * self.read_mask(unit))[..., None], 3, axis=2).astype(np.uint8)
+    def read_image(self, image_id: str) -> np.ndarray:
+        noise = np.random.default_rng(derive_seed(1, image_id)).integers(0, 60, (self.side, self.side))
+        return np.repeat((noise + 150 * self.read_annotation(image_id))[..., None], 3, axis=2).astype(np.uint8)
 
-    def read_mask(self, unit: Unit) -> np.ndarray:
-        rng = np.random.default_rng(derive_seed(0, unit.unit_id))
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        rng = np.random.default_rng(derive_seed(0, image_id))
         mask = np.zeros((self.side, self.side), dtype=np.uint8)
         mask[disk(rng.uniform(8, self.side - 8, size=2), rng.uniform(4, 8))] = 1
         return mask
 
-    def size(self, unit: Unit) -> tuple[int, int]:
-        return self.side, self.side
 
-    def has_label(self, unit: Unit) -> bool:
-        return True
+class Checkerboard(Partition):
+    """The fields of a checkerboard: all white ones are one unit, all black ones another."""
+
+    def __init__(self, side: int = 4) -> None:
+        self.side = side
+
+    def regions(self, source: Source, image_id: str) -> list[Region]:
+        height, width = source.size(image_id)
+        counts = np.bincount(self.index_map(source, image_id).ravel(), minlength=2)
+        return [
+            Region(f"{image_id}#{name}", int(count), (0, 0, height, width))
+            for name, count in zip(("white", "black"), counts, strict=True)
+        ]
+
+    def index_map(self, source: Source, image_id: str) -> np.ndarray:
+        rows, columns = np.indices(source.size(image_id)) // self.side
+        return ((rows + columns) % 2).astype(np.int32)
 
 
 class Focal(nn.Module):
@@ -78,9 +92,27 @@ class Focal(nn.Module):
         return ((1 - torch.exp(-losses)) ** self.gamma * losses).mean()
 
 
-@pytest.mark.parametrize(("kind", "lines"), [(TopDeviation, 8), (Discs, 40), (Focal, 15)])
+@pytest.mark.parametrize(("kind", "lines"), [(TopDeviation, 8), (Discs, 40), (Checkerboard, 40), (Focal, 15)])
 def test_an_extension_is_short(kind: type, lines: int) -> None:
     assert len(inspect.getsource(kind).splitlines()) <= lines
+
+
+def test_a_partition_of_ones_own_is_labelled_and_trained(tmp_path: Path) -> None:
+    data = PoolDataModule(
+        Discs(), Checkerboard(), initial=RandomSubset(5), batch_size=4, flip=0.0, run_dir=str(tmp_path / "run")
+    )
+    data.prepare_data()
+    pool = data.pool
+    assert len(pool.unlabelled) == 24 - 5
+    assert pool.ledger.labelled_pixels() == 5 * 32 * 32 // 2
+    labelled = set(pool.labelled)
+    fields = (np.add.outer(np.arange(32) // 4, np.arange(32) // 4)) % 2
+    for batch in data.train_dataloader():
+        for image_id, mask in zip(batch["image_id"], batch["mask"].numpy(), strict=True):
+            for number, name in enumerate(("white", "black")):
+                there = mask[fields == number]
+                truth = data.source.read_annotation(image_id)[fields == number]
+                assert np.array_equal(there, truth if f"{image_id}#{name}" in labelled else np.full_like(truth, 255))
 
 
 def test_a_config_names_them_and_a_run_uses_them(tmp_path: Path) -> None:
@@ -88,8 +120,12 @@ def test_a_config_names_them_and_a_run_uses_them(tmp_path: Path) -> None:
     settings["strategy"]["acquisition"] = {"class_path": f"{__name__}.TopDeviation"}
     settings["model"]["init_args"]["network"]["init_args"]["num_classes"] = 2
     settings["model"]["init_args"]["loss"] = {"class_path": f"{__name__}.Focal", "init_args": {"gamma": 1.5}}
-    initial = settings["data"]["init_args"]["initial"]
-    settings["data"] = {"class_path": f"{__name__}.Discs", "init_args": {"initial": initial, "batch_size": 4}}
+    settings["data"] = {
+        "source": {"class_path": f"{__name__}.Discs", "init_args": {"count": 12}},
+        "partition": {"class_path": f"{__name__}.Checkerboard"},
+        "initial": settings["data"]["initial"],
+        "batch_size": 4,
+    }
     config, run_dir = tmp_path / "own.yaml", tmp_path / "run"
     config.write_text(yaml.safe_dump(settings))
     cli.main(["fit", "--config", str(config), "--run_dir", str(run_dir)])

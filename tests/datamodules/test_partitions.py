@@ -67,9 +67,7 @@ def test_cells_tile_the_image(case: tuple[Grid, tuple[int, int]]) -> None:
 
 
 @given(st.lists(grids(), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_ids_are_unique_in_any_order(
-    cases: list[tuple[Grid, tuple[int, int]]], random: object
-) -> None:
+def test_ids_are_unique_in_any_order(cases: list[tuple[Grid, tuple[int, int]]], random: object) -> None:
     height = min(grid.height for grid, _ in cases)
     width = min(grid.width for grid, _ in cases)
     sizes = {f"city/{i}": size for i, (_, size) in enumerate(cases)}

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from acquisition.annotation import VOID
+from acquisition.annotation import UNANSWERED, VOID
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.initial import FromFile, RandomSubset
 from datamodules.oracle import FolderOracle
+from datamodules.partitions import Grid, Partition, Region
 from datamodules.sources.folder import Folder
+from datamodules.sources.source import Source
 from records.ledger import AlreadyLabelledError, Queried
 
 TRAIN = [f"train{i}" for i in range(8)]
@@ -343,3 +345,38 @@ def test_truth_for_pictures(started: PoolDataModule, make: Make, folder_root: Pa
     assert np.array_equal(started.pool.read_truth(name), started.source.read_annotation(name))
     (folder_root / "train" / "masks" / f"{name}.png").unlink()
     assert make().pool.read_truth(name) is None
+
+
+def test_the_truth_answers_nothing_that_nobody_has_drawn(make: Make, folder_root: Path, save_image: Save) -> None:
+    mask = np.ones((24, 32), np.uint8)
+    mask[3, 3] = UNANSWERED
+    save_image(folder_root / "train" / "masks" / "train4.png", mask)
+    words = r"own mask is to answer for 'train4', but .*train4\.png holds 254 there.*FolderOracle"
+    with pytest.raises(DataError, match=words):
+        make(initial=RandomSubset(8)).pool.start()
+    data = make(partition=Grid(9, 10), initial=RandomSubset(3))
+    data.pool.start()
+    # a cell that is drawn is fine
+    data.pool.label(["train4#crop=9,0,9,10"])
+    before = data.pool.ledger.events()
+    with pytest.raises(DataError, match=r"answer for 'train4#crop=0,0,9,10', but"):
+        data.pool.ask(queried("train4#crop=0,0,9,10"), "s")
+    assert data.pool.ledger.events() == before
+
+
+def test_the_one_unit_of_an_image_need_not_be_in_its_middle(make: Make) -> None:
+    class Corner(Partition):
+        def regions(self, source: Source, image_id: str) -> list[Region]:
+            return [Region(f"{image_id}#corner", 9, (0, 0, 3, 3))]
+
+        def index_map(self, source: Source, image_id: str) -> np.ndarray:
+            index = np.full(source.size(image_id), -1, np.int32)
+            index[:3, :3] = 0
+            return index
+
+    data = make(partition=Corner(), image_size=(2, 2))
+    batch = next(iter(data.pool_dataloader(["train0"])))
+    regions = data.pool.regions(batch["image_id"], batch["index"], {"train0#corner"})
+    assert regions.places.tolist() == [[0, 1.5 / 24, 1.5 / 32]]
+    whole = make().pool.regions(["train0"], torch.zeros(1, 1, 1, dtype=torch.int32), {"train0"})
+    assert whole.places.tolist() == [[0, 0.5, 0.5]]
