@@ -1,16 +1,13 @@
 """Networks that others have trained: members of an ensemble, or an expert."""
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from acquisition.engine import frozen
-
-__all__ = ["Ensemble", "load_network", "matching_checkpoints", "network_state"]
+__all__ = ["load_network", "matching_checkpoints", "network_state"]
 
 _PREFIX = "network."
 
@@ -64,23 +61,3 @@ def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
 def load_network(network: nn.Module, path: Path) -> None:
     """Give a network the weights of a checkpoint."""
     network.load_state_dict(network_state(path, network))
-
-
-class Ensemble:
-    """K trained networks of one architecture in the place of T sampled ones (Lakshminarayanan et al. 2017).
-
-    network: of that architecture; its own weights are left alone and are no member. paths: one checkpoint each.
-    """
-
-    def __init__(self, network: nn.Module, paths: Sequence[Path]) -> None:
-        self.network = network
-        self.paths = tuple(paths)
-        with torch.inference_mode(False):
-            self._states = [network_state(p, network) for p in paths]
-
-    def samples(self, images: Tensor) -> Iterator[object]:
-        """Each member's output with dropout off."""
-        for state in self._states:
-            with frozen(self.network), torch.inference_mode(False), torch.no_grad():
-                output = functional_call(self.network, state, (images.clone(),))
-            yield output

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from acquisition.regions import Regions
 
-__all__ = ["Embeddings", "Feature", "embeddings_of"]
+__all__ = ["Embeddings", "Feature", "embeddings_of", "per_unit"]
 
 
 class Feature(StrEnum):
@@ -82,3 +82,26 @@ def embeddings_of(network: nn.Module) -> Iterator[Embeddings]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def per_unit(logits: Tensor, regions: Regions, what: str) -> Tensor:
+    """Predictions of units, each of which has its image's.
+
+    Args:
+        logits: N x C.
+        regions: The units.
+        what: What they are needed for, for the error.
+
+    Returns:
+        U x C.
+
+    Raises:
+        ValueError: If the predictions are dense, N x C x H x W.
+    """
+    if logits.ndim != 2:
+        shape = " x ".join(map(str, logits.shape[1:]))
+        raise ValueError(
+            f"{what} needs one prediction per unit, N x C, got N x {shape} from a network with dense predictions; "
+            "choose CoreSet, or a selection by scores"
+        )
+    return logits[regions.places[:, 0].long().to(logits.device)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from acquisition.scorer import Scored
+from acquisition.scored import Scored
 from records.files import replacing
 
 __all__ = ["Gallery", "saved_samples"]

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, SequentialSampler
 
-from acquisition.doctor import Check
+from acquisition.checks import Check
 from datamodules.datasets import PoolDataset
 from datamodules.pool import PoolDataModule
 from datamodules.tensors import InOrder
