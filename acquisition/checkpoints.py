@@ -13,9 +13,18 @@ _PREFIX = "network."
 
 
 def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
-    """Files that match the patterns (glob), in which {cycle} stands for the cycle's number; each once, sorted.
+    """Files that match patterns.
 
-    {cycle:02d} writes it with two digits, as run directories do: runs/seed*/cycles/{cycle:02d}/best.ckpt.
+    Args:
+        patterns: Globs in which {cycle} stands for the cycle's number, and {cycle:02d} writes it with two digits, as
+            run directories do: runs/seed*/cycles/{cycle:02d}/best.ckpt.
+        cycle: The number.
+
+    Returns:
+        Each file once, sorted.
+
+    Raises:
+        ValueError: If a pattern matches none, or has other braces.
     """
     found: set[Path] = set()
     for pattern in patterns:
@@ -36,7 +45,18 @@ def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
 
 
 def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
-    """The weights that a module's checkpoint holds for its network, where and as `like` holds its own."""
+    """The weights that a module's checkpoint holds for its network.
+
+    Args:
+        path: The checkpoint.
+        like: A network of the same architecture, whose device and layout they take.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        ValueError: If there is no such file, it cannot be read, or it belongs to another architecture.
+    """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except FileNotFoundError:
@@ -59,5 +79,13 @@ def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
 
 
 def load_network(network: nn.Module, path: Path) -> None:
-    """Give a network the weights of a checkpoint."""
+    """Give a network the weights of a checkpoint.
+
+    Args:
+        network: Takes them.
+        path: The checkpoint.
+
+    Raises:
+        ValueError: If there is no such file, it cannot be read, or it belongs to another architecture.
+    """
     network.load_state_dict(network_state(path, network))

@@ -34,7 +34,12 @@ class Embeddings:
         self._last: Tensor | None = None
 
     def see(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """A hook before a layer: what the last one got is the embedding."""
+        """A hook before a layer: what the last one got is the embedding.
+
+        Args:
+            layer: Of the network.
+            inputs: What it is called with.
+        """
         self._last = inputs[0]
 
     def pooled(self, regions: Regions) -> Tensor:
@@ -56,7 +61,7 @@ class Embeddings:
             )
         last = self._last.float()
         # what has no place in the image is each unit's of the image
-        maps = last if last.ndim == 4 else last.view(*last.shape[:2], -1).mean(dim=2)[:, :, None, None]
+        maps = last if last.ndim == 4 else last.reshape(*last.shape[:2], -1).mean(dim=2)[:, :, None, None]
         height, width = maps.shape[2:]
         return regions.segments((height, width), maps.device).mean_rows(maps)
 
@@ -67,6 +72,12 @@ def embeddings_of(network: nn.Module) -> Iterator[Embeddings]:
 
     That is the layer named by the network's attribute `feature_layer`, if it has one, or else whichever linear layer
     or convolution runs last: the classifier of usual networks.
+
+    Args:
+        network: The one that runs inside the `with` block.
+
+    Returns:
+        What to ask for the embeddings after the pass.
     """
     named = getattr(network, "feature_layer", None)
     if named is not None:

@@ -57,11 +57,19 @@ class Predictor(Described, ABC):
         """
 
     def files(self, cycle: int) -> list[Path]:
-        """Files on which the predictions of a cycle depend."""
+        """Files on which the predictions depend.
+
+        Args:
+            cycle: The query's.
+        """
         return []
 
     def named(self, acquisition: str) -> str:
-        """The name of an acquisition function that is asked this way, in ledgers, tables and figures."""
+        """The name of a strategy in ledgers, tables and figures.
+
+        Args:
+            acquisition: The name of the acquisition function that is asked this way.
+        """
         return acquisition
 
 
@@ -106,7 +114,11 @@ class Predictions(ABC):
 
     @abstractmethod
     def count(self, num_samples: int | None) -> int:
-        """How many samples there are where so many, or all for None, are asked for."""
+        """How many samples there are.
+
+        Args:
+            num_samples: How many are asked for; None for all.
+        """
 
     @abstractmethod
     def statistics(

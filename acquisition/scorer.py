@@ -87,7 +87,11 @@ class Scorer(Described):
         return self.predictor.num_samples
 
     def checkpoints(self, cycle: int) -> list[Path]:
-        """Files of networks other than the one that learns, on which the scores of a cycle depend."""
+        """Files of networks other than the one that learns, on which the scores depend.
+
+        Args:
+            cycle: The query's.
+        """
         return [*self.acquisition.files, *self.predictor.files(cycle)]
 
     def predictions(self, network: nn.Module, seed: int, cycle: int) -> Predictions:

@@ -282,7 +282,11 @@ class Pass(TorchFunctionMode):
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for every module, and each module's own mode again afterwards."""
+    """Evaluation mode for every module, and each module's own mode again afterwards.
+
+    Args:
+        network: Of which everything is put into evaluation mode.
+    """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -34,9 +34,11 @@ _TOLERANCE = 1e-4
 class Report:
     """How the last batch was sampled, for people.
 
-    dropouts: those that ran. fallback: why every sample was a full pass; empty where only the part behind the
-    dropouts was repeated. repeated: the share of torch functions in that part. optimised: whether that part
-    was also made faster, and why not.
+    Args:
+        dropouts: Those that ran.
+        fallback: Why every sample was a full pass; empty where only the part behind the dropouts was repeated.
+        repeated: The share of torch functions in that part.
+        optimised: Whether that part was also made faster, and why not.
     """
 
     dropouts: tuple[DropoutOp, ...] = ()
@@ -58,10 +60,17 @@ class _Prepared:
 class Sampler:
     """Draws MC samples of a network. Keep one for a whole query: it remembers packed weights and what it checked.
 
-    key: what the masks are drawn from beside layer and t; a seed and a cycle. rate: one dropout rate for all
-    layers at query time, or None for each layer's training rate. per_image: independent masks for every image
-    (drawn from its id too) instead of shared ones. low_resolution: statistics before the network's last bilinear
-    resizing, if it ends in one: approximate, and many pixels fewer. report: how the last batch was sampled.
+    Args:
+        network: From images to logits, N x C x H x W or N x C.
+        key: What the masks are drawn from beside layer and t: a seed and a cycle.
+        rate: One dropout rate for all layers at query time; None for each layer's training rate.
+        per_image: Independent masks for every image (drawn from its id too) instead of shared ones.
+        low_resolution: Statistics before the network's last bilinear resizing, if it ends in one: approximate, and
+            many pixels fewer.
+        report: How the last batch was sampled.
+
+    Raises:
+        ValueError: If the rate does not lie between 0 and 1.
     """
 
     network: nn.Module
@@ -82,17 +91,31 @@ class Sampler:
     def statistics(
         self, images: Tensor, num_samples: int, needs: Collection[Statistic], image_ids: Sequence[str] = ()
     ) -> StreamingStatistics:
-        """Means over num_samples MC samples of the softmax of the network's logits, N x C x ....
+        """Means over MC samples of the softmax of the network's logits.
 
         Equal to those of T full passes with the same masks up to rounding (1e-5). The first call compares one
         recorded sample with a full pass.
+
+        Args:
+            images: N x ....
+            num_samples: T.
+            needs: What is kept.
+            image_ids: N ids, where every image has masks of its own.
         """
         return self.grouped_statistics(images, num_samples, needs, 1, image_ids)[0]
 
     def grouped_statistics(
         self, images: Tensor, num_samples: int, needs: Collection[Statistic], groups: int, image_ids: Sequence[str] = ()
     ) -> list[StreamingStatistics]:
-        """The same for each of `groups` equal parts of the samples: their scatter tells the sampling error."""
+        """The same for parts of the samples: their scatter tells the sampling error.
+
+        Args:
+            images: N x ....
+            num_samples: T.
+            needs: What is kept.
+            groups: How many parts, as equal as can be.
+            image_ids: N ids, where every image has masks of its own.
+        """
         with torch.inference_mode(False), torch.no_grad():
             statistics = [StreamingStatistics(needs) for _ in range(groups)]
             masks = self._masks(images, image_ids)
@@ -109,7 +132,13 @@ class Sampler:
             return statistics
 
     def samples(self, images: Tensor, num_samples: int, image_ids: Sequence[str] = ()) -> Iterator[Any]:
-        """Yield T outputs of the network, bit for bit as T full passes with the same masks give them."""
+        """Yield T outputs of the network, bit for bit as T full passes with the same masks give them.
+
+        Args:
+            images: N x ....
+            num_samples: T.
+            image_ids: N ids, where every image has masks of its own.
+        """
         masks = self._masks(images, image_ids)
         with torch.inference_mode(False), torch.no_grad():
             prepared = self._prepare(images, masks, optimise=False, last=num_samples - 1)
@@ -124,7 +153,14 @@ class Sampler:
     def full_passes(
         self, images: Tensor, num_samples: int, image_ids: Sequence[str] = (), first: int = 0
     ) -> Iterator[Any]:
-        """Yield samples first to num_samples - 1, each from a whole pass: the reference of the others."""
+        """Yield samples, each from a whole pass: the reference of the others.
+
+        Args:
+            images: N x ....
+            num_samples: The number behind the last sample's.
+            image_ids: N ids, where every image has masks of its own.
+            first: The first sample's number.
+        """
         masks = self._masks(images, image_ids)
         for t in range(first, num_samples):
             with torch.inference_mode(False), torch.no_grad():
@@ -247,7 +283,14 @@ def _layout(network: nn.Module, images: Tensor) -> torch.memory_format:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in a network's output: it itself, or the entry "out" of a dict (torchvision)."""
+    """The logits in a network's output.
+
+    Args:
+        output: Logits, or a dict with the entry "out" (torchvision).
+
+    Raises:
+        ValueError: If there are none.
+    """
     found = output.get("out") if isinstance(output, dict) else output
     if not isinstance(found, Tensor):
         raise ValueError(
