@@ -16,7 +16,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from acquisition.batch import BatchSelection
-from acquisition.doctor import examine_network, require
+from acquisition.checks import require
+from acquisition.doctor import examine_network
 from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
 from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint

@@ -149,14 +149,15 @@ def test_an_ensemble_and_an_expert_from_other_fits(
 ) -> None:
     one, two = (str(trained({**TINY, "seed_everything": seed})) for seed in (1, 2))
     # no dropout: an ensemble needs none
-    run = ask("ensemble", "--strategy.ensemble", f'["{one}", "{two}"]', "--model.network.dropout", "0")
+    ensemble = ["--strategy.predictor", "Ensemble", "--strategy.predictor.checkpoints"]
+    run = ask("ensemble", *ensemble, f'["{one}", "{two}"]', "--model.network.dropout", "0")
     assert strategies(run) == {"Ensemble(BALD)-Mean-TopK"}
     assert (table(run)["score"] > 0).all()
     expert = ["--strategy.acquisition", "Expert", "--strategy.acquisition.acquisition", "Entropy"]
     run = ask("expert", *expert, "--strategy.acquisition.checkpoint", one)
     assert strategies(run) == {"oracle:Expert(Entropy)-Mean-TopK"}
     with pytest.raises(SystemExit):
-        ask("none", "--strategy.ensemble", '["nowhere/{cycle}.ckpt"]')
+        ask("none", *ensemble, '["nowhere/{cycle}.ckpt"]')
     assert "expected checkpoints at nowhere/0.ckpt, got none" in capsys.readouterr().err
 
 
