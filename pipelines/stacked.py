@@ -21,12 +21,13 @@ from acquisition.seeding import derive_seed
 from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
-from datamodules.datasets import EpochSampler
+from datamodules.pool import PoolDataModule
 from datamodules.tensors import TensorPool
 from datamodules.units import Unit
 from lightning_modules.classification import ClassificationModule
 from pipelines.cycles import Experiment, Run, Turn, run_cycles
 from pipelines.run_access import run_directory
+from pipelines.stack_images import StackImages
 from pipelines.stack_training import check_stackable, fit_stacked
 from pipelines.trainer import QueryTrainer
 from records.ledger import Ledger
@@ -154,6 +155,7 @@ class StackFitter:
         self.epochs = epochs
         self.keep_scores = keep_scores
         self.progress = progress
+        self._images: StackImages | None = None
         self._experiments: dict[Path, Experiment] = {}
         self._first: dict[int, Ledger] = {}
         self._fresh: dict[tuple[int, int], ClassificationModule] = {}
@@ -175,7 +177,7 @@ class StackFitter:
             # those of the cycle before are not needed any more
             self._fresh = {k: module for k, module in self._fresh.items() if k[0] == cycle}
             module = _classifier(made or run.make(cycle, last))
-            module.match_classes(_tensors(self._experiments[run.run_dir]).class_names)
+            module.match_classes(self._experiments[run.run_dir].datamodule.class_names)
             self._fresh[key] = module
         own = self._experiments[run.run_dir]
         module = copy.deepcopy(self._fresh[key])
@@ -189,18 +191,23 @@ class StackFitter:
         for turn in turns:
             with _reported(turn.run):
                 if not turn.directory.is_fitted:
-                    able.append(_Fit(turn, *_samples(_tensors(turn.experiment), self.epochs)))
+                    images = self._read(turn.experiment.datamodule)
+                    able.append(_Fit(turn, images, *images.samples(turn.experiment.datamodule, self.epochs)))
         if able:
             self._fit(able)
         for turn in turns:
             with _reported(turn.run):
                 if not turn.run.error and turn.experiment.end.queries():
-                    _query(turn, self.keep_scores)
+                    _query(turn, self._read(turn.experiment.datamodule), self.keep_scores)
 
-    def _data(self, made: Experiment, run: Member) -> TensorPool:
+    def _read(self, data: PoolDataModule) -> StackImages:
+        """The images, read once."""
+        self._images = self._images or StackImages(data)
+        return self._images
+
+    def _data(self, made: Experiment, run: Member) -> PoolDataModule:
         """The run's data: what has been read is shared by all, the initial set by the runs of one seed."""
-        shared = next((_tensors(e) for e in self._experiments.values()), _tensors(made))
-        data = shared.at(run.run_dir, run.seed)
+        data = self._read(made.datamodule).of_run(run.run_dir, run.seed)
         first = self._first.setdefault(run.seed, data.ledger)
         if first is not data.ledger and not data.ledger.labelled():
             initial = [(e.unit_id, e.pixels or 0) for e in first.events() if e.kind == "initial" and e.unit_id]
@@ -234,7 +241,7 @@ class StackFitter:
         first = fits[0]
         assert first.module.optimizer is not None
         fit_stacked(
-            [fit.module.network for fit in fits], first.data.tensors("train")[0],
+            [fit.module.network for fit in fits], first.images.train,
             torch.stack([fit.answers for fit in fits]), [fit.order for fit in fits],
             first.module.loss, first.module.optimizer, dropout_seed,
             lambda step: self.progress(Progress(cycle, self.cycles, step, steps)),
@@ -246,6 +253,7 @@ class _Fit:
     """One fit of a stack. order: its batches, as positions in the train split. answers: that split's classes."""
 
     turn: Turn[Member]
+    images: StackImages
     order: Tensor
     answers: Tensor
 
@@ -253,37 +261,10 @@ class _Fit:
     def module(self) -> ClassificationModule:
         return _classifier(self.turn.experiment)
 
-    @property
-    def data(self) -> TensorPool:
-        return _tensors(self.turn.experiment)
-
-
-def _tensors(experiment: Experiment) -> TensorPool:
-    assert isinstance(experiment.datamodule, TensorPool)
-    return experiment.datamodule
-
 
 def _classifier(experiment: Experiment) -> ClassificationModule:
     assert isinstance(experiment.module, ClassificationModule)
     return experiment.module
-
-
-def _samples(data: TensorPool, epochs: int) -> tuple[Tensor, Tensor]:
-    """Positions in the train split, steps x batch, and the split's classes as the oracle gave them."""
-    _, classes, unit_ids = data.tensors("train")
-    rows = {unit_id: row for row, unit_id in enumerate(unit_ids)}
-    units = data.training_units
-    positions = torch.tensor([rows[u.unit_id] for u in units])
-    given = classes.clone()
-    given[positions] = torch.tensor([data.class_index(u) for u in units])
-    sampler = EpochSampler(len(units), data.batch_size, data.seed)
-    return torch.cat([positions[p] for p in _epochs(sampler, epochs)]).view(-1, data.batch_size), given
-
-
-def _epochs(sampler: EpochSampler, epochs: int) -> Iterator[Tensor]:
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        yield sampler.positions()
 
 
 def _write_fit(fit: _Fit, epochs: int) -> None:
@@ -292,8 +273,9 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
         raise ValueError(
             f"the weights of cycle {directory.number} have NaN or infinite values; lower the learning rate"
         )
-    scores = {"epoch": epochs - 1, **_validated(module, fit.data)}
-    row = curve_row(directory.number, label_counts(fit.data.ledger), scores, scores, module.monitor)
+    scores = {"epoch": epochs - 1, **_validated(module, fit.images)}
+    labelled = label_counts(fit.turn.experiment.datamodule.ledger)
+    row = curve_row(directory.number, labelled, scores, scores, module.monitor)
     saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
     write_checkpoint(directory.best, {**saved, "global_step": 0, "loops": {}})
     # last, because its presence says that the fit is done
@@ -301,23 +283,22 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
 
 
 @torch.no_grad()
-def _validated(module: ClassificationModule, datamodule: TensorPool) -> dict[str, float]:
+def _validated(module: ClassificationModule, images: StackImages) -> dict[str, float]:
     """The scores that a validation of the module would log."""
-    images, labels, _ = datamodule.tensors("val")
     module.eval()
-    logits = torch.cat([module(part) for part in images.split(_SCORED_AT_ONCE)])
-    module.update_scores(module.val_scores, logits, labels)
-    row = {"val/loss": float(module.loss(logits, labels))}
+    logits = torch.cat([module(part) for part in images.val.split(_SCORED_AT_ONCE)])
+    module.update_scores(module.val_scores, logits, images.val_classes)
+    row = {"val/loss": float(module.loss(logits, images.val_classes))}
     for name, value in module.val_scores.compute().items():
-        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in datamodule.class_names]
+        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in images.data.class_names]
         row |= dict(zip(names, value.float().reshape(-1).tolist(), strict=True))
     module.val_scores.reset()
     return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
-def _query(turn: Turn[Member], keep_scores: bool) -> None:
+def _query(turn: Turn[Member], images: StackImages, keep_scores: bool) -> None:
     """What `QueryCallback` does; without its pictures and its loaders, where scores are all that the strategy takes."""
-    data, query, module = _tensors(turn.experiment), turn.experiment.query, _classifier(turn.experiment)
+    data, query, module = turn.experiment.datamodule, turn.experiment.query, _classifier(turn.experiment)
     if not _is_plain(query):
         trainer = QueryTrainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -325,17 +306,15 @@ def _query(turn: Turn[Member], keep_scores: bool) -> None:
         )  # fmt: skip
         trainer.query(module, data)
         return
-    unit_ids, labelled = data.tensors("train")[2], set(data.ledger.labelled())
-    in_pool = np.array([unit_id not in labelled for unit_id in unit_ids])
-    pool = [unit_id for unit_id, free in zip(unit_ids, in_pool, strict=True) if free]
-    if not pool:
-        return
     cycle = turn.directory.number
+    free, pool = images.pool(data)
+    if not len(pool):
+        return
     if query.scorer.needs_network:
-        scores = _scores(turn)[in_pool]
+        scores = _scores(turn, images)[free]
     else:
-        scores = query.scorer(module.network, torch.empty(0), pool, data.seed, cycle).scores.numpy()
-    # strings as objects: pandas' own cost more here than all else
+        scores = query.scorer(module.network, torch.empty(0), pool.tolist(), data.seed, cycle).scores.numpy()
+    # names as objects: making strings of another kind of them would cost more than all else here
     table = pd.DataFrame({"unit_id": pd.Series(pool, dtype=object), "score": scores})
     ranked = query.chooser.choose(data, table, {}, cycle)
     if keep_scores:
@@ -349,27 +328,25 @@ def _is_plain(query: QueryCallback) -> bool:
     return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
 
 
-def _scores(turn: Turn[Member]) -> np.ndarray:
+def _scores(turn: Turn[Member], images: StackImages) -> np.ndarray:
     """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
-    data, scorer, cycle = _tensors(turn.experiment), turn.experiment.query.scorer, turn.directory.number
-    images, labels, unit_ids = data.tensors("train")
+    data, scorer, cycle = turn.experiment.datamodule, turn.experiment.query.scorer, turn.directory.number
     network = _classifier(turn.experiment).network.eval()
-
     if scorer.is_oracle:
         data.check_truth()
-    truth = labels if scorer.reads_truth else None
+    truth = images.classes if scorer.reads_truth else None
+
+    def part(rows: slice) -> tuple[Tensor, list[str], Tensor | None]:
+        return images.train[rows], images.unit_ids[rows], None if truth is None else truth[rows]
+
     if cycle == 0:
-        require(examine_network(scorer, network, images[:2], unit_ids[:2], data.seed, truth=_part(truth, slice(2))))
+        some, names, known = part(slice(2))
+        require(examine_network(scorer, network, some, names, data.seed, truth=known))
     parts = []
-    for start in range(0, len(images), _SCORED_AT_ONCE):
-        rows = slice(start, start + _SCORED_AT_ONCE)
-        scored = scorer(network, images[rows], unit_ids[rows], data.seed, cycle, truth=_part(truth, rows))
-        parts.append(scored.scores)
+    for start in range(0, len(images.train), _SCORED_AT_ONCE):
+        some, names, known = part(slice(start, start + _SCORED_AT_ONCE))
+        parts.append(scorer(network, some, names, data.seed, cycle, truth=known).scores)
     return torch.cat(parts).numpy()
-
-
-def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
-    return None if truth is None else truth[rows]
 
 
 @contextmanager

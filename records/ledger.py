@@ -71,8 +71,9 @@ class Ledger(Database):
 
     def waiting(self, cycle: int) -> list[str]:
         """Units that this cycle queried and nobody has labelled yet, first choice first."""
-        labelled = set(self.labelled())
-        return [q.unit_id for q in self.queried(cycle) if q.unit_id not in labelled]
+        queried = self.queried(cycle)
+        labelled = set(self.labelled()) if queried else set()
+        return [q.unit_id for q in queried if q.unit_id not in labelled]
 
     def start(self, units: Sequence[tuple[str, int]]) -> None:
         """Label the initial set: (unit id, pixels)."""
