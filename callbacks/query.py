@@ -18,6 +18,7 @@ from acquisition.batch import BatchSelection
 from acquisition.doctor import Check, examine_network, require
 from acquisition.functions import AcquisitionFunction, Random
 from acquisition.racing import Allowance, Race, decide
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
 from callbacks.choice import Chooser
@@ -163,7 +164,13 @@ class QueryCallback(Callback):
             network: torch.nn.Module = module.network  # type: ignore[assignment]
             cycle = datamodule.ledger.cycle
             checks = examine_network(
-                self.scorer, network, _images(module, batch), batch["unit_id"], datamodule.seed, cycle, _truth(batch)
+                self.scorer,
+                network,
+                _images(module, batch),
+                Regions.whole(batch["unit_id"]),
+                datamodule.seed,
+                cycle,
+                _truth(batch),
             )
         checks += examine_pool(datamodule, loader)
         if self.scorer.is_oracle:
@@ -311,7 +318,7 @@ class QueryCallback(Callback):
             with trainer.precision_plugin.forward_context():
                 scored = scorer(
                     module.network,  # type: ignore[arg-type]
-                    _images(module, batch), batch["unit_id"], datamodule.seed, cycle, samples,
+                    _images(module, batch), Regions.whole(batch["unit_id"]), datamodule.seed, cycle, samples,
                     _RACE_GROUPS if with_spread else 1, _truth(batch) if scorer.reads_truth else None,
                 )  # fmt: skip
             unsaved.add(batch, scored)

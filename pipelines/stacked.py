@@ -17,6 +17,7 @@ from torch import Tensor
 
 from acquisition.batch import BatchSelection
 from acquisition.doctor import examine_network, require
+from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
 from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint
 from callbacks.progress import Progress
@@ -313,7 +314,8 @@ def _query(turn: Turn[Member], images: StackImages, keep_scores: bool) -> None:
     if query.scorer.needs_network:
         scores = _scores(turn, images)[free]
     else:
-        scores = query.scorer(module.network, torch.empty(0), pool.tolist(), data.seed, cycle).scores.numpy()
+        regions = Regions.whole(pool.tolist())
+        scores = query.scorer(module.network, torch.empty(0), regions, data.seed, cycle).scores.numpy()
     # names as objects: making strings of another kind of them would cost more than all else here
     table = pd.DataFrame({"unit_id": pd.Series(pool, dtype=object), "score": scores})
     ranked = query.chooser.choose(data, table, {}, cycle)
@@ -336,16 +338,16 @@ def _scores(turn: Turn[Member], images: StackImages) -> np.ndarray:
         data.check_truth()
     truth = images.classes if scorer.reads_truth else None
 
-    def part(rows: slice) -> tuple[Tensor, list[str], Tensor | None]:
-        return images.train[rows], images.unit_ids[rows], None if truth is None else truth[rows]
+    def part(rows: slice) -> tuple[Tensor, Regions, Tensor | None]:
+        return images.train[rows], Regions.whole(images.unit_ids[rows]), None if truth is None else truth[rows]
 
     if cycle == 0:
-        some, names, known = part(slice(2))
-        require(examine_network(scorer, network, some, names, data.seed, truth=known))
+        some, units, known = part(slice(2))
+        require(examine_network(scorer, network, some, units, data.seed, truth=known))
     parts = []
     for start in range(0, len(images.train), _SCORED_AT_ONCE):
-        some, names, known = part(slice(start, start + _SCORED_AT_ONCE))
-        parts.append(scorer(network, some, names, data.seed, cycle, truth=known).scores)
+        some, units, known = part(slice(start, start + _SCORED_AT_ONCE))
+        parts.append(scorer(network, some, units, data.seed, cycle, truth=known).scores)
     return torch.cat(parts).numpy()
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "BETTER_SMALLER",
     "area_under_learning_curve",
     "area_words",
+    "curve_words",
     "main_score",
     "normalised_area",
     "read_curve",
@@ -57,6 +58,24 @@ def area_words(curve: pd.DataFrame, score: str, full_score: float | None = None)
     if full_score is not None:
         words += f", normalised {normalised_area(units, values, full_score):.3f} (1 is {full_score:g})"
     return f"{words}, labelled units x {score}"
+
+
+def curve_words(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
+    """What is printed at the end of a run: its table, its area where it has several cycles, and where its pictures are.
+
+    Args:
+        curve: One row per cycle, as `read_curve` gives it.
+        run_dir: The run's directory.
+        full_score: The score of training on the whole pool, in [0, 1]; None for no normalised area.
+
+    """
+    score = main_score(curve)
+    others = [f"last/{score}", "val/pixel_accuracy", "val/balanced_accuracy"]
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
+    table = curve[[c for c in shown if c in curve]].round(4).to_string(index=False)
+    area = f"\n{area_words(curve, score, full_score)}\n" if len(curve) > 1 else ""
+    picture = RunDirectory(run_dir).learning_curve_picture
+    return f"{table}\n{area}curve:    {picture}\npictures: {run_dir}/cycles/*/maps/*.png"
 
 
 def read_curve(run_dir: Path) -> pd.DataFrame:
