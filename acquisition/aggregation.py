@@ -1,4 +1,4 @@
-"""From one value per pixel to one score per unit."""
+"""From one value per pixel to one score per unit: a reduction over the pixels of each region."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from acquisition.identity import Described, exact
+from acquisition.regions import Regions, Segments
 
 __all__ = ["Aggregation", "CountAbove", "Mean", "Sum"]
 
@@ -15,16 +16,17 @@ __all__ = ["Aggregation", "CountAbove", "Mean", "Sum"]
 class Aggregation(Described, ABC):
     """Maps acquisition values to scores: subclass it with a `reduce`.
 
-    In float64: a sum over a million pixels must not lose the last one.
-
     Example:
         >>> class Max(Aggregation):
-        ...     def reduce(self, values_NP):
-        ...         return values_NP.double().amax(dim=1)
+        ...     def reduce(self, values_P, units):
+        ...         return units.max(values_P)
         >>> Max()(torch.tensor([[[0.0, 0.5], [0.25, 0.25]]]))
         tensor([0.5000], dtype=torch.float64)
         >>> Max().name
         'Max'
+        >>> halves = Regions(["image"], ["upper", "lower"], torch.tensor([[[0, 0], [1, 1]]]), torch.zeros(2, 3))
+        >>> Max()(torch.tensor([[[0.0, 0.5], [0.25, 0.25]]]), halves)
+        tensor([0.5000, 0.2500], dtype=torch.float64)
     """
 
     @property
@@ -32,26 +34,31 @@ class Aggregation(Described, ABC):
         """The name in ledgers, tables and figures."""
         return self.short_description
 
-    def __call__(self, values: Tensor) -> Tensor:
+    def __call__(self, values: Tensor, regions: Regions | None = None) -> Tensor:
         """One score per unit.
 
         Args:
-            values: N x ..., a value per pixel, or one per unit.
+            values: N x H x W, a value per pixel, or N, one per image.
+            regions: The units of these images; None where each image is one, of any shape.
 
         Returns:
-            N, in float64.
+            U, in float64.
         """
-        return self.reduce(values.flatten(start_dim=1) if values.ndim > 1 else values[:, None])
+        if regions is None:
+            return self.reduce(values.reshape(-1), Segments(None, len(values))).double()
+        units = regions.of(values)
+        return self.reduce(units.pick(values), units).double()
 
     @abstractmethod
-    def reduce(self, values_NP: Tensor) -> Tensor:
+    def reduce(self, values_P: Tensor, units: Segments) -> Tensor:
         """One score per unit.
 
         Args:
-            values_NP: N x P, a value for each of P pixels.
+            values_P: A value for each of P pixels.
+            units: Which unit each belongs to; sums, means and the like over the units' pixels.
 
         Returns:
-            N, in float64.
+            U, in the order of the units.
         """
 
 
@@ -63,8 +70,8 @@ class Mean(Aggregation):
         tensor([0.6250], dtype=torch.float64)
     """
 
-    def reduce(self, values_NP: Tensor) -> Tensor:
-        return values_NP.double().mean(dim=1)
+    def reduce(self, values_P: Tensor, units: Segments) -> Tensor:
+        return units.mean(values_P)
 
 
 class Sum(Aggregation):
@@ -75,8 +82,8 @@ class Sum(Aggregation):
         tensor([2.5000], dtype=torch.float64)
     """
 
-    def reduce(self, values_NP: Tensor) -> Tensor:
-        return values_NP.double().sum(dim=1)
+    def reduce(self, values_P: Tensor, units: Segments) -> Tensor:
+        return units.sum(values_P)
 
 
 class CountAbove(Aggregation):
@@ -108,10 +115,10 @@ class CountAbove(Aggregation):
     def name(self) -> str:
         return f"CountAbove({self.threshold if isinstance(self.threshold, str) else exact(self.threshold)})"
 
-    def reduce(self, values_NP: Tensor) -> Tensor:
+    def reduce(self, values_P: Tensor, units: Segments) -> Tensor:
         if isinstance(self.threshold, str):
             # the entropy of a mean of samples comes out a few roundings beside the exact one
             threshold = math.log(2) * (1 + 4 * torch.finfo(torch.float32).eps)
         else:
             threshold = self.threshold
-        return (values_NP > threshold).double().mean(dim=1)
+        return units.mean(values_P > threshold)

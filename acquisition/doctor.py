@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from acquisition.checkpoints import Ensemble
 from acquisition.engine import MCDropout, logits_of
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
 __all__ = ["Check", "DoctorError", "examine_network", "require"]
@@ -41,14 +42,14 @@ def examine_network(
     scorer: Scorer,
     network: nn.Module,
     images: Tensor,
-    unit_ids: Sequence[str],
+    regions: Regions,
     seed: int,
     cycle: int = 0,
     truth: Tensor | None = None,
 ) -> list[Check]:
-    """Try two MC samples on a few units, N x 3 x H x W, of the pool; one pass where the strategy draws no samples.
+    """Try two MC samples on a few images, N x 3 x H x W, of the pool; one pass where the strategy draws no samples.
 
-    An ensemble, that of the cycle, needs no dropout. truth: of the units, where the strategy compares with it.
+    An ensemble, that of the cycle, needs no dropout. truth: of the images, where the strategy compares with it.
     """
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     modes = [module.training for module in network.modules()]
@@ -56,9 +57,9 @@ def examine_network(
     if scorer.ensemble:
         checks += _examine_ensemble(scorer.members(network, cycle), images)
     elif scorer.draws_samples:
-        checks += _examine_sampling(scorer.sampler(network, seed, 0), images, unit_ids)
+        checks += _examine_sampling(scorer.sampler(network, seed, 0), images, regions.image_ids)
     if scorer.features or not scorer.draws_samples:
-        scorer(network, images, unit_ids, seed, cycle, min(2, scorer.num_samples), truth=truth)
+        scorer(network, images, regions, seed, cycle, min(2, scorer.num_samples), truth=truth)
     changed = [n for n, b in network.named_buffers() if not torch.equal(b, before[n])]
     same_modes = modes == [module.training for module in network.modules()]
     checks += [
@@ -73,12 +74,12 @@ def examine_network(
     return checks
 
 
-def _examine_sampling(sampler: MCDropout, images: Tensor, unit_ids: Sequence[str]) -> list[Check]:
-    first, second = (_numbers(o) for o in sampler.samples(images, 2, unit_ids))
+def _examine_sampling(sampler: MCDropout, images: Tensor, image_ids: Sequence[str]) -> list[Check]:
+    first, second = (_numbers(o) for o in sampler.samples(images, 2, image_ids))
     report = sampler.report
     # a third sample costs what every further one costs
     operations = []
-    for run in (sampler.full_passes(images, 1, unit_ids), *(sampler.samples(images, t, unit_ids) for t in (2, 3))):
+    for run in (sampler.full_passes(images, 1, image_ids), *(sampler.samples(images, t, image_ids) for t in (2, 3))):
         with FlopCounterMode(display=False) as counter:
             list(run)
         operations.append(counter.get_total_flops())

@@ -8,15 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from acquisition.regions import Regions
+
 __all__ = ["Embeddings", "Feature", "embeddings_of"]
 
 
 class Feature(StrEnum):
     """One array per unit, float32.
 
-    EMBEDDING: D numbers, the input of the network's last layer with dropout off. PROBS: C probabilities with dropout
-    off. LOG_PROBS: T x C log-probabilities of the MC samples (or of an ensemble's members), the same T sampled
-    networks for every unit, as a joint distribution over units needs.
+    EMBEDDING: D numbers, the input of the network's last layer with dropout off, averaged over the unit. PROBS: C
+    probabilities with dropout off. LOG_PROBS: T x C log-probabilities of the MC samples (or of an ensemble's members),
+    the same T sampled networks for every unit, as a joint distribution over units needs. These two are for networks
+    with one prediction per image, which is one unit then.
     """
 
     EMBEDDING = "embedding"
@@ -34,15 +37,28 @@ class Embeddings:
         """A hook before a layer: what the last one got is the embedding."""
         self._last = inputs[0]
 
-    def pooled(self) -> Tensor:
-        """N x D of the last pass, in float32; feature maps N x D x H x W are averaged over their positions."""
+    def pooled(self, regions: Regions) -> Tensor:
+        """The embedding of each unit in the last pass.
+
+        Args:
+            regions: The units of the images that were passed.
+
+        Returns:
+            U x D, in float32: the mean of the feature maps, N x D x h x w, over the unit's positions.
+
+        Raises:
+            ValueError: If no layer ran.
+        """
         if self._last is None:
             raise ValueError(
                 "embeddings are the input of the network's last linear layer or convolution, but none ran; name a "
                 "layer that runs in the network's attribute feature_layer"
             )
         last = self._last.float()
-        return last.flatten(start_dim=2).mean(dim=2) if last.ndim > 2 else last
+        # what has no place in the image is each unit's of the image
+        maps = last if last.ndim == 4 else last.view(*last.shape[:2], -1).mean(dim=2)[:, :, None, None]
+        height, width = maps.shape[2:]
+        return regions.segments((height, width), maps.device).mean_rows(maps)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from acquisition import functional
 from acquisition.checkpoints import load_network
 from acquisition.identity import Described, exact
+from acquisition.regions import Regions
 from acquisition.seeding import uniform_for
 from acquisition.statistics import Statistic, StreamingStatistics
 
@@ -91,8 +92,8 @@ class TruthAcquisition(AcquisitionFunction, ABC):
         """Logits, N x C x ..., and classes or void, N x ..., to values, N x ...; void is 0."""
 
     @abstractmethod
-    def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """The same to scores, N, in float64."""
+    def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
+        """The same to scores, U, in float64; void pixels count in no unit."""
 
 
 class Random(UnitAcquisition):

@@ -24,6 +24,7 @@ from acquisition.functions import (
     UnitAcquisition,
 )
 from acquisition.identity import Described
+from acquisition.regions import Regions
 from acquisition.statistics import Statistic, StreamingStatistics
 
 __all__ = ["Scored", "Scorer"]
@@ -31,11 +32,11 @@ __all__ = ["Scored", "Scorer"]
 
 @dataclass(frozen=True)
 class Scored:
-    """One batch, scored.
+    """A batch of N images with U units, scored.
 
-    scores: N, float64. spreads: N, the standard error of each score against infinitely many MC samples, or None
+    scores: U, float64. spreads: U, the standard error of each score against infinitely many MC samples, or None
     where it was not asked for. values and predicted classes: N x ..., or None where the network was not asked.
-    features: N x ..., those that the scorer was asked for.
+    features: U x ..., those that the scorer was asked for.
     """
 
     scores: Tensor
@@ -181,14 +182,14 @@ class Scorer(Described):
         self,
         network: nn.Module,
         images: Tensor,
-        unit_ids: Sequence[str],
+        regions: Regions,
         seed: int,
         cycle: int,
         num_samples: int | None = None,
         groups: int = 1,
         truth: Tensor | None = None,
     ) -> Scored:
-        """Score N units.
+        """Score the U units of N images.
 
         network: from images, N x 3 x H x W, to logits, N x C x H x W or N x C. num_samples: fewer than the scorer's,
         for a race; groups: above 1, the spread of the scores over so many parts of the samples is measured too, or
@@ -200,19 +201,19 @@ class Scorer(Described):
         spreads = None
         features: dict[Feature, Tensor] = {}
         if isinstance(acquisition, UnitAcquisition):
-            scores = self.sign * acquisition.unit_scores(unit_ids, seed, cycle)
-            return Scored(scores, features=self._passive_features(network, images))
+            scores = self.sign * acquisition.unit_scores(regions.unit_ids, seed, cycle)
+            return Scored(scores, features=self._passive_features(network, images, regions))
         if isinstance(acquisition, MonteCarloAcquisition):
-            parts, log_probs = self._sampled(network, images, unit_ids, seed, cycle, num_samples, groups)
+            parts, log_probs = self._sampled(network, images, regions, seed, cycle, num_samples, groups)
             if groups > 1:
-                each = torch.stack([self.aggregation(acquisition.values(part)) for part in parts])
+                each = torch.stack([self.aggregation(acquisition.values(part), regions) for part in parts])
                 spreads = (each.std(dim=0) / len(parts) ** 0.5).cpu()
             statistics = StreamingStatistics.merged(parts)
             mean = statistics[Statistic.MEAN]
             # NaN has a vote like any number; the mean remembers it
             values = acquisition.values(statistics).where(torch.isfinite(mean.sum(dim=1)), torch.nan)
             predictions = mean.argmax(dim=1)
-            scores = self.aggregation(values)
+            scores = self.aggregation(values, regions)
             features = {Feature.LOG_PROBS: log_probs} if log_probs is not None else {}
         else:
             epsilon = acquisition.epsilon if isinstance(acquisition, DeterministicAcquisition) else 0.0
@@ -220,7 +221,7 @@ class Scorer(Described):
             predictions = functional.predicted_class(logits)
             if isinstance(acquisition, DeterministicAcquisition):
                 values = acquisition.values(logits)
-                scores = self.aggregation(values)
+                scores = self.aggregation(values, regions)
             else:
                 assert isinstance(acquisition, TruthAcquisition)
                 if truth is None:
@@ -228,15 +229,15 @@ class Scorer(Described):
                 values = acquisition.values(logits, truth.to(logits.device))
                 # what is no number cannot be right or wrong either
                 values = values.where(torch.isfinite(logits.sum(dim=1)), torch.nan)
-                scores = acquisition.scores(logits, truth.to(logits.device))
+                scores = acquisition.scores(logits, truth.to(logits.device), regions)
         finite = torch.isfinite(values.flatten(start_dim=1).sum(dim=1) if values.ndim > 1 else values)
         if not finite.all():
-            bad = unit_ids[int(torch.nonzero(~finite)[0])]
+            bad = regions.image_ids[int(torch.nonzero(~finite)[0])]
             raise ValueError(
-                f"the network's output for unit {bad!r} has NaN or infinite values, so it cannot be scored; "
+                f"the network's output for image {bad!r} has NaN or infinite values, so it cannot be scored; "
                 "train with a smaller learning rate or full precision, or choose an earlier checkpoint"
             )
-        features |= self._passive_features(network, images)
+        features |= self._passive_features(network, images, regions)
         return Scored(self.sign * scores.cpu(), spreads, values, predictions, features)
 
     def _asked(self, network: nn.Module) -> nn.Module:
@@ -251,7 +252,7 @@ class Scorer(Described):
         self,
         network: nn.Module,
         images: Tensor,
-        unit_ids: Sequence[str],
+        regions: Regions,
         seed: int,
         cycle: int,
         num_samples: int | None,
@@ -266,10 +267,10 @@ class Scorer(Described):
             members = self.members(network, cycle)
             samples, outputs = len(members.paths), members.samples(images)
         elif Feature.LOG_PROBS in self.features:
-            outputs = self.sampler(network, seed, cycle).samples(images, samples, unit_ids)
+            outputs = self.sampler(network, seed, cycle).samples(images, samples, regions.image_ids)
         else:
             sampler = self.sampler(network, seed, cycle)
-            return sampler.grouped_statistics(images, samples, needs, groups, unit_ids), None
+            return sampler.grouped_statistics(images, samples, needs, groups, regions.image_ids), None
         parts = min(groups, samples // self.acquisition.min_samples)
         if parts < min(groups, 2):
             raise ValueError(
@@ -283,11 +284,13 @@ class Scorer(Described):
             statistics[number * len(statistics) // samples].update_logits(logits[None])
             if Feature.LOG_PROBS in self.features:
                 kept.append(
-                    functional.class_log_probabilities(_one_per_unit(logits, "the joint distribution of units"))
+                    functional.class_log_probabilities(
+                        _one_per_unit(logits, regions, "the joint distribution of units")
+                    )
                 )
         return statistics, torch.stack(kept, dim=1) if kept else None
 
-    def _passive_features(self, network: nn.Module, images: Tensor) -> dict[Feature, Tensor]:
+    def _passive_features(self, network: nn.Module, images: Tensor, regions: Regions) -> dict[Feature, Tensor]:
         """Features of the network that learns with dropout off."""
         wanted = self.features - {Feature.LOG_PROBS}
         if not wanted:
@@ -296,20 +299,21 @@ class Scorer(Described):
             logits = _deterministic_logits(network, images)
         features = {}
         if Feature.EMBEDDING in wanted:
-            features[Feature.EMBEDDING] = embeddings.pooled()
+            features[Feature.EMBEDDING] = embeddings.pooled(regions)
         if Feature.PROBS in wanted:
-            features[Feature.PROBS] = functional.class_probabilities(_one_per_unit(logits, "BADGE's gradient"))
+            features[Feature.PROBS] = functional.class_probabilities(_one_per_unit(logits, regions, "BADGE's gradient"))
         return features
 
 
-def _one_per_unit(logits: Tensor, what: str) -> Tensor:
+def _one_per_unit(logits: Tensor, regions: Regions, what: str) -> Tensor:
+    """Rows of the units, each of which has its image's."""
     if logits.ndim != 2:
         shape = " x ".join(map(str, logits.shape[1:]))
         raise ValueError(
             f"{what} needs one prediction per unit, N x C, got N x {shape} from a network with dense predictions; "
             "choose CoreSet, or a selection by scores"
         )
-    return logits
+    return logits[regions.places[:, 0].long().to(logits.device)]
 
 
 def _deterministic_logits(network: nn.Module, images: Tensor, stepping: AcquisitionFunction | None = None) -> Tensor:

@@ -4,11 +4,11 @@ They follow Chen 2020, section 3.2.1. Void (255) never counts. They serve simula
 is no truth to look at.
 """
 
-import torch
 from torch import Tensor
 
 from acquisition.functional import class_log_probabilities, predicted_class
 from acquisition.functions import TruthAcquisition
+from acquisition.regions import Regions
 
 __all__ = ["Incorrect", "LowestMIoU", "TrueClassLoss"]
 
@@ -24,8 +24,8 @@ class Incorrect(TruthAcquisition):
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
         return ((predicted_class(logits) != truth) & (truth != _VOID)).to(logits.dtype)
 
-    def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return _mean_where_known(self.values(logits, truth), truth)
+    def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
+        return _mean_where_known(self.values(logits, truth), truth, regions)
 
 
 class TrueClassLoss(TruthAcquisition):
@@ -37,8 +37,8 @@ class TrueClassLoss(TruthAcquisition):
         losses = -class_log_probabilities(logits).gather(1, true_class).squeeze(1)
         return losses.where(known, 0)
 
-    def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return _mean_where_known(self.values(logits, truth), truth)
+    def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
+        return _mean_where_known(self.values(logits, truth), truth, regions)
 
 
 class LowestMIoU(TruthAcquisition):
@@ -50,29 +50,28 @@ class LowestMIoU(TruthAcquisition):
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
         return ((predicted_class(logits) != truth) & (truth != _VOID)).to(logits.dtype)
 
-    def scores(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
         if truth.ndim != 3:
             raise ValueError(
                 f"LowestMIoU needs masks, N x H x W, got truth of {truth.ndim} dimensions; choose Incorrect for "
                 "classified images"
             )
         classes = max(2, logits.shape[1])
-        known = (truth != _VOID).flatten(start_dim=1)
-        predicted = predicted_class(logits).flatten(start_dim=1)
-        true = truth.flatten(start_dim=1)
-        overlaps, unions = (
-            torch.stack(
-                [(combine(predicted == c, true == c) & known).sum(dim=1) for c in range(classes)], dim=1
-            ).double()
-            for combine in (torch.logical_and, torch.logical_or)
+        units = regions.of(truth)
+        true, predicted = units.pick(truth).long(), units.pick(predicted_class(logits))
+        # a class of its own for what does not count, cut off at the end
+        known = true != _VOID
+        true, predicted = true.where(known & (true < classes), classes), predicted.where(known, classes)
+        overlaps, true_sizes, predicted_sizes = (
+            units.counts(which, classes + 1)[:, :classes].double()
+            for which in (true.where(predicted == true, classes), true, predicted)
         )
+        unions = true_sizes + predicted_sizes - overlaps
         present = unions > 0
         miou = (overlaps / unions.clamp_min(1)).sum(dim=1) / present.sum(dim=1).clamp_min(1)
         return (1 - miou).where(present.any(dim=1), 0)
 
 
-def _mean_where_known(values: Tensor, truth: Tensor) -> Tensor:
-    values = values.double().flatten(start_dim=1) if values.ndim > 1 else values.double()[:, None]
-    known = truth != _VOID
-    known = known.flatten(start_dim=1) if known.ndim > 1 else known[:, None]
-    return values.sum(dim=1) / known.sum(dim=1).clamp_min(1)
+def _mean_where_known(values: Tensor, truth: Tensor, regions: Regions) -> Tensor:
+    units = regions.of(values)
+    return units.sum(units.pick(values)) / units.sum(units.pick(truth != _VOID)).clamp_min(1)

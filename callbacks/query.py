@@ -20,6 +20,7 @@ from acquisition.doctor import Check, examine_network, require
 from acquisition.features import Feature
 from acquisition.functions import AcquisitionFunction, Random
 from acquisition.racing import Budget, Race, decide
+from acquisition.regions import Regions
 from acquisition.scorer import Scored, Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
 from callbacks.fingerprint import query_fingerprint
@@ -150,7 +151,13 @@ class QueryCallback(Callback):
             network: torch.nn.Module = module.network  # type: ignore[assignment]
             cycle = datamodule.ledger.cycle
             checks = examine_network(
-                self.scorer, network, _images(module, batch), batch["unit_id"], datamodule.seed, cycle, _truth(batch)
+                self.scorer,
+                network,
+                _images(module, batch),
+                Regions.whole(batch["unit_id"]),
+                datamodule.seed,
+                cycle,
+                _truth(batch),
             )
         checks += examine_pool(datamodule, loader)
         if self.scorer.is_oracle:
@@ -297,7 +304,7 @@ class QueryCallback(Callback):
             with trainer.precision_plugin.forward_context():
                 scored = scorer(
                     module.network,  # type: ignore[arg-type]
-                    _images(module, batch), batch["unit_id"], datamodule.seed, cycle, samples,
+                    _images(module, batch), Regions.whole(batch["unit_id"]), datamodule.seed, cycle, samples,
                     _RACE_GROUPS if with_spread else 1, _truth(batch) if scorer.reads_truth else None,
                 )  # fmt: skip
             unsaved.add(batch, scored)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from acquisition.batch import BatchSelection
 from acquisition.doctor import examine_network, require
+from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
 from callbacks.cycle import curve_row, load_weights
 from callbacks.progress import Progress
@@ -335,7 +336,7 @@ def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores
     if query.scorer.needs_network:
         scores = _scores(member, module, cycle)[in_pool]
     else:
-        scores = query.scorer(module.network, torch.empty(0), pool, data.seed, cycle).scores.numpy()
+        scores = query.scorer(module.network, torch.empty(0), Regions.whole(pool), data.seed, cycle).scores.numpy()
     order = query.selection.order(pool, scores.tolist(), data.seed, cycle)
     chosen = [Queried(pool[i], float(scores[i]), rank) for rank, i in enumerate(order[: query.budget], start=1)]
     if keep_scores:
@@ -355,11 +356,14 @@ def _scores(member: Member, module: ClassificationModule, cycle: int) -> np.ndar
         data.check_truth()
     truth = labels if scorer.reads_truth else None
     if cycle == 0:
-        require(examine_network(scorer, network, images[:2], unit_ids[:2], data.seed, truth=_part(truth, slice(2))))
+        few = Regions.whole(unit_ids[:2])
+        require(examine_network(scorer, network, images[:2], few, data.seed, truth=_part(truth, slice(2))))
     parts = []
     for start in range(0, len(images), _SCORED_AT_ONCE):
         rows = slice(start, start + _SCORED_AT_ONCE)
-        scored = scorer(network, images[rows], unit_ids[rows], data.seed, cycle, truth=_part(truth, rows))
+        scored = scorer(
+            network, images[rows], Regions.whole(unit_ids[rows]), data.seed, cycle, truth=_part(truth, rows)
+        )
         parts.append(scored.scores)
     return torch.cat(parts).numpy()
 

@@ -301,7 +301,7 @@ class StudyDirectory(RunDirectory):
         return self.jobs / f"{name}.yaml"
 
     def part(self, number: int, parts: int) -> "PartDirectory":
-        """The directory of a job that trains one of `parts` parts of the study's stacked runs; `number` is from 0."""
+        """The directory of a job that does one of `parts` parts of the study; `number` is from 0."""
         return PartDirectory(self.jobs / f"part-{number}-of-{parts}")
 
     def runs(self) -> list[RunDirectory]:
@@ -312,7 +312,7 @@ class StudyDirectory(RunDirectory):
 
 @dataclass(frozen=True)
 class PartDirectory(RunDirectory):
-    """The files of one job that trains a part of a study's stacked runs.
+    """The files of one job that does a part of a study.
 
     Args:
         path: The folder.

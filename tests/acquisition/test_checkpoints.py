@@ -21,11 +21,12 @@ from acquisition.functions import (
     MonteCarloAcquisition,
     VoteEntropy,
 )
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
 Network = Callable[..., nn.Module]
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(5))
-NAMES = ["a", "b", "c"]
+WHOLE = Regions.whole(["a", "b", "c"])
 
 
 def save(network: nn.Module, path: Path, seed: int) -> nn.Module:
@@ -56,7 +57,7 @@ def test_members_take_the_place_of_samples(
     network = build(kind, tiny_network)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     scorer = Scorer(acquisition, ensemble=[f"{tmp_path}/s*/{{cycle:02d}}.ckpt"])
-    got = scorer(network, IMAGES, NAMES, 0, 2)
+    got = scorer(network, IMAGES, WHOLE, 0, 2)
     with torch.no_grad():
         probs = torch.stack([m(IMAGES).double().softmax(dim=1) for m in members])
     mean = probs.mean(dim=0)
@@ -78,7 +79,7 @@ def test_the_spread_of_an_ensemble_is_that_of_its_parts(
 ) -> None:
     members = [save(build("classification", tiny_network), tmp_path / f"{i}.ckpt", i) for i in range(5)]
     scorer = Scorer(acquisition, ensemble=[str(tmp_path / "*.ckpt")])
-    got = scorer(build("classification", tiny_network), IMAGES, NAMES, 0, 0, groups=4)
+    got = scorer(build("classification", tiny_network), IMAGES, WHOLE, 0, 0, groups=4)
     with torch.no_grad():
         probs = torch.stack([m(IMAGES).double().softmax(dim=1) for m in members])
     each = []
@@ -92,26 +93,26 @@ def test_the_spread_of_an_ensemble_is_that_of_its_parts(
     )
     few = Scorer(BALD(), ensemble=[str(tmp_path / "[0-2].ckpt")])
     with pytest.raises(ValueError, match="spread of BALD needs two parts of at least 2 samples, got 3 in all"):
-        few(build("classification", tiny_network), IMAGES, NAMES, 0, 0, groups=4)
+        few(build("classification", tiny_network), IMAGES, WHOLE, 0, 0, groups=4)
 
 
 def test_the_doctor_asks_an_ensemble_for_no_dropout(tiny_network: Network, tmp_path: Path) -> None:
     for i in range(2):
         save(tiny_network(dropout=0.0), tmp_path / f"{i}.ckpt", i)
     scorer = Scorer(BALD(), ensemble=[str(tmp_path / "*.ckpt")])
-    checks = examine_network(scorer, tiny_network(dropout=0.0), IMAGES, NAMES, 0)
+    checks = examine_network(scorer, tiny_network(dropout=0.0), IMAGES, WHOLE, 0)
     assert all(c.passed for c in checks)
     assert "2 networks" in checks[0].found
     save(tiny_network(dropout=0.0), tmp_path / "1.ckpt", 0)
     scorer = Scorer(BALD(), ensemble=[str(tmp_path / "*.ckpt")])
-    same = examine_network(scorer, tiny_network(dropout=0.0), IMAGES, NAMES, 0)
+    same = examine_network(scorer, tiny_network(dropout=0.0), IMAGES, WHOLE, 0)
     assert [c.name for c in same if not c.passed] == ["largest difference between two members"]
 
 
 def test_joint_probabilities_of_members(tmp_path: Path, tiny_network: Network) -> None:
     members = [save(build("classification", tiny_network), tmp_path / f"{i}.ckpt", i) for i in range(3)]
     scorer = Scorer(BALD(), ensemble=[str(tmp_path / "*.ckpt")], features={Feature.LOG_PROBS})
-    got = scorer(build("classification", tiny_network), IMAGES, NAMES, 0, 0).features[Feature.LOG_PROBS]
+    got = scorer(build("classification", tiny_network), IMAGES, WHOLE, 0, 0).features[Feature.LOG_PROBS]
     with torch.no_grad():
         expected = torch.stack([m(IMAGES).log_softmax(dim=1) for m in members], dim=1)
     torch.testing.assert_close(got, expected)
@@ -128,7 +129,7 @@ def test_what_is_no_ensemble(tmp_path: Path, tiny_network: Network) -> None:
     path = tmp_path / "only.ckpt"
     save(tiny_network(), path, 0)
     with pytest.raises(ValueError, match=r"at least 2 members, got .*only\.ckpt alone"):
-        Scorer(BALD(), ensemble=[str(path), str(path)])(tiny_network(), IMAGES, NAMES, 0, 0)
+        Scorer(BALD(), ensemble=[str(path), str(path)])(tiny_network(), IMAGES, WHOLE, 0, 0)
     with pytest.raises(ValueError, match=r"expected checkpoints at .*none07\.ckpt, got none; train them first"):
         matching_checkpoints([f"{tmp_path}/none{{cycle:02d}}.ckpt"], 7)
     with pytest.raises(ValueError, match="takes the place of MC samples, but Entropy draws none"):
@@ -149,13 +150,13 @@ def test_an_expert_is_asked_in_the_learners_place(injected: bool, tmp_path: Path
     expert = Expert(str(tmp_path / "expert.ckpt"), Entropy(), fresh)
     learner = tiny_network()
     with torch.inference_mode():
-        got = Scorer(Inverse(expert))(learner, IMAGES, NAMES, 0, 0)
-    expected = Scorer(Entropy())(trained, IMAGES, NAMES, 0, 0)
+        got = Scorer(Inverse(expert))(learner, IMAGES, WHOLE, 0, 0)
+    expected = Scorer(Entropy())(trained, IMAGES, WHOLE, 0, 0)
     torch.testing.assert_close(got.scores, -expected.scores)
-    assert not torch.allclose(expected.scores, Scorer(Entropy())(learner, IMAGES, NAMES, 0, 0).scores)
+    assert not torch.allclose(expected.scores, Scorer(Entropy())(learner, IMAGES, WHOLE, 0, 0).scores)
     sampled = Scorer(Expert(str(tmp_path / "expert.ckpt"), BALD(), fresh), num_samples=3)
     torch.testing.assert_close(
-        sampled(learner, IMAGES, NAMES, 0, 0).scores, Scorer(BALD(), num_samples=3)(trained, IMAGES, NAMES, 0, 0).scores
+        sampled(learner, IMAGES, WHOLE, 0, 0).scores, Scorer(BALD(), num_samples=3)(trained, IMAGES, WHOLE, 0, 0).scores
     )
 
 

@@ -8,15 +8,16 @@ from torch import Tensor, nn
 
 from acquisition.doctor import DoctorError, examine_network, require
 from acquisition.functions import BALD, Entropy
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
 IMAGES = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-IDS = ["a", "b"]
+WHOLE = Regions.whole(["a", "b"])
 
 
 def test_a_healthy_network(tiny_network: Callable[..., nn.Module]) -> None:
     network = tiny_network().train()
-    checks = examine_network(Scorer(BALD()), network, IMAGES, IDS, seed=0)
+    checks = examine_network(Scorer(BALD()), network, IMAGES, WHOLE, seed=0)
     require(checks)
     found = {c.name: c.found for c in checks}
     assert found["active dropouts"] == "1: drop 0.5"
@@ -39,17 +40,17 @@ def test_updating_buffers_are_refused(tiny_network: Callable[..., nn.Module]) ->
 
     for strategy in (BALD(), Entropy()):
         with pytest.raises(DoctorError, match="calls changed; keep BatchNorm"):
-            require(examine_network(Scorer(strategy), Counts(), IMAGES, IDS, seed=0))
+            require(examine_network(Scorer(strategy), Counts(), IMAGES, WHOLE, seed=0))
 
 
 def test_a_dropout_that_the_output_does_not_depend_on(tiny_network: Callable[..., nn.Module]) -> None:
     network = tiny_network()
     nn.init.zeros_(network.head.weight)
     with pytest.raises(DoctorError, match="largest difference between two samples: 0"):
-        require(examine_network(Scorer(BALD()), network, IMAGES, IDS, seed=0))
+        require(examine_network(Scorer(BALD()), network, IMAGES, WHOLE, seed=0))
 
 
 def test_no_dropout_is_said_by_name(tiny_network: Callable[..., nn.Module]) -> None:
     with pytest.raises(ValueError, match="at least one active dropout layer"):
-        examine_network(Scorer(BALD()), tiny_network(dropout=0.0), IMAGES, IDS, seed=0)
-    require(examine_network(Scorer(Entropy()), tiny_network(dropout=0.0), IMAGES, IDS, seed=0))
+        examine_network(Scorer(BALD()), tiny_network(dropout=0.0), IMAGES, WHOLE, seed=0)
+    require(examine_network(Scorer(Entropy()), tiny_network(dropout=0.0), IMAGES, WHOLE, seed=0))

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from acquisition import aggregation, functional, selection, statistics
+from acquisition import aggregation, functional, regions, selection, statistics
 
-MODULES = [functional, statistics, aggregation, selection]
+MODULES = [functional, statistics, aggregation, regions, selection]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
 
 

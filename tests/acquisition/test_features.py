@@ -8,10 +8,11 @@ from torch import nn
 
 from acquisition.features import Feature, embeddings_of
 from acquisition.functions import BALD, Entropy, Random
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-NAMES = ["a", "b", "c", "d"]
+WHOLE = Regions.whole(["a", "b", "c", "d"])
 
 
 def classifier() -> nn.Sequential:
@@ -24,7 +25,7 @@ def test_the_embedding_is_what_enters_the_last_layer_without_dropout() -> None:
     network = classifier().train()
     everything = {Feature.EMBEDDING, Feature.PROBS}
     for acquisition in (Random(), Entropy(), BALD()):
-        features = Scorer(acquisition, num_samples=2, features=everything)(network, IMAGES, NAMES, 0, 0).features
+        features = Scorer(acquisition, num_samples=2, features=everything)(network, IMAGES, WHOLE, 0, 0).features
         assert features.keys() == everything
         hidden = network[:3](IMAGES)
         torch.testing.assert_close(features[Feature.EMBEDDING], hidden)
@@ -35,7 +36,7 @@ def test_the_embedding_is_what_enters_the_last_layer_without_dropout() -> None:
 
 def test_feature_maps_are_averaged_over_their_positions(tiny_network: Callable[..., nn.Module]) -> None:
     network = tiny_network().eval()
-    got = Scorer(Random(), features={Feature.EMBEDDING})(network, IMAGES, NAMES, 0, 0).features[Feature.EMBEDDING]
+    got = Scorer(Random(), features={Feature.EMBEDDING})(network, IMAGES, WHOLE, 0, 0).features[Feature.EMBEDDING]
     torch.testing.assert_close(got, network.body(IMAGES).mean(dim=(2, 3)))
 
 
@@ -44,11 +45,11 @@ def test_a_network_may_name_the_layer() -> None:
     network.feature_layer = "1"
     with embeddings_of(network) as embeddings, torch.no_grad():
         network(IMAGES)
-    assert torch.equal(embeddings.pooled(), IMAGES.flatten(start_dim=1))
+    assert torch.equal(embeddings.pooled(WHOLE), IMAGES.flatten(start_dim=1))
     with embeddings_of(nn.Identity()) as embeddings:
         nn.Identity()(IMAGES)
     with pytest.raises(ValueError, match="but none ran; name a layer"):
-        embeddings.pooled()
+        embeddings.pooled(WHOLE)
 
 
 def test_a_compiled_network_is_watched_too() -> None:
@@ -57,19 +58,19 @@ def test_a_compiled_network_is_watched_too() -> None:
     network(IMAGES)
     with embeddings_of(network) as embeddings, torch.no_grad():
         network(IMAGES)
-    assert embeddings.pooled().shape == (4, 7)
+    assert embeddings.pooled(WHOLE).shape == (4, 7)
 
 
 def test_log_probabilities_are_those_of_the_sampled_networks_whatever_the_batch() -> None:
     network = classifier().eval()
     scorer = Scorer(BALD(), num_samples=5, features={Feature.LOG_PROBS})
-    whole = scorer(network, IMAGES, NAMES, 0, 3)
+    whole = scorer(network, IMAGES, WHOLE, 0, 3)
     logs = whole.features[Feature.LOG_PROBS]
     passes = [o.log_softmax(dim=1) for o in scorer.sampler(network, 0, 3).full_passes(IMAGES, 5)]
     torch.testing.assert_close(logs, torch.stack(passes, dim=1))
-    parts = [scorer(network, IMAGES[i : i + 1], NAMES[i : i + 1], 0, 3) for i in range(4)]
+    parts = [scorer(network, IMAGES[i : i + 1], Regions.whole([WHOLE.image_ids[i]]), 0, 3) for i in range(4)]
     torch.testing.assert_close(logs, torch.cat([p.features[Feature.LOG_PROBS] for p in parts]))
-    torch.testing.assert_close(whole.scores, Scorer(BALD(), num_samples=5)(network, IMAGES, NAMES, 0, 3).scores)
+    torch.testing.assert_close(whole.scores, Scorer(BALD(), num_samples=5)(network, IMAGES, WHOLE, 0, 3).scores)
 
 
 def test_dense_predictions_have_no_joint_distribution(tiny_network: Callable[..., nn.Module]) -> None:
@@ -77,9 +78,9 @@ def test_dense_predictions_have_no_joint_distribution(tiny_network: Callable[...
     with pytest.raises(
         ValueError, match=r"joint distribution of units needs one prediction per unit, N x C, got N x 3 x"
     ):
-        joint(tiny_network(), IMAGES, NAMES, 0, 0)
+        joint(tiny_network(), IMAGES, WHOLE, 0, 0)
     with pytest.raises(ValueError, match=r"BADGE's gradient needs one prediction per unit.*choose CoreSet"):
-        Scorer(Entropy(), features={Feature.PROBS})(tiny_network(), IMAGES, NAMES, 0, 0)
+        Scorer(Entropy(), features={Feature.PROBS})(tiny_network(), IMAGES, WHOLE, 0, 0)
     for wrong in (Entropy(), Random()):
         with pytest.raises(ValueError, match="need an acquisition that draws MC samples, with shared masks"):
             Scorer(wrong, features={Feature.LOG_PROBS})

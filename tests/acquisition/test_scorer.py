@@ -24,6 +24,7 @@ from acquisition.functions import (
     VariationRatio,
     VoteEntropy,
 )
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
 DETERMINISTIC = [Entropy(), MaxSoftmax(), Margin(), ODIN(), ODIN(temperature=1.0, epsilon=0.01)]
@@ -35,12 +36,12 @@ def cases(*acquisitions: AcquisitionFunction) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("acquisition", acquisitions, ids=lambda a: a.name)
 
 
-def images(count: int = 5) -> tuple[Tensor, list[str]]:
+def images(count: int = 5) -> tuple[Tensor, Regions]:
     batch = (
         torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(7))
         * torch.linspace(0.3, 2, count)[:, None, None, None]
     )
-    return batch, [f"unit{i}" for i in range(count)]
+    return batch, Regions.whole([f"unit{i}" for i in range(count)])
 
 
 class Fixed(nn.Module):
@@ -62,14 +63,16 @@ class Fixed(nn.Module):
 @cases(*DETERMINISTIC, *SAMPLED, Random(), Inverse(BALD()), Inverse(Entropy()))
 def test_a_score_does_not_depend_on_the_batch(acquisition: AcquisitionFunction, tiny_network: Network) -> None:
     network, scorer = tiny_network().eval(), Scorer(acquisition, num_samples=4)
-    batch, names = images()
-    whole = scorer(network, batch, names, 0, 2).scores
+    batch, regions = images()
+    whole = scorer(network, batch, regions, 0, 2).scores
     assert whole.dtype == torch.float64
     assert whole.shape == (5,)
     assert whole.unique().numel() == 5
     order = [3, 0, 4]
-    part = scorer(network, batch[order], [names[i] for i in order], 0, 2).scores
-    alone = torch.cat([scorer(network, batch[i : i + 1], [names[i]], 0, 2).scores for i in range(5)])
+    part = scorer(network, batch[order], Regions.whole([regions.image_ids[i] for i in order]), 0, 2).scores
+    alone = torch.cat(
+        [scorer(network, batch[i : i + 1], Regions.whole([regions.image_ids[i]]), 0, 2).scores for i in range(5)]
+    )
     torch.testing.assert_close(part, whole[order], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-6)
 
@@ -118,8 +121,8 @@ def test_scores_without_gradients_of_any_kind(acquisition: AcquisitionFunction, 
 @pytest.mark.parametrize("classes", [1, 2, 5])
 def test_deterministic_values_are_those_of_the_network_without_dropout(classes: int, tiny_network: Network) -> None:
     network = tiny_network(classes).train()
-    batch, names = images()
-    scored = Scorer(Entropy())(network, batch, names, 0, 0)
+    batch, regions = images()
+    scored = Scorer(Entropy())(network, batch, regions, 0, 0)
     with torch.no_grad():
         logits = network.eval()(batch).double()
     probs = torch.cat([1 - logits.sigmoid(), logits.sigmoid()], dim=1) if classes == 1 else logits.softmax(dim=1)
@@ -181,15 +184,15 @@ def test_too_few_samples(acquisition: AcquisitionFunction, fewest: int) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_an_output_that_is_no_number_is_refused_by_name(acquisition: AcquisitionFunction, value: float) -> None:
     scorer = Scorer(acquisition, num_samples=3)
-    batch, names = images(3)
-    assert torch.isfinite(scorer(Fixed(), batch, names, 0, 0).scores).all()
-    with pytest.raises(ValueError, match=r"output for unit 'unit1' has NaN or infinite values.*earlier checkpoint"):
-        scorer(Fixed(bad=1, value=value), batch, names, 0, 0)
+    batch, regions = images(3)
+    assert torch.isfinite(scorer(Fixed(), batch, regions, 0, 0).scores).all()
+    with pytest.raises(ValueError, match=r"output for image 'unit1' has NaN or infinite values.*earlier checkpoint"):
+        scorer(Fixed(bad=1, value=value), batch, regions, 0, 0)
 
 
 def test_random_never_asks_the_network() -> None:
     scorer = Scorer(Random())
-    scored = scorer(nn.Identity(), torch.full((2, 3, 4, 4), math.nan), ["a", "b"], 0, 0)
+    scored = scorer(nn.Identity(), torch.full((2, 3, 4, 4), math.nan), Regions.whole(["a", "b"]), 0, 0)
     assert scored.values is None
     assert scored.predictions is None
     assert ((scored.scores >= 0) & (scored.scores < 1)).all()

@@ -9,6 +9,7 @@ from torchmetrics.functional.segmentation import mean_iou
 
 from acquisition.aggregation import Sum
 from acquisition.functions import Entropy, Expert, Inverse, TruthAcquisition
+from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.truth import Incorrect, LowestMIoU, TrueClassLoss
 
@@ -18,7 +19,7 @@ each = pytest.mark.parametrize("acquisition", EACH, ids=lambda a: a.name)
 
 def score(acquisition: TruthAcquisition, logits: torch.Tensor, truth: torch.Tensor) -> list[float]:
     names = [str(i) for i in range(len(truth))]
-    return Scorer(acquisition)(nn.Identity(), logits, names, 0, 0, truth=truth).scores.tolist()
+    return Scorer(acquisition)(nn.Identity(), logits, Regions.whole(names), 0, 0, truth=truth).scores.tolist()
 
 
 def test_classification() -> None:
@@ -81,9 +82,11 @@ def test_they_are_declared_and_need_truth(acquisition: TruthAcquisition) -> None
     assert scorer.reads_truth
     assert scorer.name == f"oracle:{acquisition.name}"
     with pytest.raises(ValueError, match="compares with the truth, got none"):
-        scorer(nn.Identity(), torch.zeros(1, 3, 2, 2), ["a"], 0, 0)
-    with pytest.raises(ValueError, match="output for unit 'a' has NaN"):
-        scorer(nn.Identity(), torch.full((1, 3, 2, 2), math.nan), ["a"], 0, 0, truth=torch.zeros(1, 2, 2))
+        scorer(nn.Identity(), torch.zeros(1, 3, 2, 2), Regions.whole(["a"]), 0, 0)
+    with pytest.raises(ValueError, match="output for image 'a' has NaN"):
+        scorer(
+            nn.Identity(), torch.full((1, 3, 2, 2), math.nan), Regions.whole(["a"]), 0, 0, truth=torch.zeros(1, 2, 2)
+        )
     with pytest.raises(ValueError, match="takes no aggregation, got Sum"):
         Scorer(acquisition, Sum())
 

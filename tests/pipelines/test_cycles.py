@@ -18,6 +18,7 @@ from filelock import FileLock
 
 import cli
 from callbacks.cycle import StepSeed
+from pipelines import trainer_options
 from pipelines.cycles import held, run_directory
 from records.files import RunDirectoryError, write_json
 from records.ledger import Ledger, Queried
@@ -290,7 +291,7 @@ def test_a_fit_of_so_many_steps_goes_on_in_the_middle_of_an_epoch(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     cli.main([*command, "--run_dir", str(whole)])
     for step in (5, 8):
-        monkeypatch.setattr(cli, "StepSeed", Crash)
+        monkeypatch.setattr(trainer_options, "StepSeed", Crash)
         monkeypatch.setattr(Crash, "step", step)
         with pytest.raises(RuntimeError, match="crashed"):
             cli.main([*command, "--run_dir", str(cut)])
