@@ -16,7 +16,7 @@ from callbacks.tracking import open_run
 from datamodules.pool import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.command import config_files, with_command_last
-from pipelines.cycles import Experiment, held, keep_query, run_cycles, run_directory
+from pipelines.cycles import Experiment, Run, run_cycles
 from pipelines.ensemble import member_jobs, multi_annotator
 from pipelines.error_sentences import in_one_sentence
 from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
@@ -24,7 +24,10 @@ from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import Grid
 from pipelines.jobs import Job, outcome_summary
 from pipelines.lightning_cli import VerbCLI, silence_hints
+from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_run_dir, parse_yaml, read_yaml
+from pipelines.single import LightningFitter
+from pipelines.stopping import CycleEnd
 from pipelines.study import Planner, run_part, run_study
 from pipelines.study import jobs_of as study_jobs
 from pipelines.submit import submit
@@ -79,6 +82,8 @@ class DropqueryCLI(VerbCLI):
         """A trainer whose files go to the run directory; a fit's also leaves behind what its cycle promises."""
         config = self.config_init[self.subcommand]
         if self.subcommand == "fit":
+            self._end = CycleEnd(Path(config.run_dir), self._cycle, self._last, config.stop or ())
+            config.strategy = config.strategy.asking(self._end)
             kwargs |= fit_options(config, self.model, self._cycle, self._logger)
         else:
             kwargs |= trainer_options(str(self.subcommand), config, self.model)
@@ -103,7 +108,7 @@ class DropqueryCLI(VerbCLI):
         if verb != "query":
             super().run_verb(verb)
             return
-        with held(run_dir):
+        with working_in(run_dir):
             if not config.doctor:
                 check_fitted(run_dir, self.datamodule.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
@@ -118,10 +123,10 @@ class DropqueryCLI(VerbCLI):
         settings = parse_yaml(dump)
         with run_directory(run_dir, dump, MAY_CHANGE):
             self._logger = open_run(config.wandb, run_dir, settings)
-            shared = settings_of_first_fit(settings)
             initial_models = Path(config.initial_models) if config.initial_models else None
+            fitter = LightningFitter(config.warm_start, initial_models, settings_of_first_fit(settings))
             curve = None
-            for _ in run_cycles(self._experiment, run_dir, config.cycles, config.warm_start, initial_models, shared):
+            for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                 if is_first_process():
                     curve = write_curve(run_dir)
             if curve is not None:
@@ -139,7 +144,7 @@ class DropqueryCLI(VerbCLI):
         """Train the members that are missing; what failed is named at the end."""
         self.ensemble_jobs()
         config = self.config_init["ensemble"]
-        with held(Path(config.run_dir)):
+        with working_in(Path(config.run_dir)):
             outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
         print(outcome_summary(outcomes))
         if any(o.state == "failed" for o in outcomes):
@@ -183,12 +188,11 @@ class DropqueryCLI(VerbCLI):
         planner = Planner(fits.complete, fits.parts, MAY_CHANGE)
         return parse_yaml(self.settings_of("study")), Grid(**config.grid.as_dict()), Path(config.run_dir), planner
 
-    def _experiment(self, cycle: int) -> Experiment:
-        self._cycle = cycle
+    def _experiment(self, cycle: int, last: bool) -> Experiment:
+        self._cycle, self._last = cycle, last
         seed_cycle(self.config["fit"].seed_everything, cycle)
         super().instantiate_classes()
-        config = self.config_init["fit"]
-        return Experiment(self.trainer, self.model, self.datamodule, config.strategy, config.stop or ())
+        return Experiment(self.model, self.datamodule, self.config_init["fit"].strategy, self._end, self.trainer)
 
 
 class _JobsCLI(DropqueryCLI):

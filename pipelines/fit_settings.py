@@ -1,12 +1,14 @@
 """From the settings of one of many fits to what that fit begins with, each cycle seeded anew."""
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentParser, Namespace
 
 from acquisition.seeding import derive_seed
-from pipelines.stacked import Parts
+from pipelines.cycles import Experiment
+from pipelines.stopping import CycleEnd
 
 __all__ = ["FitSettings", "seed_cycle"]
 
@@ -33,18 +35,20 @@ class FitSettings:
         dumped: str = self._of_fit.dump(self._parse(settings), skip_unset=False)
         return dumped
 
-    def parts(self, settings: dict[str, Any], cycle: int) -> Parts:
+    def parts(self, settings: dict[str, Any], cycle: int, last: bool) -> Experiment:
         """Module, data and query as that cycle's fit begins with them.
 
         Args:
             settings: Those of one fit, with its own run_dir.
             cycle: The cycle's number, from 0.
+            last: Whether it is the run's last.
 
         """
         config = self._parse(settings)
         seed_cycle(config.seed_everything, cycle)
         made = self._of_fit.instantiate(config)
-        return Parts(made.model, made.data, made.strategy)
+        end = CycleEnd(Path(config.run_dir), cycle, last, made.stop or ())
+        return Experiment(made.model, made.data, made.strategy.asking(end), end)
 
     def _parse(self, settings: dict[str, Any]) -> Namespace:
         # parsing costs a tenth of a second, and every cycle of a run asks for it

@@ -84,6 +84,11 @@ class CycleDirectory:
         """Whether the cycle's fit is done."""
         return self.metrics.is_file()
 
+    @property
+    def is_queried(self) -> bool:
+        """Whether the query is done; as long as there are shards, the ledger may lack what is in queried.csv."""
+        return self.queried.is_file() and not self.shards.exists()
+
     def read_metrics(self) -> dict[str, Any]:
         """Read the cycle's row of the learning curve.
 
@@ -240,6 +245,14 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of all fitted cycles, in numeric order."""
         return [cycle.read_metrics() for cycle in self.cycles() if cycle.is_fitted]
+
+    def write_curve(self, curve: pd.DataFrame) -> None:
+        """Write learning_curve.csv.
+
+        Args:
+            curve: One row per fitted cycle, in numeric order (see `metrics`).
+        """
+        write_table(self.learning_curve, curve)
 
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
