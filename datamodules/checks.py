@@ -81,9 +81,9 @@ def check_classes(classes: Sequence[int], names: Sequence[str], allow_missing: b
     Raises:
         DataError: If it is refused.
     """
-    if not 2 <= len(names) < UNANSWERED:
+    if not 2 <= len(names) <= UNANSWERED:
         raise DataError(
-            f"expected 2 to {UNANSWERED - 1} classes, got {len(names)} ({', '.join(names)}); add images of another "
+            f"expected 2 to {UNANSWERED} classes, got {len(names)} ({', '.join(names)}); add images of another "
             "class"
         )
     missing = [name for index, name in enumerate(names) if index not in set(classes)]

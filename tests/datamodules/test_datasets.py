@@ -1,4 +1,4 @@
-"""Units as samples, and their order."""
+"""Images as samples, and their order."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,30 +6,38 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datamodules.units import VOID, DataError, Unit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from datamodules.datasets import EpochSampler, UnitDataset, UnitReader, collate_units, shard
+from acquisition.annotation import UNANSWERED, VOID
+from datamodules.datasets import EpochSampler, ImageDataset, collate_images, shard
+from datamodules.files import DataError
+from datamodules.partitions import Grid, WholeImages
+from datamodules.sources.source import Source
 from datamodules.transforms import eval_transform, train_transform
 
 
-class Reader(UnitReader):
-    """Draws units from their number; masks can be forbidden or replaced."""
+class Numbered(Source):
+    """Draws images from their number; masks can be forbidden or replaced."""
+
+    class_names = ("dark", "middle", "bright")
 
     def __init__(self, pair: Callable[..., Any], mask: Any = None) -> None:
         self.pair = pair
         self.mask = mask
 
-    def read_image(self, unit: Unit) -> np.ndarray:
-        return self.pair(int(unit.unit_id), 3)[0]
+    def images(self, split: str) -> list[str]:
+        return IMAGES
 
-    def read_mask(self, unit: Unit) -> np.ndarray:
-        return self.pair(int(unit.unit_id), 3)[1] if self.mask is None else self.mask(unit)
+    def read_image(self, image_id: str) -> np.ndarray:
+        return self.pair(int(image_id), 3)[0]
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        return self.pair(int(image_id), 3)[1] if self.mask is None else self.mask(image_id)
 
 
-UNITS = [Unit(str(i)) for i in range(6)]
+IMAGES = [str(i) for i in range(6)]
 sizes = {"length": st.integers(1, 40), "batch_size": st.integers(1, 9), "world": st.integers(1, 4)}
 
 
@@ -46,13 +54,13 @@ def ranks(length: int, batch_size: int, world: int, epoch: int = 0, seed: int = 
 
 
 @given(**sizes)
-def test_every_batch_is_full_and_every_unit_is_seen(length: int, batch_size: int, world: int) -> None:
+def test_every_batch_is_full_and_every_image_is_seen(length: int, batch_size: int, world: int) -> None:
     drawn = ranks(length, batch_size, world)
     assert len({len(d) for d in drawn}) == 1
     assert all(len(d) % batch_size == 0 for d in drawn)
     flat = [p for d in drawn for p in d]
     assert set(flat) == set(range(length))
-    # no more is filled up than the last batches need, and no unit twice as often as another plus one
+    # no more is filled up than the last batches need, and no image twice as often as another plus one
     assert len(flat) - length < batch_size * world
     counts = np.bincount(flat)
     assert counts.max() - counts.min() <= 1
@@ -76,9 +84,9 @@ def test_an_epoch_can_be_drawn_again_alone() -> None:
 
 @given(st.integers(0, 20), st.integers(1, 5))
 def test_shards_are_a_partition(count: int, world: int) -> None:
-    units = [Unit(str(i)) for i in range(count)]
-    shares = [shard(units, rank, world) for rank in range(world)]
-    assert sorted((u.unit_id for s in shares for u in s), key=int) == [u.unit_id for u in units]
+    images = [str(i) for i in range(count)]
+    shares = [shard(images, rank, world) for rank in range(world)]
+    assert sorted((i for s in shares for i in s), key=int) == images
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -86,36 +94,63 @@ def augmented(
     fake_pair: Callable[..., Any], epoch: int, workers: int, batch_size: int, seed: int = 0, cycle: int = 2
 ) -> Any:
     transform = train_transform(None, (16, 16), (0.5, 2), 0.5)
-    dataset = UnitDataset(UNITS, Reader(fake_pair), transform, 3, True, seed, cycle)
-    sampler = EpochSampler(len(UNITS), batch_size, 0)
+    source = Numbered(fake_pair)
+    dataset = ImageDataset(IMAGES, source, transform, source, Grid(7, 9), seed, cycle)
+    sampler = EpochSampler(len(IMAGES), batch_size, 0)
     sampler.set_epoch(epoch)
-    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, collate_fn=collate_units)
-    return {u: (i, m) for b in loader for u, i, m in zip(b["unit_id"], b["image"], b["mask"], strict=True)}
+    loader = DataLoader(dataset, batch_size, sampler=sampler, num_workers=workers, collate_fn=collate_images)
+    keys = ("image", "mask", "index")
+    return {i: [b[k][n] for k in keys] for b in loader for n, i in enumerate(b["image_id"])}
 
 
-def test_augmentation_depends_on_seed_cycle_epoch_and_unit_alone(fake_pair: Callable[..., Any]) -> None:
+def test_augmentation_depends_on_seed_cycle_epoch_and_image_alone(fake_pair: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     alone = augmented(fake_pair, 3, workers=0, batch_size=6)
     torch.manual_seed(1)
     shared = augmented(fake_pair, 3, workers=2, batch_size=2)
-    assert alone.keys() == shared.keys() == {u.unit_id for u in UNITS}
-    for unit, (image, mask) in alone.items():
-        assert torch.equal(image, shared[unit][0]), unit
-        assert torch.equal(mask, shared[unit][1]), unit
-        assert mask.dtype == torch.int64
+    assert alone.keys() == shared.keys() == set(IMAGES)
+    for image_id, (image, mask, index) in alone.items():
+        assert torch.equal(image, shared[image_id][0]), image_id
+        assert torch.equal(mask, shared[image_id][1]), image_id
+        assert torch.equal(index, shared[image_id][2]), image_id
+        assert (mask.dtype, index.dtype) == (torch.int64, torch.int32)
     changes: list[dict[str, int]] = [{"epoch": 4}, {"seed": 1}, {"cycle": 3}]
     for other in (augmented(fake_pair, **{"epoch": 3, "workers": 0, "batch_size": 6, **c}) for c in changes):
-        assert sum(torch.equal(alone[u][0], other[u][0]) for u in alone) <= 1
+        assert sum(torch.equal(alone[i][0], other[i][0]) for i in alone) <= 1
 
 
-def test_without_masks_the_truth_is_not_opened(fake_pair: Callable[..., Any]) -> None:
-    def poisoned(unit: Unit) -> np.ndarray:
-        raise AssertionError(f"somebody opened the mask of {unit.unit_id}")
+def test_without_annotations_the_truth_is_not_opened(fake_pair: Callable[..., Any]) -> None:
+    def poisoned(image_id: str) -> np.ndarray:
+        raise AssertionError(f"somebody opened the mask of {image_id}")
 
-    dataset = UnitDataset(UNITS, Reader(fake_pair, poisoned), eval_transform(None), 3, masks=False)
-    assert all(dataset[i].keys() == {"unit_id", "image"} for i in range(len(dataset)))
+    source = Numbered(fake_pair, poisoned)
+    dataset = ImageDataset(IMAGES, source, eval_transform(None))
+    assert all(dataset[i].keys() == {"image_id", "image"} for i in range(len(dataset)))
+    assert not dataset.annotated
     with pytest.raises(AssertionError, match="opened"):
-        UnitDataset(UNITS, Reader(fake_pair, poisoned), eval_transform(None), 3, masks=True)[0]
+        ImageDataset(IMAGES, source, eval_transform(None), source)[0]
+
+
+def test_the_index_map_follows_the_image(fake_pair: Callable[..., Any]) -> None:
+    source, grid = Numbered(fake_pair), Grid(7, 9)
+    index = grid.index_map(source, "2")
+    plain = ImageDataset(IMAGES, source, eval_transform(None), None, grid)[2]
+    assert np.array_equal(plain["index"], index)
+    resized = ImageDataset(IMAGES, source, eval_transform((12, 16)), source, grid)[2]
+    assert resized["index"].shape == resized["mask"].shape == (12, 16)
+    assert set(resized["index"].unique().tolist()) <= set(index.ravel().tolist())
+    flipped = ImageDataset(IMAGES, source, train_transform(None, None, (1, 1), 1.0), None, grid)[2]
+    assert np.array_equal(flipped["index"], index[:, ::-1])
+    whole = ImageDataset(IMAGES, source, eval_transform((12, 16)), None, WholeImages())[2]
+    assert whole["index"].tolist() == [[0]]
+
+
+def test_what_nobody_has_drawn_yet_is_void_in_batches(fake_pair: Callable[..., Any]) -> None:
+    half = np.full((24, 32), UNANSWERED, np.uint8)
+    half[:12] = 2
+    source = Numbered(fake_pair, lambda _: half)
+    mask = ImageDataset(IMAGES, source, eval_transform(None), source)[0]["mask"]
+    assert np.array_equal(mask, np.where(half == UNANSWERED, VOID, half))
 
 
 @pytest.mark.parametrize(
@@ -126,18 +161,20 @@ def test_without_masks_the_truth_is_not_opened(fake_pair: Callable[..., Any]) ->
     ],
 )
 def test_masks_that_do_not_fit(fake_pair: Callable[..., Any], mask: np.ndarray, words: str) -> None:
+    source = Numbered(fake_pair, lambda _: mask)
     with pytest.raises(DataError, match=words):
-        UnitDataset(UNITS, Reader(fake_pair, lambda _: mask), eval_transform(None), 3, masks=True)[0]
+        ImageDataset(IMAGES, source, eval_transform(None), source)[0]
 
 
 def test_void_is_a_valid_mask(fake_pair: Callable[..., Any]) -> None:
     void = np.full((24, 32), VOID, np.uint8)
-    sample = UnitDataset(UNITS, Reader(fake_pair, lambda _: void), eval_transform(None), 3, masks=True)[0]
+    source = Numbered(fake_pair, lambda _: void)
+    sample = ImageDataset(IMAGES, source, eval_transform(None), source)[0]
     assert sample["mask"].unique().tolist() == [VOID]
 
 
 def test_images_of_several_sizes_in_one_batch() -> None:
-    samples = [{"unit_id": n, "image": torch.zeros(3, h, 4)} for n, h in (("a", 4), ("b", 5))]
+    samples = [{"image_id": n, "image": torch.zeros(3, h, 4)} for n, h in (("a", 4), ("b", 5))]
     with pytest.raises(DataError, match=r"one size, got a 4 x 4, b 5 x 4; set data\.image_size"):
-        collate_units(samples)
-    assert collate_units(samples[:1] * 2)["image"].shape == (2, 3, 4, 4)
+        collate_images(samples)
+    assert collate_images(samples[:1] * 2)["image"].shape == (2, 3, 4, 4)

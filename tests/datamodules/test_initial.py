@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datamodules.units import VOID, DataError, Unit
+from acquisition.annotation import VOID
+from datamodules.files import DataError
+from datamodules.initial import AllAnswered, FromFile, InitialSet, LabelReader, PerClass, RandomSubset, StratifiedSubset
 
-from datamodules.initial import AllAnswered, FromFile, InitialSet, PerClass, RandomSubset, StratifiedSubset
-
-UNITS = [Unit(f"u{i:02d}") for i in range(30)]
+UNITS = [f"u{i:02d}" for i in range(30)]
 
 
 class Masks:
     """Units 0 to 26 are class 0 with a little of class 1; only 27 to 29 hold the rare class 2."""
 
-    def read_label(self, unit: Unit) -> np.ndarray:
-        number = int(unit.unit_id[1:])
+    def read_label(self, unit_id: str) -> np.ndarray:
+        number = int(unit_id[1:])
         mask = np.zeros((10, 10), dtype=np.uint8)
         mask[: 1 + number % 3] = 1
         if number >= 27:
@@ -26,8 +26,8 @@ class Masks:
         return mask
 
 
-def choose(initial: InitialSet, units: list[Unit] = UNITS, seed: int = 0) -> list[str]:
-    return [u.unit_id for u in initial.choose(units, Masks(), 3, seed)]
+def choose(initial: InitialSet, units: list[str] = UNITS, seed: int = 0, reader: LabelReader | None = None) -> list[str]:
+    return initial.choose(units, reader or Masks(), 3, seed)
 
 
 @pytest.mark.parametrize("kind", [RandomSubset, StratifiedSubset])
@@ -36,12 +36,12 @@ def test_size_seed_and_order_of_the_units(kind: type[Any]) -> None:
     assert len(chosen) == len(set(chosen)) == 8
     assert choose(kind(8), UNITS[::-1]) == chosen
     assert choose(kind(8), seed=1) != chosen
-    assert sorted(choose(kind(30))) == [u.unit_id for u in UNITS]
+    assert sorted(choose(kind(30))) == UNITS
 
 
 def test_a_new_image_moves_one_unit_at_most() -> None:
     before = set(choose(RandomSubset(8)))
-    after = set(choose(RandomSubset(8), [*UNITS, Unit("new")]))
+    after = set(choose(RandomSubset(8), [*UNITS, "new"]))
     assert len(before - after) <= 1
 
 
@@ -57,23 +57,23 @@ def test_stratified_brings_the_rare_class_in_its_share(seed: int) -> None:
     assert len([u for u in chosen if int(u[1:]) >= 27]) == 1
 
     def shares(names: list[str]) -> np.ndarray:
-        counts = sum(np.bincount(Masks().read_label(Unit(n)).ravel(), minlength=256)[:3] for n in names)
+        counts = sum(np.bincount(Masks().read_label(n).ravel(), minlength=256)[:3] for n in names)
         return counts / counts.sum()
 
-    assert np.abs(shares(chosen) - shares([u.unit_id for u in UNITS])).max() < 0.02
+    assert np.abs(shares(chosen) - shares(UNITS)).max() < 0.02
 
 
 def test_stratified_reads_no_more_than_its_candidates() -> None:
     opened: list[str] = []
 
     class Counting(Masks):
-        def read_label(self, unit: Unit) -> np.ndarray:
-            opened.append(unit.unit_id)
-            return super().read_label(unit)
+        def read_label(self, unit_id: str) -> np.ndarray:
+            opened.append(unit_id)
+            return super().read_label(unit_id)
 
     chosen = StratifiedSubset(4, candidates=6).choose(UNITS, Counting(), 3, 0)
     assert len(opened) == 6
-    assert {u.unit_id for u in chosen} <= set(opened)
+    assert set(chosen) <= set(opened)
 
 
 @pytest.mark.parametrize("candidates", [0, -3])
@@ -84,7 +84,7 @@ def test_stratified_needs_candidates(candidates: int) -> None:
 
 def test_stratified_with_nothing_but_void() -> None:
     class Void(Masks):
-        def read_label(self, unit: Unit) -> np.ndarray:
+        def read_label(self, unit_id: str) -> np.ndarray:
             return np.full((2, 2), VOID, dtype=np.uint8)
 
     assert len(StratifiedSubset(4).choose(UNITS, Void(), 3, 0)) == 4
@@ -115,11 +115,11 @@ def test_lists_that_are_none(tmp_path: Path) -> None:
 
 def test_a_list_copied_from_queried_csv(tmp_path: Path) -> None:
     (tmp_path / "initial.txt").write_text("'=u\nu01\n")
-    assert choose(FromFile(str(tmp_path / "initial.txt")), [*UNITS, Unit("=u")]) == ["=u", "u01"]
+    assert choose(FromFile(str(tmp_path / "initial.txt")), [*UNITS, "=u"]) == ["=u", "u01"]
 
 
 def test_all_answered_takes_all() -> None:
-    assert choose(AllAnswered()) == [u.unit_id for u in UNITS]
+    assert choose(AllAnswered()) == UNITS
 
 
 @pytest.mark.parametrize("kind", [RandomSubset, StratifiedSubset])
@@ -131,14 +131,18 @@ def test_sizes_that_cannot_be(kind: Callable[[int], InitialSet]) -> None:
 
 
 def test_per_class_takes_as_many_of_each_and_none_of_no_class() -> None:
-    units = [Unit(f"u{i:02d}", label=VOID if i % 5 == 4 else i % 3) for i in range(30)]
-    label = {u.unit_id: u.label for u in units}
-    chosen = choose(PerClass(4), units)
+    label = {u: VOID if i % 5 == 4 else i % 3 for i, u in enumerate(UNITS)}
+
+    class Classes:
+        def read_label(self, unit_id: str) -> np.ndarray:
+            return np.array(label[unit_id], dtype=np.uint8)
+
+    chosen = choose(PerClass(4), reader=Classes())
     assert sorted(label[u] for u in chosen) == [0] * 4 + [1] * 4 + [2] * 4
-    assert choose(PerClass(4), units[::-1]) == chosen
-    assert choose(PerClass(4), units, seed=1) != chosen
-    assert set(choose(PerClass(3), units)) < set(chosen)
+    assert choose(PerClass(4), UNITS[::-1], reader=Classes()) == chosen
+    assert choose(PerClass(4), seed=1, reader=Classes()) != chosen
+    assert set(choose(PerClass(3), reader=Classes())) < set(chosen)
     with pytest.raises(DataError, match="wants 9 images of each class but there are only 8"):
-        choose(PerClass(9), units)
+        choose(PerClass(9), reader=Classes())
     with pytest.raises(DataError, match="one class each; choose StratifiedSubset"):
         choose(PerClass(1))

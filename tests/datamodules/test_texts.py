@@ -4,9 +4,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from datamodules.folder import Folder
-from datamodules.multi_annotator import MultiAnnotatorFolder
-from datamodules.units import DataError
+from datamodules.sources.folder import Folder
+from datamodules.sources.multi_annotator import MultiAnnotatorFolder
+from datamodules.files import DataError
 
 from datamodules.texts import read_class_names, read_lines, shielded, unshielded
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datamodules.units import VOID
+from acquisition.annotation import VOID
 
 from datamodules.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_transform, train_transform
 
@@ -27,7 +27,7 @@ def classes_of(image: torch.Tensor) -> torch.Tensor:
 
 def test_eval_normalises_and_nothing_else(pair: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = pair
-    sample = eval_transform(None)(image, mask)
+    sample = eval_transform(None)(image, {"mask": mask})
     want = (image / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
     assert sample["image"].dtype == torch.float32
     torch.testing.assert_close(sample["image"], torch.from_numpy(want).permute(2, 0, 1).float(), rtol=1e-4, atol=1e-4)
@@ -41,7 +41,7 @@ def test_a_transform_travels_with_its_settings(pair: tuple[np.ndarray, np.ndarra
     assert eval_transform((30, 40)).augmentations == []
     for transform in (here, there):
         transform.seed(2**40 + 3)
-    a, b = here(*pair), there(*pair)
+    a, b = here(pair[0], {"mask": pair[1]}), there(pair[0], {"mask": pair[1]})
     assert torch.equal(a["image"], b["image"])
     assert torch.equal(a["mask"], b["mask"])
 
@@ -52,7 +52,7 @@ def test_eval_is_never_random(fake_pair: Callable[..., Any]) -> None:
     for seed in range(5):
         transform = eval_transform((12, 16))
         transform.seed(seed)
-        sample = transform(image, mask)
+        sample = transform(image, {"mask": mask})
         first = first or sample
         assert torch.equal(sample["image"], first["image"])
         assert torch.equal(sample["mask"], first["mask"])
@@ -60,7 +60,7 @@ def test_eval_is_never_random(fake_pair: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("size", [(20, 30), (80, 120), (10, 60)])
 def test_resizing_invents_no_class(pair: tuple[np.ndarray, np.ndarray], size: tuple[int, int]) -> None:
-    sample = eval_transform(size)(*pair)
+    sample = eval_transform(size)(pair[0], {"mask": pair[1]})
     assert sample["image"].shape == (3, *size)
     assert sample["mask"].shape == size
     assert set(sample["mask"].unique().tolist()) == {1, 2, 3, 4}
@@ -75,7 +75,7 @@ def test_the_mask_follows_the_image(pair: tuple[np.ndarray, np.ndarray], crop: A
     seen = set()
     for seed in range(25):
         transform.seed(seed)
-        sample = transform(*pair)
+        sample = transform(pair[0], {"mask": pair[1]})
         mask = sample["mask"]
         assert mask.shape == (crop or (40, 60))
         assert sample["image"].shape == (3, *mask.shape)
@@ -97,7 +97,7 @@ def test_scale_reaches_from_half_to_double() -> None:
     sides = []
     for seed in range(200):
         transform.seed(seed)
-        sides.append((transform(image, mask)["mask"] == 1).sum().sqrt().item())
+        sides.append((transform(image, {"mask": mask})["mask"] == 1).sum().sqrt().item())
     assert 7.5 <= min(sides) < 9
     assert 30 < max(sides) <= 33
 
@@ -110,7 +110,7 @@ def test_flip_happens_as_often_as_it_should(
     flipped = 0
     for seed in range(100):
         transform.seed(seed)
-        mask = transform(*pair)["mask"].numpy()
+        mask = transform(pair[0], {"mask": pair[1]})["mask"].numpy()
         is_flipped = np.array_equal(mask, pair[1][:, ::-1])
         assert is_flipped or np.array_equal(mask, pair[1])
         flipped += is_flipped

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from datamodules.units import VOID
+from acquisition.annotation import VOID
 from hypothesis import given
 from hypothesis import strategies as st
 

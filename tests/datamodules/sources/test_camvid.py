@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datamodules.camvid import CamVid
-from datamodules.units import VOID
 
+from acquisition.annotation import VOID
+from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
+from datamodules.sources.camvid import CamVid
 
 CLASSES = 11
 
@@ -27,13 +28,14 @@ def fake(tmp_path: Path, fake_pair: Callable[..., Any], save_image: Callable[...
 
 
 def test_fake_camvid(fake: Path, tmp_path: Path) -> None:
-    data = CamVid(str(fake), run_dir=str(tmp_path / "run"), initial=RandomSubset(4), batch_size=2)
-    assert data.num_classes == CLASSES
-    assert [len(data.find_units(s)) for s in ("train", "val", "test")] == [6, 2, 2]
-    mask = data.read_mask(data.find_units("train")[0])
+    source = CamVid(str(fake))
+    assert source.num_classes == CLASSES
+    assert [len(source.images(s)) for s in ("train", "val", "test")] == [6, 2, 2]
+    mask = source.read_annotation("Seq05VD_train0")
     assert (mask[:3] == VOID).all()
     assert set(np.unique(mask)) <= {*range(CLASSES), VOID}
-    data.start()
+    data = PoolDataModule(source, run_dir=str(tmp_path / "run"), initial=RandomSubset(4), batch_size=2)
+    data.prepare_data()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (2, 3, 40, 48)
     assert set(batch["mask"].unique().tolist()) <= {*range(CLASSES), VOID}
@@ -41,27 +43,28 @@ def test_fake_camvid(fake: Path, tmp_path: Path) -> None:
     known = batch["mask"] != VOID
     grey = batch["image"].mean(dim=1)[known]
     assert np.corrcoef(grey.numpy(), batch["mask"][known].numpy())[0, 1] > 0.95
-    assert [u for b in data.test_dataloader() for u in b["unit_id"]] == ["Seq05VD_test0", "Seq05VD_test1"]
+    assert [u for b in data.test_dataloader() for u in b["image_id"]] == ["Seq05VD_test0", "Seq05VD_test1"]
 
 
 @pytest.mark.real
 def test_real_camvid(camvid: Path, tmp_path: Path) -> None:
-    data = CamVid(
-        str(camvid), run_dir=str(tmp_path), initial=RandomSubset(10), image_size=(90, 120), crop_size=(64, 64)
-    )
-    units = {split: data.find_units(split) for split in ("train", "val", "test")}
-    assert {split: len(u) for split, u in units.items()} == {"train": 367, "val": 101, "test": 233}
-    assert len({u.unit_id for found in units.values() for u in found}) == 701
+    source = CamVid(str(camvid))
+    images = {split: source.images(split) for split in ("train", "val", "test")}
+    assert {split: len(found) for split, found in images.items()} == {"train": 367, "val": 101, "test": 233}
+    assert len({i for found in images.values() for i in found}) == 701
     listed = (camvid / "classes.txt").read_text().split()[:CLASSES]
-    assert listed == list(data.class_names)
+    assert listed == list(source.class_names)
     # shares of pixels as its README has them, from every tenth image: sky, building and road are most
-    counts = sum(np.bincount(data.read_mask(u).ravel(), minlength=256) for u in units["train"][::10])
+    counts = sum(np.bincount(source.read_annotation(i).ravel(), minlength=256) for i in images["train"][::10])
     shares = 100 * counts / counts.sum()
     assert shares[[0, 1, 3]] == pytest.approx([16.85, 23.26, 31.66], abs=4)
     assert shares[VOID] == pytest.approx(3.95, abs=2)
     assert counts[CLASSES:VOID].sum() == 0
-    data.start()
+    data = PoolDataModule(
+        source, run_dir=str(tmp_path), initial=RandomSubset(10), image_size=(90, 120), crop_size=(64, 64)
+    )
+    data.prepare_data()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (8, 3, 64, 64)
-    assert data.ledger.labelled_pixels() == 10 * 180 * 240
-    assert next(iter(data.pool_dataloader(data.pool[:8])))["image"].shape == (8, 3, 90, 120)
+    assert data.pool.ledger.labelled_pixels() == 10 * 180 * 240
+    assert next(iter(data.pool_dataloader(data.pool.unlabelled[:8])))["image"].shape == (8, 3, 90, 120)

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datamodules.synthetic_annotators import (
+from scipy.ndimage import gaussian_gradient_magnitude
+from scipy.stats import spearmanr
+
+from datamodules.datamodule import PoolDataModule
+from datamodules.files import DataError
+from datamodules.sources.synthetic_annotators import (
     HABITS,
     Cell,
     Habit,
@@ -14,34 +19,27 @@ from datamodules.synthetic_annotators import (
     expected_variance,
     marking_probability,
 )
-from datamodules.units import DataError
-from scipy.ndimage import gaussian_gradient_magnitude
-from scipy.stats import spearmanr
 
 ROUND = Cell(row=15.5, column=15.5, radius=8.0, waves=(), contrast=0.9, softness=1.0)
 
 
-def make(tmp_path: Path, **kwargs: object) -> SyntheticAnnotators:
-    return SyntheticAnnotators(run_dir=str(tmp_path), **kwargs)  # type: ignore[arg-type]
-
-
-def test_the_same_everywhere_and_seeds(tmp_path: Path) -> None:
-    data, other = make(tmp_path, num_images=6), make(tmp_path, num_images=9, seed=4)
-    assert other.images()[:6] == data.images()
-    for unit in data.images():
-        assert np.array_equal(data.read_image(unit), other.read_image(unit))
-        assert np.array_equal(data.read_image(unit), make(tmp_path).read_image(unit))
-    unit = data.images()[0]
-    assert data.read_image(unit).shape == (64, 64, 3)
-    drawn = data.annotations(unit.unit_id)
+def test_the_same_everywhere_and_seeds() -> None:
+    data, other = SyntheticAnnotators(num_images=6), SyntheticAnnotators(num_images=9)
+    assert other.all_images()[:6] == data.all_images()
+    for image_id in data.all_images():
+        assert np.array_equal(data.read_image(image_id), other.read_image(image_id))
+        assert np.array_equal(data.read_image(image_id), SyntheticAnnotators().read_image(image_id))
+    first = data.all_images()[0]
+    assert data.read_image(first).shape == (64, 64, 3)
+    drawn = data.drawings(first)
     assert list(drawn) == sorted(HABITS)
-    assert all(m.dtype == np.uint8 and m.shape == data.size(unit) == (64, 64) for m in drawn.values())
-    changed = make(tmp_path, num_images=6, scene_seed=1)
-    assert not np.array_equal(changed.read_image(unit), data.read_image(unit))
-    assert make(tmp_path, num_images=2, size=(40, 48)).read_image(unit).shape == (40, 48, 3)
+    assert all(m.dtype == np.uint8 and m.shape == data.size(first) == (64, 64) for m in drawn.values())
+    changed = SyntheticAnnotators(num_images=6, scene_seed=1)
+    assert not np.array_equal(changed.read_image(first), data.read_image(first))
+    assert SyntheticAnnotators(num_images=2, size=(40, 48)).read_image(first).shape == (40, 48, 3)
     # what is read may be written to without changing the data set
     drawn["careful"][:] = 1
-    assert not data.annotations(unit.unit_id)["careful"].all()
+    assert not data.drawings(first)["careful"].all()
 
 
 def test_habits_do_what_they_are_called() -> None:
@@ -90,38 +88,39 @@ def test_expected_variance_by_hand() -> None:
         expected_variance(np.ones((1, 2, 2)))
 
 
-def test_difficulty_can_be_seen_in_the_image(tmp_path: Path) -> None:
-    data = make(tmp_path, num_images=80)
-    truth = np.array([data.true_difficulty(u.unit_id) for u in data.images()])
+def test_difficulty_can_be_seen_in_the_image() -> None:
+    data = SyntheticAnnotators(num_images=80)
+    truth = np.array([data.true_difficulty(i) for i in data.all_images()])
     assert truth.std() > 0.25 * truth.mean()
     # where people disagree is where brightness changes gradually: a fixed filter finds it, so a network can
-    greys = [data.read_image(u)[..., 0].astype(float) for u in data.images()]
+    greys = [data.read_image(i)[..., 0].astype(float) for i in data.all_images()]
     slopes = [np.minimum(gaussian_gradient_magnitude(g, 2), 8).sum() for g in greys]
     assert spearmanr(slopes, truth)[0] > 0.5
-    one = data.images()[0].unit_id
+    one = data.all_images()[0]
     assert data.true_variance(one).sum() == pytest.approx(truth[0])
 
 
-def test_some_of_the_annotators_and_second_drawings(tmp_path: Path) -> None:
-    data = make(tmp_path, num_images=5, annotators=["guesses", "careful"], repeats=True)
-    one = data.images()[0].unit_id
+def test_some_of_the_annotators_and_second_drawings() -> None:
+    data = SyntheticAnnotators(num_images=5, annotators=["guesses", "careful"], repeats=True)
+    one = data.all_images()[0]
     assert data.annotators == data.annotators_of(one) == ["careful", "guesses"]
-    again = data.repeats_of(one)
+    again = data.repeats(one)
     assert list(again) == data.annotators
-    assert not np.array_equal(again["guesses"], data.annotations(one)["guesses"])
-    assert make(tmp_path, num_images=5).repeats_of(one) == {}
-    assert data.true_difficulty(one) != make(tmp_path, num_images=5).true_difficulty(one)
+    assert not np.array_equal(again["guesses"], data.drawings(one)["guesses"])
+    assert SyntheticAnnotators(num_images=5).repeats(one) == {}
+    assert data.true_difficulty(one) != SyntheticAnnotators(num_images=5).true_difficulty(one)
     for wrong in (["careful"], ["careful", "nobody"]):
         with pytest.raises(ValueError, match="at least two of the annotators careful, dilates"):
-            make(tmp_path, annotators=wrong)
+            SyntheticAnnotators(annotators=wrong)
     with pytest.raises(DataError, match=r"id from cells_000000 to cells_000004, got '\.\./x'"):
-        data.annotations("../x")
+        data.drawings("../x")
 
 
 def test_a_loader_without_files(tmp_path: Path) -> None:
-    data = make(tmp_path, num_images=12, size=(32, 32), annotator="dilates", batch_size=4, flip=0.0, fold=1)
-    data.start()
+    source = SyntheticAnnotators(num_images=12, size=(32, 32), annotator="dilates", fold=1)
+    data = PoolDataModule(source, batch_size=4, flip=0.0, run_dir=str(tmp_path))
+    data.prepare_data()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (4, 3, 32, 32)
-    for unit_id, mask in zip(batch["unit_id"], batch["mask"], strict=True):
-        assert np.array_equal(mask, data.annotations(unit_id)["dilates"])
+    for image_id, mask in zip(batch["image_id"], batch["mask"], strict=True):
+        assert np.array_equal(mask, source.drawings(image_id)["dilates"])

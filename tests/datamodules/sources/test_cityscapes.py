@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datamodules.cityscapes import Cityscapes
-from datamodules.units import VOID, DataError
+
+from acquisition.annotation import VOID
+from datamodules.files import DataError
+from datamodules.sources.cityscapes import Cityscapes
 
 Save = Callable[..., Path]
 
@@ -33,18 +35,18 @@ def root(tmp_path: Path, save_image: Save) -> Path:
     return tmp_path
 
 
-def test_units(root: Path) -> None:
+def test_images(root: Path) -> None:
     data = Cityscapes(str(root))
-    assert [u.unit_id for u in data.find_units("train")] == ["aachen/aachen_000000_000019", "ulm/ulm_000000_000019"]
-    assert [u.unit_id for u in data.find_units("val")] == ["munster/munster_000000_000019"]
+    assert data.images("train") == ["aachen/aachen_000000_000019", "ulm/ulm_000000_000019"]
+    assert data.images("val") == ["munster/munster_000000_000019"]
     # the published test masks are dummies
-    assert data.find_units("test") == []
+    assert data.images("test") == []
 
 
 def test_the_19_evaluated_classes(root: Path) -> None:
     data = Cityscapes(str(root))
     assert list(data.class_names) == [name for _, name in TRAIN_IDS]
-    mask = data.read_mask(data.find_units("train")[0]).ravel()
+    mask = data.read_annotation(data.images("train")[0]).ravel()
     expected = {number: train_id for (number, _), train_id in TRAIN_IDS.items()}
     assert mask.tolist() == [expected.get(i, VOID) for i in range(34)] + [VOID, VOID]
 
@@ -52,7 +54,7 @@ def test_the_19_evaluated_classes(root: Path) -> None:
 def test_the_road_reduction(root: Path) -> None:
     data = Cityscapes(str(root), classes="road")
     assert list(data.class_names) == ["background", "road"]
-    mask = data.read_mask(data.find_units("train")[0]).ravel()
+    mask = data.read_annotation(data.images("train")[0]).ravel()
     # road, parking, rail track; ids 0 to 6 are never labelled
     assert mask.tolist() == [VOID] * 7 + [1, 0, 1, 1] + [0] * 23 + [VOID, VOID]
 
@@ -60,6 +62,6 @@ def test_the_road_reduction(root: Path) -> None:
 def test_an_image_without_its_mask(root: Path) -> None:
     (root / "gtFine" / "val" / "munster" / "munster_000000_000019_gtFine_labelIds.png").unlink()
     with pytest.raises(DataError, match=r"munster_000000_000019_leftImg8bit\.png has no mask at .*gtFine_trainvaltest"):
-        Cityscapes(str(root)).find_units("val")
+        Cityscapes(str(root)).images("val")
     with pytest.raises(DataError, match=r"expected a folder of images at .*leftImg8bit"):
-        Cityscapes(str(root / "gtFine")).find_units("train")
+        Cityscapes(str(root / "gtFine")).images("train")

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from datamodules.units import DataError, find_files, image_size, read_image, read_mask
+from datamodules.files import DataError, find_files, image_size, read_image, read_mask
 from PIL import Image
 
 Save = Callable[..., Path]
@@ -31,7 +31,7 @@ def test_two_images_with_one_name(tmp_path: Path, save_image: Save) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"expected a folder of images at .*nowhere.*check data\.root"):
+    with pytest.raises(DataError, match=r"expected a folder of images at .*nowhere.*check data\.source\.root"):
         find_files(tmp_path / "nowhere")
 
 
@@ -62,7 +62,7 @@ def test_names_that_are_unusual_and_fine(tmp_path: Path, save_image: Save) -> No
 @pytest.mark.parametrize(("suffix", "kind"), [("png", np.uint16), ("tif", np.uint16), ("tif", np.int32)])
 def test_more_than_8_bits_need_a_range(tmp_path: Path, save_image: Save, suffix: str, kind: type) -> None:
     ramp = save_image(tmp_path / f"ramp.{suffix}", np.array([[0, 1000, 2048, 4095]], kind))
-    with pytest.raises(DataError, match=r"ramp\..*, got mode I.* with values from 0 to 4095; set data\.value_range"):
+    with pytest.raises(DataError, match=r"ramp\..*, got mode I.* with values from 0 to 4095; set data\.source\.value_range"):
         read_image(ramp)
     image = read_image(ramp, (0, 4095))
     assert (image.shape, image.dtype) == ((1, 4, 3), np.uint8)
@@ -80,7 +80,7 @@ def test_colour_of_more_than_8_bits_is_refused(tmp_path: Path, suffix: str) -> N
 
 def test_floating_point_images_need_a_range(tmp_path: Path, save_image: Save) -> None:
     path = save_image(tmp_path / "float.tif", np.array([[0, 0.5, 1]], np.float32))
-    with pytest.raises(DataError, match=r"float\.tif, got mode F with values from 0 to 1; set data\.value_range"):
+    with pytest.raises(DataError, match=r"float\.tif, got mode F with values from 0 to 1; set data\.source\.value_range"):
         read_image(path)
     assert read_image(path, (0, 1))[0, :, 0].tolist() == [0, 128, 255]
     path = save_image(tmp_path / "nan.tif", np.array([[0, np.nan]], np.float32))

@@ -1,0 +1,93 @@
+"""A folder of images for every class, labelled by the folders or by a table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.datamodule import PoolDataModule
+from datamodules.files import DataError
+from datamodules.initial import PerClass, StratifiedSubset
+from datamodules.oracle import LabelTable
+from datamodules.sources.class_folders import ClassFolders
+
+
+def fill(folder: Path, count: int, shade: int) -> None:
+    folder.mkdir(parents=True)
+    for i in range(count):
+        Image.fromarray(np.full((6, 8, 3), shade + i, dtype=np.uint8)).save(folder / f"im{i}.png")
+
+
+def test_class_folders_by_split(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for split, benign, malignant in (("train", 8, 2), ("val", 2, 1)):
+        fill(root / split / "benign", benign, 50)
+        fill(root / split / "malignant", malignant, 150)
+    fill(root / "unlabelled", 3, 200)
+    table = tmp_path / "labels.csv"
+    source = ClassFolders(str(root))
+    data = PoolDataModule(
+        source, oracle=LabelTable(str(table)), initial=StratifiedSubset(5), batch_size=5,
+        run_dir=str(tmp_path / "run"), flip=0.0,
+    )  # fmt: skip
+    pool = data.pool
+    assert source.class_names == ["benign", "malignant"]
+    pool.start()
+    assert sorted(map(pool.read_class, pool.labelled)) == [0, 0, 0, 0, 1]
+    assert len(pool.unlabelled) == 8
+    (batch,) = data.train_dataloader()
+    bright = data.to_display(batch["image"][int(batch["label"].argmax())].numpy())
+    assert batch["label"].dtype == torch.int64
+    assert bright.min() >= 150
+    assert sorted(x for b in data.val_dataloader() for x in b["label"].tolist()) == [0, 0, 1]
+    with pytest.raises(
+        DataError, match=r"'unlabelled/im0' cannot be labelled: it has no label yet; write their classes"
+    ):
+        pool.label(["unlabelled/im0"])
+    table.write_text("unit_id,label\nim0.png,malignant\n")
+    for read in (pool.start, pool.collect):
+        with pytest.raises(DataError, match=r"answer for 'im0\.png' \(1 such ids\).*ids look like 'benign/im0'"):
+            read()
+    table.write_text("unit_id,label\nunlabelled/im0,malignant\nbenign/im0,benign\n")
+    assert pool.collect() == []
+    pool.label(["unlabelled/im0"])
+    assert pool.read_class(pool.labelled[-1]) == 1
+    assert pool.ledger.labelled_pixels() == 6 * 6 * 8
+
+
+def test_class_folders_whose_truth_does_not_know_every_class(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "unlabelled"):
+        fill(tmp_path / name, 2, 50)
+    data = PoolDataModule(ClassFolders(str(tmp_path)), run_dir=str(tmp_path / "run"))
+    with pytest.raises(
+        DataError, match=r"HiddenTruth .*own labels, but 2 of 6 images have none \('unlabelled/im0' first\).*LabelTable"
+    ):
+        data.pool.check_open()
+
+
+def test_class_folders_with_a_share_held_out(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 30, 50)
+    fill(tmp_path / "b", 30, 150)
+    data = ClassFolders(str(tmp_path), val_fraction=0.3)
+    train, val = (set(data.images(split)) for split in ("train", "val"))
+    assert not train & val
+    assert len(train | val) == 60
+    assert 8 < len(val) < 30
+    assert data.images("test") == []
+
+
+def test_class_folders_that_cannot_be_right(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "a", 2, 50)
+    data = ClassFolders(str(tmp_path))
+    with pytest.raises(DataError, match=r"2 to 254 classes, got 1 \(a\)"):
+        PoolDataModule(data, initial=PerClass(1), run_dir=str(tmp_path / "run")).prepare_data()
+    (tmp_path / "train" / "b").mkdir()
+    with pytest.raises(DataError, match=r"the class folder .*b holds no image"):
+        data.images("train")
+    fill(tmp_path / "val" / "zebra", 1, 0)
+    with pytest.raises(DataError, match="zebra is a class that the train split does not have"):
+        data.images("val")
+    with pytest.raises(DataError, match="expected a folder of class folders"):
+        ClassFolders(str(tmp_path / "nowhere")).images("train")
