@@ -35,7 +35,7 @@ from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
 from reports.analyses import analyse
 from reports.difficulty import compare
-from reports.learning_curve import curve_words, write_curve
+from reports.learning_curve import curve_text, write_curve
 from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
@@ -130,7 +130,7 @@ class DropqueryCLI(VerbCLI):
                 if is_first_process():
                     curve = write_curve(run_dir)
             if curve is not None:
-                rank_zero_info(f"\n{curve_words(curve, run_dir, config.full_score)}")
+                rank_zero_info(f"\n{curve_text(curve, run_dir, config.full_score)}")
 
     def ensemble_jobs(self) -> list[Job]:
         """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""

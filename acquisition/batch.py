@@ -20,9 +20,15 @@ FeatureSource = Callable[[Feature, Sequence[str]], np.ndarray]
 class BatchSelection(Selection):
     """Chooses greedily by features; what was not chosen follows in order of score.
 
-    candidates: choose only among so many units with the highest scores, which bounds time and memory; None for all.
     Units are looked at in order of score, ties by hash of (seed, unit id), so the choice does not depend on the order
     of the pool.
+
+    Args:
+        candidates: Choose only among so many units with the highest scores, which bounds time and memory; None for
+            all.
+
+    Raises:
+        ValueError: If there are no candidates.
     """
 
     needs: ClassVar[frozenset[Feature]]
@@ -40,7 +46,17 @@ class BatchSelection(Selection):
         return type(self).__name__ + (f"(top {self.candidates})" if self.candidates else "")
 
     def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
-        """Refused: a batch is not chosen by scores."""
+        """Refused: a batch is not chosen by scores.
+
+        Args:
+            unit_ids: Not looked at,
+            scores: nor these,
+            seed: nor this,
+            cycle: nor this.
+
+        Raises:
+            ValueError: Always; see `order_by_features`.
+        """
         raise ValueError(f"{self.name} chooses by features of the units, got scores alone; call order_by_features")
 
     def order_by_features(
@@ -53,9 +69,22 @@ class BatchSelection(Selection):
         features: FeatureSource,
         labelled: Mapping[Feature, np.ndarray],
     ) -> list[int]:
-        """Positions of all units, the `count` chosen ones first.
+        """Positions of all units, the chosen ones first.
 
-        labelled: features of the labelled units where `needs_labelled`.
+        Args:
+            unit_ids: The names of N units.
+            scores: Their N scores.
+            seed: Of ties and of what is drawn.
+            cycle: So that each cycle draws anew.
+            count: How many are chosen.
+            features: Of any units.
+            labelled: Features of the labelled units where `needs_labelled`.
+
+        Returns:
+            N positions.
+
+        Raises:
+            ValueError: If there are fewer candidates than are to be chosen.
         """
         ranked = rank_units(unit_ids, scores, seed)
         looked_at = ranked[: self.candidates]
@@ -79,13 +108,24 @@ class BatchSelection(Selection):
         seed: int,
         cycle: int,
     ) -> list[int]:
-        """Rows of the features, first choice first."""
+        """Rows of the features, first choice first.
+
+        Args:
+            features: Of the candidates, in order of score.
+            labelled: Of the labelled units.
+            count: How many are chosen.
+            seed: Of what is drawn,
+            cycle: and the cycle.
+        """
 
 
 class CoreSet(BatchSelection):
     """k-center greedy over embeddings, from those of the labelled units on (Sener and Savarese 2018).
 
-    For images and for dense predictions (feature maps averaged over their positions). Time: budget x N x D.
+    For images and for dense predictions (feature maps averaged over the unit). Time: budget x N x D.
+
+    Args:
+        candidates: Choose only among so many units with the highest scores; None for all.
     """
 
     needs = frozenset({Feature.EMBEDDING})
@@ -103,7 +143,11 @@ class CoreSet(BatchSelection):
 
 
 class BADGE(BatchSelection):
-    """k-means++ over the gradients of the last layer (Ash et al. 2020). Time: budget x N x (C + D)."""
+    """k-means++ over the gradients of the last layer (Ash et al. 2020). Time: budget x N x (C + D).
+
+    Args:
+        candidates: Choose only among so many units with the highest scores; None for all.
+    """
 
     needs = frozenset({Feature.EMBEDDING, Feature.PROBS})
 
@@ -122,9 +166,16 @@ class BADGE(BatchSelection):
 class BatchBALD(BatchSelection):
     """Greedy joint mutual information of the batch (Kirsch et al. 2019); its first choice is BALD's.
 
-    Wants an acquisition that draws MC samples, or an ensemble. num_configurations: joint outcomes kept, all of them
-    while they are no more (C to the power of the units chosen), and so many drawn ones afterwards. Time:
-    budget x num_configurations x T x N x C, so `candidates` pays.
+    Wants an acquisition that draws MC samples, or an ensemble. Time: budget x num_configurations x T x N x C, so
+    `candidates` pays.
+
+    Args:
+        candidates: Choose only among so many units with the highest scores; None for all.
+        num_configurations: Joint outcomes kept, all of them while they are no more (C to the power of the units
+            chosen), and so many drawn ones afterwards.
+
+    Raises:
+        ValueError: If there are no candidates or no configurations.
     """
 
     needs = frozenset({Feature.LOG_PROBS})

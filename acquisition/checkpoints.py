@@ -1,24 +1,30 @@
 """Networks that others have trained: members of an ensemble, or an expert."""
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from acquisition.engine import frozen
-
-__all__ = ["Ensemble", "load_network", "matching_checkpoints", "network_state"]
+__all__ = ["load_network", "matching_checkpoints", "network_state"]
 
 _PREFIX = "network."
 
 
 def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
-    """Files that match the patterns (glob), in which {cycle} stands for the cycle's number; each once, sorted.
+    """Files that match patterns.
 
-    {cycle:02d} writes it with two digits, as run directories do: runs/seed*/cycles/{cycle:02d}/best.ckpt.
+    Args:
+        patterns: Globs in which {cycle} stands for the cycle's number, and {cycle:02d} writes it with two digits, as
+            run directories do: runs/seed*/cycles/{cycle:02d}/best.ckpt.
+        cycle: The number.
+
+    Returns:
+        Each file once, sorted.
+
+    Raises:
+        ValueError: If a pattern matches none, or has other braces.
     """
     found: set[Path] = set()
     for pattern in patterns:
@@ -39,7 +45,18 @@ def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
 
 
 def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
-    """The weights that a module's checkpoint holds for its network, where and as `like` holds its own."""
+    """The weights that a module's checkpoint holds for its network.
+
+    Args:
+        path: The checkpoint.
+        like: A network of the same architecture, whose device and layout they take.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        ValueError: If there is no such file, it cannot be read, or it belongs to another architecture.
+    """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     except FileNotFoundError:
@@ -62,25 +79,13 @@ def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
 
 
 def load_network(network: nn.Module, path: Path) -> None:
-    """Give a network the weights of a checkpoint."""
-    network.load_state_dict(network_state(path, network))
+    """Give a network the weights of a checkpoint.
 
+    Args:
+        network: Takes them.
+        path: The checkpoint.
 
-class Ensemble:
-    """K trained networks of one architecture in the place of T sampled ones (Lakshminarayanan et al. 2017).
-
-    network: of that architecture; its own weights are left alone and are no member. paths: one checkpoint each.
+    Raises:
+        ValueError: If there is no such file, it cannot be read, or it belongs to another architecture.
     """
-
-    def __init__(self, network: nn.Module, paths: Sequence[Path]) -> None:
-        self.network = network
-        self.paths = tuple(paths)
-        with torch.inference_mode(False):
-            self._states = [network_state(p, network) for p in paths]
-
-    def samples(self, images: Tensor) -> Iterator[object]:
-        """Each member's output with dropout off."""
-        for state in self._states:
-            with frozen(self.network), torch.inference_mode(False), torch.no_grad():
-                output = functional_call(self.network, state, (images.clone(),))
-            yield output
+    network.load_state_dict(network_state(path, network))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from acquisition.regions import Regions
 
-__all__ = ["Embeddings", "Feature", "embeddings_of"]
+__all__ = ["Embeddings", "Feature", "embeddings_of", "per_unit"]
 
 
 class Feature(StrEnum):
@@ -34,7 +34,12 @@ class Embeddings:
         self._last: Tensor | None = None
 
     def see(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """A hook before a layer: what the last one got is the embedding."""
+        """A hook before a layer: what the last one got is the embedding.
+
+        Args:
+            layer: Of the network.
+            inputs: What it is called with.
+        """
         self._last = inputs[0]
 
     def pooled(self, regions: Regions) -> Tensor:
@@ -56,7 +61,7 @@ class Embeddings:
             )
         last = self._last.float()
         # what has no place in the image is each unit's of the image
-        maps = last if last.ndim == 4 else last.view(*last.shape[:2], -1).mean(dim=2)[:, :, None, None]
+        maps = last if last.ndim == 4 else last.reshape(*last.shape[:2], -1).mean(dim=2)[:, :, None, None]
         height, width = maps.shape[2:]
         return regions.segments((height, width), maps.device).mean_rows(maps)
 
@@ -67,6 +72,12 @@ def embeddings_of(network: nn.Module) -> Iterator[Embeddings]:
 
     That is the layer named by the network's attribute `feature_layer`, if it has one, or else whichever linear layer
     or convolution runs last: the classifier of usual networks.
+
+    Args:
+        network: The one that runs inside the `with` block.
+
+    Returns:
+        What to ask for the embeddings after the pass.
     """
     named = getattr(network, "feature_layer", None)
     if named is not None:
@@ -82,3 +93,26 @@ def embeddings_of(network: nn.Module) -> Iterator[Embeddings]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def per_unit(logits: Tensor, regions: Regions, what: str) -> Tensor:
+    """Predictions of units, each of which has its image's.
+
+    Args:
+        logits: N x C.
+        regions: The units.
+        what: What they are needed for, for the error.
+
+    Returns:
+        U x C.
+
+    Raises:
+        ValueError: If the predictions are dense, N x C x H x W.
+    """
+    if logits.ndim != 2:
+        shape = " x ".join(map(str, logits.shape[1:]))
+        raise ValueError(
+            f"{what} needs one prediction per unit, N x C, got N x {shape} from a network with dense predictions; "
+            "choose CoreSet, or a selection by scores"
+        )
+    return logits[regions.places[:, 0].long().to(logits.device)]

@@ -1,26 +1,27 @@
 """Acquisition functions as classes that a config can name: what makes a unit worth labelling."""
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from acquisition import functional
+from acquisition.aggregation import Aggregation
 from acquisition.checkpoints import load_network
-from acquisition.identity import Described, exact
-from acquisition.regions import Regions
+from acquisition.engine import logits_of
+from acquisition.identity import exact
+from acquisition.kinds import AcquisitionFunction, DeterministicAcquisition, MonteCarloAcquisition, UnitAcquisition
+from acquisition.predictors import Predictions
+from acquisition.scored import Question, Scored
 from acquisition.seeding import uniform_for
 from acquisition.statistics import Statistic, StreamingStatistics
 
 __all__ = [
     "BALD",
     "ODIN",
-    "AcquisitionFunction",
-    "DeterministicAcquisition",
     "Entropy",
     "Expert",
     "Inverse",
@@ -29,71 +30,10 @@ __all__ = [
     "MeanEntropy",
     "MeanStd",
     "MeanVariance",
-    "MonteCarloAcquisition",
     "Random",
-    "TruthAcquisition",
-    "UnitAcquisition",
     "VariationRatio",
     "VoteEntropy",
 ]
-
-
-class AcquisitionFunction(Described):
-    """What makes a unit worth labelling. Subclass one of the four kinds below, not this."""
-
-    min_samples: ClassVar[int] = 0
-    """The fewest MC samples with which the value means something; 0 where none are drawn."""
-    uses_truth: ClassVar[bool] = False
-    """Whether it profits from labels of the pool: an oracle strategy, for simulations only."""
-
-    @property
-    def name(self) -> str:
-        """The name in ledgers, tables and figures: other settings have another one."""
-        return self.short_description
-
-
-class UnitAcquisition(AcquisitionFunction, ABC):
-    """Knows a unit by its id alone; the network is not asked."""
-
-    @abstractmethod
-    def unit_scores(self, unit_ids: Sequence[str], seed: int, cycle: int) -> Tensor:
-        """Scores in float64, one per id."""
-
-
-class DeterministicAcquisition(AcquisitionFunction, ABC):
-    """Uses one pass with dropout off."""
-
-    epsilon: float = 0.0
-    """Size of a step on the input before the pass; 0 for none (see `ODIN`)."""
-
-    @abstractmethod
-    def values(self, logits: Tensor) -> Tensor:
-        """Logits, N x C x ..., to values, N x ...."""
-
-
-class MonteCarloAcquisition(AcquisitionFunction, ABC):
-    """Uses sums over T stochastic passes."""
-
-    min_samples = 1
-    needs: ClassVar[frozenset[Statistic]]
-
-    @abstractmethod
-    def values(self, statistics: StreamingStatistics) -> Tensor:
-        """The statistics named in `needs` to values, N x ...."""
-
-
-class TruthAcquisition(AcquisitionFunction, ABC):
-    """Compares one pass with dropout off to the truth (see `acquisition.truth`)."""
-
-    uses_truth = True
-
-    @abstractmethod
-    def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Logits, N x C x ..., and classes or void, N x ..., to values, N x ...; void is 0."""
-
-    @abstractmethod
-    def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
-        """The same to scores, U, in float64; void pixels count in no unit."""
 
 
 class Random(UnitAcquisition):
@@ -149,6 +89,13 @@ class ODIN(DeterministicAcquisition):
 
     def values(self, logits: Tensor) -> Tensor:
         return functional.odin(logits, self.temperature)
+
+    def moved(self, network: nn.Module, images: Tensor) -> Tensor:
+        if not self.epsilon:
+            return images
+        with torch.enable_grad():
+            leaf = images.detach().clone().requires_grad_()
+            return functional.odin_perturbation(leaf, logits_of(network(leaf)), self.temperature, self.epsilon)
 
 
 class BALD(MonteCarloAcquisition):
@@ -209,7 +156,32 @@ class MeanStd(MonteCarloAcquisition):
         return functional.mean_std(statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES])
 
 
-class Expert(AcquisitionFunction):
+class _Decorator(AcquisitionFunction):
+    """Another acquisition function, with something changed about it."""
+
+    def __init__(self, acquisition: AcquisitionFunction) -> None:
+        self.acquisition = acquisition
+        self.min_samples = acquisition.min_samples
+        self.uses_truth = acquisition.uses_truth
+        self.reads_truth = acquisition.reads_truth
+        self.needs_network = acquisition.needs_network
+        self.sign = acquisition.sign
+        self.files = acquisition.files
+
+    @property
+    def name(self) -> str:
+        name = f"Expert({self.value_name})" if self.files else self.value_name
+        return f"Inverse({name})" if self.sign < 0 else name
+
+    @property
+    def value_name(self) -> str:
+        return self.acquisition.value_name
+
+    def asked(self, predictions: Predictions) -> Predictions:
+        return self.acquisition.asked(predictions)
+
+
+class Expert(_Decorator):
     """Another acquisition function, asked of a network that was trained on all the data (Chen 2020, section 3.2.2).
 
     An oracle strategy: the expert has seen labels of the pool. It is made when it is first asked, and leaves torch's
@@ -220,42 +192,53 @@ class Expert(AcquisitionFunction):
         acquisition: What is asked.
         network: Makes the expert's architecture where it differs from the network that learns; it may have other
             layers, not other inputs.
-    """
 
-    uses_truth = True
+    Raises:
+        ValueError: If what is asked is asked of an expert already.
+    """
 
     def __init__(
         self, checkpoint: str, acquisition: AcquisitionFunction, network: Callable[[], nn.Module] | None = None
     ) -> None:
-        self.checkpoint = Path(checkpoint)
-        self.acquisition = acquisition
+        super().__init__(acquisition)
+        if acquisition.files:
+            raise ValueError(f"one Expert is asked, got Expert({acquisition.name}); leave one out")
+        self.uses_truth = True
+        self.files = (Path(checkpoint),)
         self.network = network
 
-    @property
-    def name(self) -> str:
-        return f"Expert({self.acquisition.name})"
+    def asked(self, predictions: Predictions) -> Predictions:
+        return super().asked(predictions.of(self, self.trained))
+
+    def score(self, question: Question, predictions: Predictions, aggregation: Aggregation) -> Scored:
+        return self.acquisition.score(question, predictions.of(self, self.trained), aggregation)
 
     def trained(self, learner: nn.Module) -> nn.Module:
-        """The expert with its weights, on the device of the network that learns."""
+        """The expert with its weights.
+
+        Args:
+            learner: The network that learns, on whose device it will be.
+        """
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             expert = copy.deepcopy(learner) if self.network is None else self.network()
             expert.to(next(learner.parameters(), torch.empty(0)).device)
-            load_network(expert, self.checkpoint)
+            load_network(expert, self.files[0])
         return expert
 
 
-class Inverse(AcquisitionFunction):
+class Inverse(_Decorator):
     """The opposite of another acquisition function: its lowest scores are queried first (Chen 2020, section 3.2.2).
 
-    Maps keep the sign of the wrapped function; only the unit's score changes sign.
+    Maps keep the sign of the other function; only the unit's score changes sign.
 
     Args:
         acquisition: The other function.
     """
 
     def __init__(self, acquisition: AcquisitionFunction) -> None:
-        self.acquisition = acquisition
+        super().__init__(acquisition)
+        self.sign = -acquisition.sign
 
-    @property
-    def name(self) -> str:
-        return f"Inverse({self.acquisition.name})"
+    def score(self, question: Question, predictions: Predictions, aggregation: Aggregation) -> Scored:
+        scored = self.acquisition.score(question, predictions, aggregation)
+        return replace(scored, scores=-scored.scores)

@@ -46,20 +46,41 @@ class _Task(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Bilinear:
-    """A bilinear resizing as torch.nn.functional.interpolate does it. scales: as given to it, or None for sizes."""
+    """A bilinear resizing as torch.nn.functional.interpolate does it.
+
+    Args:
+        size: Height and width of the result.
+        align_corners: As given to it.
+        scales: As given to it; None where the size was.
+    """
 
     size: tuple[int, int]
     align_corners: bool
     scales: tuple[float, float] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """N x C x h x w to N x C x H x W."""
+        """The resizing itself.
+
+        Args:
+            x: N x C x h x w.
+
+        Returns:
+            N x C x H x W.
+        """
         if self.scales is None:
             return F.interpolate(x, size=self.size, mode="bilinear", align_corners=self.align_corners)
         return F.interpolate(x, scale_factor=self.scales, mode="bilinear", align_corners=self.align_corners)
 
     def axis(self, which: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """For each output index of an axis: two input indices and the weight of the second, rounded as torch does."""
+        """What each output index of an axis is made of, rounded as torch does.
+
+        Args:
+            which: 0 for rows, 1 for columns.
+            size: Of the input along it.
+
+        Returns:
+            Two input indices and the weight of the second.
+        """
         out = self.size[which]
         index = torch.arange(out, dtype=torch.float32)
         if self.align_corners:
@@ -77,10 +98,19 @@ def has_kernel() -> bool:
 
 
 def add_logits(logits: Tensor, sums: dict[str, Tensor], resize: Bilinear | None = None) -> bool:
-    """Add samples to sums: False where the kernel cannot do it, and then nothing was added.
+    """Add samples to sums.
 
-    logits: S x N x C x h x w. sums: of softmax probabilities after resizing, under the names mean, squares, votes
-    (N x C x H x W) and entropy (N x H x W).
+    Args:
+        logits: S x N x C x h x w.
+        sums: Of softmax probabilities after resizing, under the names mean, squares, votes (N x C x H x W) and entropy
+            (N x H x W).
+        resize: What comes before the softmax, if anything.
+
+    Returns:
+        False where the kernel cannot do it; then nothing was added.
+
+    Raises:
+        MemoryError: If there is no memory for the kernel's buffers.
     """
     library = _library()
     if library is None or logits.device.type != "cpu" or logits.dtype != torch.float32 or logits.ndim != 5:

@@ -20,6 +20,14 @@ def k_center(embeddings_ND: np.ndarray, labelled_LD: np.ndarray, count: int) -> 
 
     Centres are the labelled units and what was chosen before; distances are Euclidean. The radius of the result is
     at most twice the smallest possible. Of equals the first is taken; with nothing labelled the first row begins.
+
+    Args:
+        embeddings_ND: D numbers of each of N units.
+        labelled_LD: The same of L labelled units.
+        count: How many units are to be chosen.
+
+    Returns:
+        Rows of the units, first choice first.
     """
     nearest = np.full(len(embeddings_ND), np.inf)
     for rows in _blocks(len(embeddings_ND), embeddings_ND.shape[1]):
@@ -45,6 +53,15 @@ def gradient_kmeans(probs_NC: np.ndarray, embeddings_ND: np.ndarray, count: int,
     last layer would learn from its own answer. The first unit is drawn uniformly, each next one with probability
     proportional to the squared distance from the nearest chosen before (Arthur and Vassilvitskii 2007). The C x D
     outer product is never formed: <a1 h1, a2 h2> = <a1, a2> <h1, h2>.
+
+    Args:
+        probs_NC: C probabilities of each of N units.
+        embeddings_ND: D numbers of each.
+        count: How many units are to be chosen.
+        seed: Of the draws.
+
+    Returns:
+        Rows of the units, first choice first.
     """
     rng = np.random.default_rng(seed)
     units = len(probs_NC)
@@ -84,9 +101,18 @@ def joint_entropy_greedy(
     """Units of the largest joint mutual information with the network, and that information in nats after each.
 
     BatchBALD (Kirsch et al. 2019, equations 8 to 12): I(y1..yb; w) = H(y1..yb) - sum of E_w H(yi | w), grown greedily,
-    which is at least 1 - 1/e of the best. log_probs_NTC: the same T networks for all units. The joint entropy is exact
-    while the C**m configurations of the m units chosen so far are at most num_configurations, and then estimated from
-    so many configurations drawn from p(y1..ym). All in float64; probabilities of configurations as logarithms.
+    which is at least 1 - 1/e of the best. The joint entropy is exact while the C**m configurations of the m units
+    chosen so far are at most num_configurations, and then estimated from so many configurations drawn from p(y1..ym).
+    All in float64; probabilities of configurations as logarithms.
+
+    Args:
+        log_probs_NTC: C log-probabilities of N units by T networks, the same ones for all units.
+        count: How many units are to be chosen.
+        num_configurations: How many joint outcomes are kept.
+        generator: For those that are drawn.
+
+    Returns:
+        Rows of the units with the information, first choice first.
     """
     units, samples, classes = log_probs_NTC.shape
     conditional = np.concatenate(

@@ -41,7 +41,11 @@ class Described:
         return made
 
     def description(self, without: Collection[str] = ()) -> str:
-        """The class and the arguments, but for some."""
+        """The class and the arguments, in full.
+
+        Args:
+            without: Names of arguments to leave out.
+        """
         return _call(type(self), {k: v for k, v in self._arguments.items() if k not in without})
 
     @property
@@ -54,7 +58,14 @@ class Described:
 
 
 def describe(thing: object) -> str:
-    """Text of a setting: a number, a word, a collection, a `Described` object, a function, or what another holds."""
+    """Text of a setting.
+
+    Args:
+        thing: A number, a word, a collection, a `Described` object, a function, or any object, told by what it holds.
+
+    Returns:
+        Text without addresses in memory.
+    """
     match thing:
         case None | bool() | int() | float() | complex() | str() | bytes():
             return repr(thing)
@@ -84,7 +95,14 @@ def describe(thing: object) -> str:
 
 
 def exact(number: float) -> str:
-    """A number as people write it, with as many digits as it takes to be that number."""
+    """A number as people write it.
+
+    Args:
+        number: The number.
+
+    Returns:
+        As many digits as it takes to be that number.
+    """
     short = f"{number:g}"
     return short if float(short) == number else repr(float(number))
 

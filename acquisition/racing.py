@@ -17,10 +17,17 @@ __all__ = ["Allowance", "Race", "Round", "decide", "moderated"]
 
 @dataclass(frozen=True)
 class Race:
-    """first: MC samples for every unit, at least 8. confidence: of each unit's two-sided interval.
+    """How a race is run.
 
     Under a budget in pixels the cut is where the round's own ranking runs out of them. Where units differ in size, a
     wrong decision may cost more than one wrong pick.
+
+    Args:
+        first: MC samples for every unit, at least 8.
+        confidence: Of each unit's two-sided interval.
+
+    Raises:
+        ValueError: If there are too few samples, or the confidence does not lie between 0 and 1.
     """
 
     first: int = 8
@@ -33,7 +40,11 @@ class Race:
             raise ValueError(f"the confidence of a race must lie between 0 and 1, got {self.confidence}")
 
     def rounds(self, num_samples: int) -> list[int]:
-        """Samples per round: first, doubled each time, and the full number last."""
+        """Samples per round: first, doubled each time, and the full number last.
+
+        Args:
+            num_samples: The full number, T.
+        """
         rounds = []
         samples = self.first
         while samples < num_samples:
@@ -44,29 +55,44 @@ class Race:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What may still be queried.
+    """What may be queried.
 
     Args:
-        units: At most so many units.
-        pixels: Of those, as many as so many pixels pay for; None for any size.
+        units: So many units at most,
+        pixels: and of them as many as so many pixels pay for; None for any size.
     """
 
     units: int
     pixels: int | None = None
 
     def pays(self, sizes: Sequence[int]) -> int:
-        """How many units of these sizes in pixels it pays for in their order, up to the first that it does not."""
+        """How many units it pays for in their order, up to the first that it does not.
+
+        Args:
+            sizes: Of the units, in pixels.
+        """
         taken = sizes[: self.units]
         return len(taken) if self.pixels is None else int((np.cumsum(taken) <= self.pixels).sum())
 
     def without(self, sizes: Sequence[int]) -> "Allowance":
-        """What is left when units of these sizes are paid for."""
+        """What is left when units are paid for.
+
+        Args:
+            sizes: Of these units, in pixels.
+        """
         return Allowance(self.units - len(sizes), None if self.pixels is None else self.pixels - sum(sizes))
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round decided, as positions in its units. risk: expected number of wrong picks by what it decided."""
+    """What one round decided, as positions in its units.
+
+    Args:
+        chosen: Surely among the best.
+        refused: Surely not.
+        undecided: Those that need more samples.
+        risk: The expected number of wrong picks by what was decided.
+    """
 
     chosen: np.ndarray
     refused: np.ndarray
@@ -85,13 +111,24 @@ def decide(
 ) -> Round:
     """Which units are in or out of the `slots` best, and which need more samples.
 
-    scores: with the first `samples` of `num_samples` MC samples. spreads: standard error of each score, from how it
-    scatters over `groups` groups of those samples, against infinitely many; against the score with num_samples, of
-    which these are a part, it is smaller by the root of 1 - samples / num_samples, and zero at the end. The cut lies
-    half way between the last score inside and the first outside; at the highest score where no slot is left for it.
+    A spread is an error against infinitely many samples; against the score with num_samples, of which these are a
+    part, it is smaller by the root of 1 - samples / num_samples, and zero at the end. The cut lies half way between
+    the last score inside and the first outside; at the highest score where no slot is left for it.
 
     A few groups tell a unit's error badly, so the units lend each other strength (`moderated`), and intervals are
     Student's. Every wrong decision costs one wrong pick at most, so the risk is the sum of their probabilities.
+
+    Args:
+        scores: U, with the first `samples` of `num_samples` MC samples.
+        spreads: U, the standard error of each score, from how it scatters over groups of those samples.
+        slots: How many units are to be chosen.
+        samples: MC samples of this round.
+        num_samples: MC samples of the last round, T.
+        confidence: Of each unit's two-sided interval.
+        groups: Over which the spreads were measured.
+
+    Returns:
+        The decisions, and their risk.
     """
     values = np.asarray(scores, dtype=np.float64)
     everyone, nobody = np.arange(len(values)), np.arange(0)
@@ -117,6 +154,13 @@ def moderated(errors: np.ndarray, freedom: int) -> tuple[np.ndarray, float]:
 
     Empirical Bayes with a scaled inverse chi-square prior on the variances, its parameters from the mean and variance
     of their logarithms (Smyth 2004, section 6). Errors of 0, and fewer than 3 others, are left as they are.
+
+    Args:
+        errors: U standard errors.
+        freedom: Degrees of freedom of each.
+
+    Returns:
+        U standard errors, and their degrees of freedom.
     """
     positive = errors > 0
     if positive.sum() < 3:

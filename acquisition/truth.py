@@ -7,7 +7,7 @@ is no truth to look at.
 from torch import Tensor
 
 from acquisition.functional import class_log_probabilities, predicted_class
-from acquisition.functions import TruthAcquisition
+from acquisition.kinds import TruthAcquisition
 from acquisition.regions import Regions
 
 __all__ = ["Incorrect", "LowestMIoU", "TrueClassLoss"]

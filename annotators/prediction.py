@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from acquisition import functional
-from acquisition.engine import MCDropout, frozen
+from acquisition.engine import Sampler, frozen
 from acquisition.statistics import Statistic, StreamingStatistics
 
 __all__ = ["MAPS", "DifficultyPredictor", "ensemble_variance", "member_probabilities", "uncertainty_maps"]
@@ -115,7 +115,7 @@ class DifficultyPredictor:
             raise ValueError(f"num_samples must be at least 2 for a variance over MC samples, got {num_samples}")
         self.members = dict(members)
         self.num_samples = num_samples
-        self._sampler = MCDropout(single, key, dropout_rate)
+        self._sampler = Sampler(single, key, dropout_rate)
 
     def __call__(self, images: Tensor, unit_ids: Sequence[str]) -> dict[str, Tensor]:
         """Predict a batch.

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from acquisition.engine import MCDropout
+from acquisition.engine import Sampler
 from acquisition.functional import bald
 from acquisition.fused import has_kernel
 from acquisition.statistics import Statistic
@@ -121,7 +121,7 @@ def stacked_bald(logits: Tensor) -> Tensor:
     return bald(probs.mean(dim=-1), torch.special.entr(probs).sum(dim=1).mean(dim=-1))
 
 
-def engine_bald(engine: MCDropout, images: Tensor, samples: int) -> Tensor:
+def engine_bald(engine: Sampler, images: Tensor, samples: int) -> Tensor:
     statistics = engine.statistics(images, samples, NEEDS)
     return bald(statistics[Statistic.MEAN], statistics[Statistic.EXPECTED_ENTROPY])
 
@@ -173,9 +173,9 @@ def prepared(make: Callable[[], nn.Module]) -> tuple[nn.Module, Tensor]:
 def largest_difference(network: nn.Module, images: Tensor, samples: int, part: int) -> float:
     """Largest difference in BALD to float64 full passes with the same masks, on a crop of 1 / part of the sides."""
     images = images[:1, :, : SIZE[0] // part, : SIZE[1] // part].clone(memory_format=torch.preserve_format)
-    engine = MCDropout(network, ("benchmark", 0))
+    engine = Sampler(network, ("benchmark", 0))
     got = engine_bald(engine, images, samples)
-    double = MCDropout(copy.deepcopy(network).double(), ("benchmark", 0))
+    double = Sampler(copy.deepcopy(network).double(), ("benchmark", 0))
     with torch.no_grad():
         expected = running_bald(double.full_passes(images.double(), samples))
     return float((got - expected).abs().max())
@@ -188,12 +188,12 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 
 
 def approximations(network: nn.Module, images: Tensor, samples: int) -> list[tuple[str, float]]:
-    """Rank correlation of approximate acquisition values with the exact ones, by approximation."""
-    exact = engine_bald(MCDropout(network, ("benchmark", 0)), images, samples)
+    """Rank correlation of pixel scores with the exact ones."""
+    exact = engine_bald(Sampler(network, ("benchmark", 0)), images, samples)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = engine_bald(MCDropout(network, ("benchmark", 0)), images, samples)
+        half = engine_bald(Sampler(network, ("benchmark", 0)), images, samples)
     found = [("bf16", rank_correlation(exact, half))]
-    low = engine_bald(MCDropout(network, ("benchmark", 0), low_resolution=True), images, samples)
+    low = engine_bald(Sampler(network, ("benchmark", 0), low_resolution=True), images, samples)
     if low.shape != exact.shape:
         low = nn.functional.interpolate(low[:, None], size=SIZE, mode="bilinear", align_corners=True)[:, 0]
         found.append(("output stride", rank_correlation(exact, low)))
@@ -204,7 +204,7 @@ def measure(name: str, samples: int, rounds: int, quick: bool, fast_only: bool) 
     network, images = prepared(NETWORKS[name])
     noisy = dropout_on(copy.deepcopy(network))
     before, behind = split_by_hand(noisy)
-    engine, low = MCDropout(network, ("benchmark", 0)), MCDropout(network, ("benchmark", 0), low_resolution=True)
+    engine, low = Sampler(network, ("benchmark", 0)), Sampler(network, ("benchmark", 0), low_resolution=True)
     every: dict[str, Callable[[], Any]] = {
         "deterministic pass": lambda: network(images),
         "split by hand": lambda: running_bald(behind(given) for given in [before(images)] for _ in range(samples)),
@@ -276,7 +276,7 @@ def main() -> None:
         # No comparison of layouts here: its other layout would set the peak.
         network = NETWORKS[given.memory_of]().eval().to(memory_format=torch.channels_last)
         images = torch.randn(UNITS, 3, *SIZE).contiguous(memory_format=torch.channels_last)
-        engine = MCDropout(network, ("benchmark", 0))
+        engine = Sampler(network, ("benchmark", 0))
         for _ in range(2):
             timed(lambda: engine_bald(engine, images, given.samples[0]) if given.samples[0] else network(images))
         # not getrusage, whose maximum a child inherits from the process that started it

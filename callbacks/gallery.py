@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from acquisition.regions import Regions
-from acquisition.scorer import Scored
+from acquisition.scored import Scored
 from records.files import replacing
 
 __all__ = ["Gallery", "saved_samples"]

@@ -14,8 +14,11 @@ from tqdm.auto import tqdm
 
 from acquisition.aggregation import Aggregation
 from acquisition.batch import BatchSelection
-from acquisition.doctor import Check, examine_network, require
-from acquisition.functions import AcquisitionFunction, Random
+from acquisition.checks import Check, require
+from acquisition.doctor import examine_network
+from acquisition.functions import Random
+from acquisition.kinds import AcquisitionFunction
+from acquisition.predictors import MCDropout, Predictor
 from acquisition.racing import Allowance, Race, decide
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
@@ -41,21 +44,24 @@ _RACE_GROUPS = 4
 class QueryCallback(Callback):
     """At the end of a fit, or of `query`, scores the pool, chooses the next units and has them labelled.
 
-    acquisition, aggregation, selection: the strategy. budget: units per cycle; a pool that holds fewer is labelled
-    whole. budget_pixels: stop earlier, before the units chosen exceed so many pixels; None for no such limit.
-    num_samples: T, MC samples per unit where the acquisition draws any. dropout_rate: one rate for every dropout
-    layer while querying, or None for the training rates; activations are divided by 1 - rate either way, so their
-    expectation stays that of training. pictures: how many of the top and of the bottom units to draw.
-    per_unit_masks: every unit its own dropout masks instead of shared ones. at_output_stride: take MC values before the
-    last upsampling, approximate and cheaper. race: few samples for every unit and num_samples only for those near the
-    budget's cut, or None for num_samples everywhere; needs TopK and an acquisition that draws samples. ensemble:
-    checkpoints, as paths or patterns (runs/seed*/cycles/{cycle:02d}/best.ckpt), of networks that are asked instead of
-    num_samples MC samples of the one that learns.
-
     A selection by features (`acquisition.batch`) has them written beside the scores while the pool is scored, and read
     as memory maps: 4 bytes x N x D on disk, twice while the batch is chosen, and not in memory.
 
     Writes into the cycle's folder: scores.parquet (unit_id, score, rank, selected), queried.csv and maps/.
+
+    Args:
+        acquisition: What is uncertain.
+        aggregation: How pixels become a score; the mean unless given.
+        selection: Which scores are queried; the highest unless given.
+        predictor: How the network is asked: MCDropout, or an Ensemble of trained networks.
+        budget: Units per cycle; a pool that holds fewer is labelled whole.
+        budget_pixels: Stop earlier, before the units chosen exceed so many pixels; None for no such limit.
+        pictures: How many of the top and of the bottom units to draw.
+        race: Few samples for every unit, and the predictor's num_samples only for those near the budget's cut; None for
+            as many everywhere. Needs TopK, an acquisition that draws samples and MCDropout.
+
+    Raises:
+        ValueError: If these do not go together.
     """
 
     def __init__(
@@ -63,15 +69,11 @@ class QueryCallback(Callback):
         acquisition: AcquisitionFunction,
         aggregation: Aggregation | None = None,
         selection: Selection | None = None,
+        predictor: Predictor = MCDropout(num_samples=10),  # noqa: B008 - a setting; here, command lines can change it
         budget: int = 10,
         budget_pixels: int | None = None,
-        num_samples: int = 10,
-        dropout_rate: float | None = None,
         pictures: int = 3,
-        per_unit_masks: bool = False,
-        at_output_stride: bool = False,
         race: Race | None = None,
-        ensemble: list[str] | None = None,
     ) -> None:
         if budget < 1:
             raise ValueError(f"the budget must be at least 1 unit per cycle, got strategy.budget {budget}")
@@ -83,19 +85,11 @@ class QueryCallback(Callback):
             raise ValueError(f"strategy.pictures must be 0 or more, got {pictures}")
         self.selection = selection or TopK()
         features = self.selection.needs if isinstance(self.selection, BatchSelection) else frozenset()
-        self.scorer = Scorer(
-            acquisition,
-            aggregation,
-            num_samples,
-            dropout_rate,
-            per_unit_masks,
-            at_output_stride,
-            ensemble or (),
-            features,
-        )
-        if isinstance(self.selection, PowerSampling) and self.scorer.sign < 0:
+        self.scorer = Scorer(acquisition, aggregation, predictor, features)
+        if isinstance(self.selection, PowerSampling) and acquisition.sign < 0:
             raise ValueError("PowerSampling needs scores above 0, but Inverse gives none; choose another selection")
-        if race is not None and (ensemble or not (self.scorer.draws_samples and isinstance(self.selection, TopK))):
+        draws = self.scorer.draws_samples and self.scorer.num_samples
+        if race is not None and not (draws and isinstance(self.selection, TopK)):
             raise ValueError(
                 f"a race needs an acquisition that draws MC samples and TopK, got {self.strategy}; set race to null"
             )
@@ -330,7 +324,7 @@ class QueryCallback(Callback):
         loader = datamodule.pool_dataloader(pool.images_of(unit_ids), truth=scorer.reads_truth)
         asked, mine = set(unit_ids), set(loader.dataset.image_ids)  # type: ignore[attr-defined]
         total = sum(pool.image_of(u) in mine for u in unit_ids)
-        name = f"query T={samples}" if scorer.draws_samples and not scorer.ensemble else "query"
+        name = f"query T={samples}" if scorer.draws_samples and samples else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
         with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
@@ -346,7 +340,7 @@ class QueryCallback(Callback):
         table = chooser.choose(pool, table, cycle, features)
         directory.write_scores(table)
         saved = dict(saved_samples(features.shards.folder))
-        draw_ends(directory.maps, table, saved, self.pictures, self.scorer.acquisition.name, datamodule)
+        draw_ends(directory.maps, table, saved, self.pictures, self.scorer.acquisition.value_name, datamodule)
         waiting, taken = chooser.ask(pool, directory, table), int(table["selected"].sum())
         note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""
         left = "" if len(table) > taken else f" (all that was left; the budget is {self.budget})"

@@ -10,7 +10,7 @@ import torch
 
 from acquisition.features import Feature
 from acquisition.regions import Regions
-from acquisition.scorer import Scored
+from acquisition.scored import Scored
 from callbacks.gallery import Gallery
 from records.shards import Shards
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, SequentialSampler
 
-from acquisition.doctor import Check
+from acquisition.checks import Check
 from datamodules.datasets import PoolDataset
 from datamodules.pool import Pool
 from datamodules.tensors import InOrder

@@ -16,18 +16,19 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from acquisition.batch import BatchSelection
-from acquisition.doctor import examine_network, require
+from acquisition.checks import require
+from acquisition.doctor import examine_network
 from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
 from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
-from datamodules.datasets import EpochSampler
 from datamodules.sources.in_memory import TensorSource
 from lightning_modules.classification import ClassificationModule
 from pipelines.cycles import Experiment, Run, Turn, run_cycles
 from pipelines.run_access import run_directory
+from pipelines.stack_images import StackImages
 from pipelines.stack_training import check_stackable, fit_stacked
 from pipelines.trainer import QueryTrainer
 from records.ledger import Ledger
@@ -155,6 +156,7 @@ class StackFitter:
         self.epochs = epochs
         self.keep_scores = keep_scores
         self.progress = progress
+        self._images: StackImages | None = None
         self._experiments: dict[Path, Experiment] = {}
         self._first: dict[int, Ledger] = {}
         self._fresh: dict[tuple[int, int], ClassificationModule] = {}
@@ -190,13 +192,21 @@ class StackFitter:
         for turn in turns:
             with _reported(turn.run):
                 if not turn.directory.is_fitted:
-                    able.append(_Fit(turn, *_samples(turn.experiment, self.epochs)))
+                    images = self._read(turn.experiment.datamodule)
+                    able.append(_Fit(turn, images, *images.samples(turn.experiment.datamodule, self.epochs)))
         if able:
             self._fit(able)
         for turn in turns:
             with _reported(turn.run):
                 if not turn.run.error and turn.experiment.end.queries():
-                    _query(turn, self.keep_scores)
+                    _query(turn, self._read(turn.experiment.datamodule), self.keep_scores)
+
+    def _read(self, data: PoolDataModule) -> StackImages:
+        """The images, read once."""
+        if self._images is None:
+            assert isinstance(data.source, TensorSource)
+            self._images = StackImages(data.source)
+        return self._images
 
     def _data(self, made: Experiment, run: Member) -> PoolDataModule:
         """The run's data: what has been read is shared by all, the initial set by the runs of one seed."""
@@ -236,7 +246,7 @@ class StackFitter:
         first = fits[0]
         assert first.module.optimizer is not None
         fit_stacked(
-            [fit.module.network for fit in fits], first.source.tensors("train")[0],
+            [fit.module.network for fit in fits], first.images.train,
             torch.stack([fit.answers for fit in fits]), [fit.order for fit in fits],
             first.module.loss, first.module.optimizer, dropout_seed,
             lambda step: self.progress(Progress(cycle, self.cycles, step, steps)),
@@ -248,6 +258,7 @@ class _Fit:
     """One fit of a stack. order: its batches, as positions in the train split. answers: that split's classes."""
 
     turn: Turn[Member]
+    images: StackImages
     order: Tensor
     answers: Tensor
 
@@ -255,36 +266,10 @@ class _Fit:
     def module(self) -> ClassificationModule:
         return _classifier(self.turn.experiment)
 
-    @property
-    def source(self) -> TensorSource:
-        return _source(self.turn.experiment)
-
-
-def _source(experiment: Experiment) -> TensorSource:
-    assert isinstance(experiment.datamodule.source, TensorSource)
-    return experiment.datamodule.source
-
 
 def _classifier(experiment: Experiment) -> ClassificationModule:
     assert isinstance(experiment.module, ClassificationModule)
     return experiment.module
-
-
-def _samples(experiment: Experiment, epochs: int) -> tuple[Tensor, Tensor]:
-    """Positions in the train split, steps x batch, and the split's classes as the oracle gave them."""
-    data, source = experiment.datamodule, _source(experiment)
-    images = data.pool.training_images()
-    positions = torch.tensor([source.row(image_id)[1] for image_id in images])
-    given = source.tensors("train")[1].clone()
-    given[positions] = torch.tensor([data.pool.read_class(image_id) for image_id in images])
-    sampler = EpochSampler(len(images), data.batch_size, data.seed)
-    return torch.cat([positions[p] for p in _epochs(sampler, epochs)]).view(-1, data.batch_size), given
-
-
-def _epochs(sampler: EpochSampler, epochs: int) -> Iterator[Tensor]:
-    for epoch in range(epochs):
-        sampler.set_epoch(epoch)
-        yield sampler.positions()
 
 
 def _write_fit(fit: _Fit, epochs: int) -> None:
@@ -293,10 +278,9 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
         raise ValueError(
             f"the weights of cycle {directory.number} have NaN or infinite values; lower the learning rate"
         )
-    scores = {"epoch": epochs - 1, **_validated(module, fit.source)}
-    row = curve_row(
-        directory.number, label_counts(fit.turn.experiment.datamodule.pool.ledger), scores, scores, module.monitor
-    )
+    scores = {"epoch": epochs - 1, **_validated(module, fit.images)}
+    labelled = label_counts(fit.turn.experiment.datamodule.pool.ledger)
+    row = curve_row(directory.number, labelled, scores, scores, module.monitor)
     saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
     write_checkpoint(directory.best, {**saved, "global_step": 0, "loops": {}})
     # last, because its presence says that the fit is done
@@ -304,21 +288,20 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
 
 
 @torch.no_grad()
-def _validated(module: ClassificationModule, source: TensorSource) -> dict[str, float]:
+def _validated(module: ClassificationModule, images: StackImages) -> dict[str, float]:
     """The scores that a validation of the module would log."""
-    images, labels, _ = source.tensors("val")
     module.eval()
-    logits = torch.cat([module(part) for part in images.split(_SCORED_AT_ONCE)])
-    module.update_metrics(module.val_metrics, logits, labels)
-    row = {"val/loss": float(module.loss(logits, labels))}
+    logits = torch.cat([module(part) for part in images.val.split(_SCORED_AT_ONCE)])
+    module.update_metrics(module.val_metrics, logits, images.val_classes)
+    row = {"val/loss": float(module.loss(logits, images.val_classes))}
     for name, value in module.val_metrics.compute().items():
-        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in source.class_names]
+        names = [f"val/{name}"] if value.ndim == 0 else [f"val/{name}/{c}" for c in images.source.class_names]
         row |= dict(zip(names, value.float().reshape(-1).tolist(), strict=True))
     module.val_metrics.reset()
     return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
-def _query(turn: Turn[Member], keep_scores: bool) -> None:
+def _query(turn: Turn[Member], images: StackImages, keep_scores: bool) -> None:
     """What `QueryCallback` does; without its pictures and its loaders, where scores are all that the strategy takes."""
     pool, query, module = turn.experiment.datamodule.pool, turn.experiment.query, _classifier(turn.experiment)
     if not _is_plain(query):
@@ -328,19 +311,16 @@ def _query(turn: Turn[Member], keep_scores: bool) -> None:
         )  # fmt: skip
         trainer.query(module, turn.experiment.datamodule)
         return
-    image_ids, labelled = _source(turn.experiment).tensors("train")[2], set(pool.ledger.labelled())
-    in_pool = np.array([image_id not in labelled for image_id in image_ids])
-    unlabelled = [image_id for image_id, free in zip(image_ids, in_pool, strict=True) if free]
-    if not unlabelled:
-        return
     cycle = turn.directory.number
+    free, unlabelled = images.unlabelled(pool)
+    if not len(unlabelled):
+        return
     if query.scorer.needs_network:
-        scores = _scores(turn)[in_pool]
+        scores = _scores(turn, images)[free]
     else:
-        scores = query.scorer(
-            module.network, torch.empty(0), Regions.whole(unlabelled), pool.seed, cycle
-        ).scores.numpy()
-    # strings as objects: pandas' own cost more here than all else
+        regions = Regions.whole(unlabelled.tolist())
+        scores = query.scorer(module.network, torch.empty(0), regions, pool.seed, cycle).scores.numpy()
+    # names as objects: making strings of another kind of them would cost more than all else here
     table = pd.DataFrame({"unit_id": pd.Series(unlabelled, dtype=object), "score": scores})
     ranked = query.chooser.choose(pool, table, cycle)
     if keep_scores:
@@ -353,30 +333,25 @@ def _is_plain(query: QueryCallback) -> bool:
     return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
 
 
-def _scores(turn: Turn[Member]) -> np.ndarray:
+def _scores(turn: Turn[Member], images: StackImages) -> np.ndarray:
     """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
     pool, scorer, cycle = turn.experiment.datamodule.pool, turn.experiment.query.scorer, turn.directory.number
-    images, labels, image_ids = _source(turn.experiment).tensors("train")
     network = _classifier(turn.experiment).network.eval()
-
     if scorer.is_oracle:
         pool.check_truth()
-    truth = labels if scorer.reads_truth else None
+    truth = images.classes if scorer.reads_truth else None
+
+    def part(rows: slice) -> tuple[Tensor, Regions, Tensor | None]:
+        return images.train[rows], Regions.whole(images.image_ids[rows]), None if truth is None else truth[rows]
+
     if cycle == 0:
-        few = Regions.whole(image_ids[:2])
-        require(examine_network(scorer, network, images[:2], few, pool.seed, truth=_part(truth, slice(2))))
+        some, units, known = part(slice(2))
+        require(examine_network(scorer, network, some, units, pool.seed, truth=known))
     parts = []
-    for start in range(0, len(images), _SCORED_AT_ONCE):
-        rows = slice(start, start + _SCORED_AT_ONCE)
-        scored = scorer(
-            network, images[rows], Regions.whole(image_ids[rows]), pool.seed, cycle, truth=_part(truth, rows)
-        )
-        parts.append(scored.scores)
+    for start in range(0, len(images.train), _SCORED_AT_ONCE):
+        some, units, known = part(slice(start, start + _SCORED_AT_ONCE))
+        parts.append(scorer(network, some, units, pool.seed, cycle, truth=known).scores)
     return torch.cat(parts).numpy()
-
-
-def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
-    return None if truth is None else truth[rows]
 
 
 @contextmanager

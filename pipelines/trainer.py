@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
-from acquisition.doctor import Check, require
+from acquisition.checks import Check, require
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table

@@ -87,8 +87,9 @@ class Ledger(Database):
 
     def waiting(self, cycle: int) -> list[str]:
         """Ids of the units that were queried in a cycle and are not labelled yet, first choice first."""
-        labelled = set(self.labelled())
-        return [q.unit_id for q in self.queried(cycle) if q.unit_id not in labelled]
+        queried = self.queried(cycle)
+        labelled = set(self.labelled()) if queried else set()
+        return [q.unit_id for q in queried if q.unit_id not in labelled]
 
     def start(self, units: Sequence[tuple[str, int]]) -> None:
         """Label the initial set.

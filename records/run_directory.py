@@ -86,7 +86,7 @@ class CycleDirectory:
 
     @property
     def is_queried(self) -> bool:
-        """Whether the cycle's query is done; while the shards stand, the ledger may not know of queried.csv yet."""
+        """Whether the query is done; as long as there are shards, the ledger may lack what is in queried.csv."""
         return self.queried.is_file() and not self.shards.exists()
 
     def read_metrics(self) -> dict[str, Any]:
@@ -250,11 +250,9 @@ class RunDirectory:
         """Write learning_curve.csv.
 
         Args:
-            curve: One row per fitted cycle, in numeric order, as `metrics` gives them.
-
+            curve: One row per fitted cycle, in numeric order (see `metrics`).
         """
-        with replacing(self.learning_curve) as beside:
-            curve.to_csv(beside, index=False)
+        write_table(self.learning_curve, curve)
 
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
@@ -316,7 +314,7 @@ class StudyDirectory(RunDirectory):
         return self.jobs / f"{name}.yaml"
 
     def part(self, number: int, parts: int) -> "PartDirectory":
-        """The directory of a job that trains one of `parts` parts of the study's stacked runs; `number` is from 0."""
+        """The directory of a job that does one of `parts` parts of the study; `number` is from 0."""
         return PartDirectory(self.jobs / f"part-{number}-of-{parts}")
 
     def runs(self) -> list[RunDirectory]:
@@ -327,7 +325,7 @@ class StudyDirectory(RunDirectory):
 
 @dataclass(frozen=True)
 class PartDirectory(RunDirectory):
-    """The files of one job that trains a part of a study's stacked runs.
+    """The files of one job that does a part of a study.
 
     Args:
         path: The folder.

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from records.files import write_figure, write_table
+from records.files import write_figure
 from records.run_directory import RunDirectory
 
 __all__ = [
     "LOWER_IS_BETTER",
     "area_sentence",
     "area_under_learning_curve",
-    "curve_words",
+    "curve_text",
     "main_metric",
     "normalised_area",
     "read_curve",
@@ -82,14 +82,13 @@ def area_sentence(curve: pd.DataFrame, metric: str, full_score: float | None = N
     return f"{words}, labelled units x {metric}"
 
 
-def curve_words(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
-    """What is printed at the end of a run: its table, its area where it has several cycles, and where its pictures are.
+def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
+    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where the pictures are.
 
     Args:
-        curve: One row per cycle, as `read_curve` gives it.
-        run_dir: The run's directory.
-        full_score: The score of training on the whole pool, in [0, 1]; None for no normalised area.
-
+        curve: From `read_curve`.
+        run_dir: The run directory.
+        full_score: The metric after training on the whole pool, in [0, 1]; without it there is no normalised area.
     """
     metric = main_metric(curve)
     others = [f"last/{metric}", "val/pixel_accuracy", "val/balanced_accuracy"]
@@ -163,14 +162,14 @@ def write_curve(run_dir: Path, metric: str | None = None) -> pd.DataFrame:
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
     write_figure(RunDirectory(run_dir).learning_curve_picture, figure, dpi=130)
     # written after the picture, so that a table that is up to date implies a picture that is
-    write_table(RunDirectory(run_dir).learning_curve, curve)
+    RunDirectory(run_dir).write_curve(curve)
     return curve
 
 
 def refresh_curve(run_dir: Path) -> None:
     """Write the learning curve again if a killed process has left it out of date.
 
-    Runs without a picture, such as those trained in a stack, get none.
+    A run without a picture gets none.
 
     Args:
         run_dir: The run directory.
@@ -181,4 +180,4 @@ def refresh_curve(run_dir: Path) -> None:
     if run.learning_curve_picture.is_file():
         write_curve(run_dir)
     else:
-        write_table(run.learning_curve, curve)
+        run.write_curve(curve)

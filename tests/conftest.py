@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
     "strategy": {
         "acquisition": {"class_path": "acquisition.functions.BALD"},
         "budget": 4,
-        "num_samples": 3,
+        "predictor": {"class_path": "acquisition.predictors.MCDropout", "init_args": {"num_samples": 3}},
         "pictures": 0,
     },
     "wandb": {"mode": "disabled"},

@@ -112,7 +112,7 @@ def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     ("changes", "words"),
     [
         (["--model.network.dropout", "0"], "dropout"),
-        (["--strategy.num_samples", "1"], "num_samples must be at least 2 for BALD, got 1"),
+        (["--strategy.predictor.num_samples", "1"], "num_samples must be at least 2 for BALD, got 1"),
         (["--strategy.budgett", "3"], "budgett"),
         (["--model.network.num_classes", "4"], "set model.network.num_classes to 5"),
         (["--cycles", "0"], "--cycles must be at least 1"),

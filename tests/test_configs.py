@@ -24,7 +24,7 @@ LIMITS = [
     "--trainer.max_steps", "-1", "--trainer.val_check_interval", "1.0",
     "--trainer.accelerator", "cpu", "--trainer.precision", "32-true",
     "--data.batch_size", "2", "--data.eval_batch_size", "4",
-    "--strategy.budget", "2", "--strategy.num_samples", "2", "--strategy.pictures", "1",
+    "--strategy.budget", "2", "--strategy.predictor.num_samples", "2", "--strategy.pictures", "1",
     "--wandb.mode", "disabled",
 ]  # fmt: skip
 READ_ONE_BY_ONE = ["--data.num_workers", "0", "--data.crop_size", "[32,48]"]
@@ -140,7 +140,7 @@ def test_cityscapes_trains_the_network_of_the_thesis() -> None:
     assert [(m.kernel_size, m.out_channels) for m in stem] == [((3, 3), 64), ((3, 3), 64), ((3, 3), 128)]
     # the thesis's 0.9 is a keep rate; 0.5 is both
     assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.1]
-    assert settings["strategy"]["dropout_rate"] == 0.5
+    assert settings["strategy"]["predictor"]["init_args"]["rate"] == 0.5
 
 
 @pytest.mark.parametrize("config", STUDIES, ids=lambda p: p.stem)

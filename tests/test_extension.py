@@ -15,7 +15,7 @@ from skimage.draw import disk
 from torch import Tensor, nn
 
 import cli
-from acquisition.functions import MonteCarloAcquisition
+from acquisition.kinds import MonteCarloAcquisition
 from acquisition.seeding import derive_seed
 from acquisition.statistics import Statistic, StreamingStatistics
 from datamodules.datamodule import PoolDataModule

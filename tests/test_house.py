@@ -75,6 +75,13 @@ def test_the_engine_is_asked_through_its_package(path: Path) -> None:
         assert [module for module, _ in imports(path) if module.startswith("acquisition.engine.")] == []
 
 
+@pytest.mark.parametrize("name", ["scorer", "doctor"])
+def test_nobody_is_asked_what_it_is(name: str) -> None:
+    """Acquisition functions and predictors answer by what they are; whoever scores does not tell them apart."""
+    tree = ast.parse((ROOT / "acquisition" / f"{name}.py").read_text())
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.Name) and n.id in ("isinstance", "issubclass", "type")]
+
+
 def test_acquisition_imports_in_no_circle() -> None:
     """The engine counts as one module: whoever imports a part of it runs all of it."""
 

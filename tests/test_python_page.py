@@ -18,7 +18,7 @@ def test_the_page_runs_and_prints_what_it_says(
     text = PAGE.read_text()
     names: dict[str, object] = {}
     blocks = list(re.finditer(r"```python\n(.*?)```", text, flags=re.DOTALL))
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     for block in blocks:
         promised = re.findall(r"^print\(.*\)  # (.*)$", block[1], flags=re.MULTILINE)
         assert promised

@@ -15,7 +15,7 @@ TINY = [
     "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1",
     "--data.source.num_train=50", "--data.source.num_val=2", "--data.source.num_test=2", "--data.source.size=[32,48]",
     "--data.crop_size=[32,48]", "--model.network.width=0.03",
-    "--strategy.num_samples=2", "--strategy.pictures=0", "--wandb.mode=disabled", "--trainer.accelerator=cpu",
+    "--strategy.predictor.num_samples=2", "--strategy.pictures=0", "--wandb.mode=disabled", "--trainer.accelerator=cpu",
 ]  # fmt: skip
 
 

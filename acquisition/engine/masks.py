@@ -1,6 +1,6 @@
 """Dropout masks that belong to the sampled network, and the functions that they stand in for.
 
-A mask depends on (key, layer, t), the rate and the shape of one unit's features: never on the batch. Layers are
+A mask depends on (key, layer, t), the rate and the shape of one image's features: never on the batch. Layers are
 named by the innermost module that ran the dropout and by how many it had run before in the same pass.
 """
 
@@ -33,37 +33,37 @@ DROPOUTS: dict[Callable[..., Any], bool] = {
 }
 """Every torch function that is dropout, and whether it drops whole features (channels)."""
 
-# The value that SELU approaches for large negative inputs; alpha dropout sets dropped units to it.
+# The value that SELU approaches for large negative inputs; alpha dropout sets what is dropped to it.
 _SELU_FLOOR = -1.7580993408473766
 
 
 @dataclass(frozen=True)
 class MaskKey:
-    """What masks are drawn from beside layer and t: and the unit where each has its own."""
+    """What masks are drawn from beside layer and t: and the image where each has its own."""
 
     key: tuple[object, ...]
-    unit_ids: tuple[str, ...] | None = None
+    image_ids: tuple[str, ...] | None = None
 
     def keep(self, layer: str, t: int, shape: Sequence[int], rate: float) -> Tensor:
-        """Booleans of shape 1 x shape, or one row per unit; False with the probability rate (to 1/65536)."""
-        units = [()] if self.unit_ids is None else [(u,) for u in self.unit_ids]
+        """Booleans of shape 1 x shape, or one row per image; False with the probability rate (to 1/65536)."""
+        images = [()] if self.image_ids is None else [(i,) for i in self.image_ids]
         size, threshold = prod(shape), round(rate * 65536) - 32768
         if threshold > 32767:
-            return torch.zeros(len(units), *shape, dtype=torch.bool)
+            return torch.zeros(len(images), *shape, dtype=torch.bool)
         rows = []
-        for unit in units:
+        for image in images:
             # Sixteen bits decide, four to a 64-bit draw: drawing is a visible part of a sample's time.
             draws = torch.empty((size + 3) // 4, dtype=torch.int64)
-            draws.random_(-(2**63), None, generator=generator_for(*self.key, layer, t, *unit))
+            draws.random_(-(2**63), None, generator=generator_for(*self.key, layer, t, *image))
             rows.append(draws.view(torch.int16)[:size] >= threshold)
-        return torch.stack(rows).view(len(units), *shape) if len(rows) > 1 else rows[0].view(1, *shape)
+        return torch.stack(rows).view(len(images), *shape) if len(rows) > 1 else rows[0].view(1, *shape)
 
 
 @dataclass(frozen=True)
 class DropoutOp:
     """One dropout of the network.
 
-    layer: its name. rate: probability to drop. shape: the mask's, for one unit. units: how many units one pass
+    layer: its name. rate: probability to drop. shape: the mask's, for one image. images: how many images one pass
     holds; 0 where the input is no batch (a weight) and the mask has its whole shape. alpha: keep mean and
     variance under SELU. scale: divide what is kept by 1 - rate.
     """
@@ -71,39 +71,39 @@ class DropoutOp:
     layer: str
     rate: float
     shape: tuple[int, ...]
-    units: int
+    images: int
     alpha: bool = False
     scale: bool = True
 
     @classmethod
     def for_input(
-        cls, x: Tensor, layer: str, rate: float, units: int, by_feature: bool, alpha: bool, path: bool, scale: bool
+        cls, x: Tensor, layer: str, rate: float, images: int, by_feature: bool, alpha: bool, path: bool, scale: bool
     ) -> "DropoutOp":
-        """The dropout that masks x, a batch of `units` units on axis 0 (or a whole multiple: windows of each unit)."""
+        """The dropout that masks x: so many images on axis 0, or a whole multiple of them (windows of each image)."""
         if isinstance(x, torch.nn.Parameter):
             return cls(layer, rate, tuple(x.shape), 0, alpha, scale)
-        if x.ndim == 0 or x.shape[0] % units:
+        if x.ndim == 0 or x.shape[0] % images:
             raise ValueError(
-                f"dropout layer {layer!r} must see the units of a batch on axis 0: expected a multiple of {units}, "
+                f"dropout layer {layer!r} must see the images of a batch on axis 0: expected a multiple of {images}, "
                 f"got shape {tuple(x.shape)}; put the batch first in the network"
             )
-        per_unit = x.shape[0] // units
+        per_image = x.shape[0] // images
         rest = tuple(x.shape[1:])
         if path:
             rest = (1,) * len(rest)
         elif by_feature:
             rest = rest[:1] + (1,) * len(rest[1:])
-        return cls(layer, rate, (per_unit, *rest), units, alpha, scale)
+        return cls(layer, rate, (per_image, *rest), images, alpha, scale)
 
     def factors(self, masks: MaskKey, t: int, like: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What sample t multiplies by, and what it adds then (None: nothing); the first axis is the unit's, or 1."""
-        if self.units == 0:
+        """What sample t multiplies by, and what it adds then (None: nothing); the first axis is the image's, or 1."""
+        if self.images == 0:
             masks = MaskKey(masks.key)
-        keep = masks.keep(self.layer, t, self.shape, self.rate).flatten(0, 1 if self.units else 0)
-        if self.units == 0:
+        keep = masks.keep(self.layer, t, self.shape, self.rate).flatten(0, 1 if self.images else 0)
+        if self.images == 0:
             keep = keep[0]
-        elif self.shape[0] > 1 and masks.unit_ids is None:
-            keep = keep.repeat(self.units, *(1,) * (keep.ndim - 1))
+        elif self.shape[0] > 1 and masks.image_ids is None:
+            keep = keep.repeat(self.images, *(1,) * (keep.ndim - 1))
         if keep.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
             keep = keep.contiguous(memory_format=torch.channels_last)
         keep = keep.to(device=like.device, non_blocking=True)

@@ -100,11 +100,11 @@ class Pass(TorchFunctionMode):
         self._mutated: dict[int, Tensor] = {}
         self._tag = object()
         self._paused = False
-        self._units = 0
+        self._images = 0
 
     def run(self, images: Tensor) -> Any:
-        """The network's output for images, whose axis 0 is the unit."""
-        self._units = images.shape[0]
+        """The network's output for images, one per row of axis 0."""
+        self._images = images.shape[0]
         with frozen(self.network), self._named(), torch.compiler.set_stance("force_eager"), self:
             output = self.network(images)
         if not self.record or not self.dropouts:
@@ -201,7 +201,7 @@ class Pass(TorchFunctionMode):
         module = self._names.get(id(self._stack[-1]), type(self._stack[-1]).__name__) if self._stack else ""
         number = self._counts[module] = self._counts.get(module, -1) + 1
         rate = self.rate or rate
-        op = DropoutOp.for_input(x, f"{module}#{number}", rate, self._units, by_feature, alpha, path, scale)
+        op = DropoutOp.for_input(x, f"{module}#{number}", rate, self._images, by_feature, alpha, path, scale)
         self.dropouts.append(op)
         if not self.record or self.reason:
             return op(x, self.masks, self.t, inplace)
@@ -282,7 +282,11 @@ class Pass(TorchFunctionMode):
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for every module, and each module's own mode again afterwards."""
+    """Evaluation mode for every module, and each module's own mode again afterwards.
+
+    Args:
+        network: Of which everything is put into evaluation mode.
+    """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

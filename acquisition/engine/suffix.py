@@ -104,11 +104,11 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Samples first, first + 1, ... that run as one batch of count x units."""
+    """Samples first, first + 1, ... that run as one batch of count x images."""
 
     first: int
     count: int
-    units: int
+    images: int
     masks: MaskKey
 
 
@@ -118,8 +118,8 @@ class Suffix:
     resize: what has still to be done to its results; None for nothing.
     """
 
-    def __init__(self, tape: Tape, units: int, packed: Packed) -> None:
-        self.units, self.packed = units, packed
+    def __init__(self, tape: Tape, images: int, packed: Packed) -> None:
+        self.images, self.packed = images, packed
         self.shapes = list(tape.shapes)
         self._calls = list(tape.calls)
         self._uses: dict[int, list[int]] = {}
@@ -148,12 +148,12 @@ class Suffix:
         chunks = ceil((last - first) / self._batch)
         edges = [first + (last - first) * i // chunks for i in range(chunks + 1)] if chunks else []
         for start, stop in pairwise(edges):
-            shared = self._run(self._early, {}, _Samples(start, stop - start, self.units, masks))
+            shared = self._run(self._early, {}, _Samples(start, stop - start, self.images, masks))
             results = []
             for t in range(start, stop):
-                offset = (t - start) * self.units
-                values = {i: x.narrow(0, offset, self.units) for i, x in shared.items()}
-                results.append(self._run(self._late, values, _Samples(t, 1, self.units, masks))[self._output])
+                offset = (t - start) * self.images
+                values = {i: x.narrow(0, offset, self.images) for i, x in shared.items()}
+                results.append(self._run(self._late, values, _Samples(t, 1, self.images, masks))[self._output])
                 if self._bytes(self._output) > _SMALL_BYTES:
                     yield results.pop()[None]
             if results:
@@ -203,7 +203,7 @@ class Suffix:
                     out[k] += offset
             return out.flatten(0, 1)
 
-        batchable = op.units > 0 and op.units == (self.shapes[result] or [0])[0]
+        batchable = op.images > 0 and op.images == (self.shapes[result] or [0])[0]
         self._emit(run, (x.index,) if isinstance(x, Var) else (), result, batchable)
 
     def _add_conv(self, position: int) -> bool:
@@ -303,7 +303,7 @@ class Suffix:
             known = dict(zip(inputs, values, strict=True))
 
             def constant(x: Tensor) -> Tensor:
-                if x.ndim == rank and x.shape[0] == samples.units > 1:
+                if x.ndim == rank and x.shape[0] == samples.images > 1:
                     return x.repeat(samples.count, *(1,) * (rank - 1))
                 return x
 
@@ -363,7 +363,7 @@ class Suffix:
         user = self._only_user(call.results[0])
         return (
             given.get("dim") == 1 and bool(parts) and len(self.shapes[call.results[0]]) == 4
-            and all(p.shape[0] == self.units for p in parts) and user is not None and self._splits(self._calls[user])
+            and all(p.shape[0] == self.images for p in parts) and user is not None and self._splits(self._calls[user])
         )  # fmt: skip
 
     def _splits(self, call: Any) -> bool:
@@ -388,7 +388,7 @@ class Suffix:
         return part.shape[1] if isinstance(part, Tensor) else self.shapes[part.index][1]
 
     def _is_batch(self, *indices: int) -> bool:
-        return all(self.shapes[i] and self.shapes[i][0] == self.units for i in indices)
+        return all(self.shapes[i] and self.shapes[i][0] == self.images for i in indices)
 
     def _is_small(self, index: int) -> bool:
         return self._bytes(index) <= _SMALL_BYTES

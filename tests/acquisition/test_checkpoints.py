@@ -11,16 +11,9 @@ from acquisition import functional
 from acquisition.checkpoints import matching_checkpoints, network_state
 from acquisition.doctor import examine_network
 from acquisition.features import Feature
-from acquisition.functions import (
-    BALD,
-    Entropy,
-    Expert,
-    Inverse,
-    MeanEntropy,
-    MeanStd,
-    MonteCarloAcquisition,
-    VoteEntropy,
-)
+from acquisition.functions import BALD, Entropy, Expert, Inverse, MeanEntropy, MeanStd, VoteEntropy
+from acquisition.kinds import MonteCarloAcquisition
+from acquisition.predictors import Ensemble, MCDropout
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
@@ -56,7 +49,7 @@ def test_members_take_the_place_of_samples(
     members = [save(build(kind, tiny_network), tmp_path / f"s{i}" / "02.ckpt", i) for i in range(4)]
     network = build(kind, tiny_network)
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    scorer = Scorer(acquisition, ensemble=[f"{tmp_path}/s*/{{cycle:02d}}.ckpt"])
+    scorer = Scorer(acquisition, predictor=Ensemble([f"{tmp_path}/s*/{{cycle:02d}}.ckpt"]))
     got = scorer(network, IMAGES, WHOLE, 0, 2)
     with torch.no_grad():
         probs = torch.stack([m(IMAGES).double().softmax(dim=1) for m in members])
@@ -78,7 +71,7 @@ def test_the_spread_of_an_ensemble_is_that_of_its_parts(
     acquisition: MonteCarloAcquisition, parts: list[int], tiny_network: Network, tmp_path: Path
 ) -> None:
     members = [save(build("classification", tiny_network), tmp_path / f"{i}.ckpt", i) for i in range(5)]
-    scorer = Scorer(acquisition, ensemble=[str(tmp_path / "*.ckpt")])
+    scorer = Scorer(acquisition, predictor=Ensemble([str(tmp_path / "*.ckpt")]))
     got = scorer(build("classification", tiny_network), IMAGES, WHOLE, 0, 0, groups=4)
     with torch.no_grad():
         probs = torch.stack([m(IMAGES).double().softmax(dim=1) for m in members])
@@ -91,7 +84,7 @@ def test_the_spread_of_an_ensemble_is_that_of_its_parts(
     torch.testing.assert_close(
         got.spreads.double(), torch.stack(each).std(dim=0) / len(parts) ** 0.5, rtol=1e-4, atol=1e-6
     )
-    few = Scorer(BALD(), ensemble=[str(tmp_path / "[0-2].ckpt")])
+    few = Scorer(BALD(), predictor=Ensemble([str(tmp_path / "[0-2].ckpt")]))
     with pytest.raises(ValueError, match="spread of BALD needs two parts of at least 2 samples, got 3 in all"):
         few(build("classification", tiny_network), IMAGES, WHOLE, 0, 0, groups=4)
 
@@ -99,19 +92,19 @@ def test_the_spread_of_an_ensemble_is_that_of_its_parts(
 def test_the_doctor_asks_an_ensemble_for_no_dropout(tiny_network: Network, tmp_path: Path) -> None:
     for i in range(2):
         save(tiny_network(dropout=0.0), tmp_path / f"{i}.ckpt", i)
-    scorer = Scorer(BALD(), ensemble=[str(tmp_path / "*.ckpt")])
+    scorer = Scorer(BALD(), predictor=Ensemble([str(tmp_path / "*.ckpt")]))
     checks = examine_network(scorer, tiny_network(dropout=0.0), IMAGES, WHOLE, 0)
     assert all(c.passed for c in checks)
     assert "2 networks" in checks[0].found
     save(tiny_network(dropout=0.0), tmp_path / "1.ckpt", 0)
-    scorer = Scorer(BALD(), ensemble=[str(tmp_path / "*.ckpt")])
+    scorer = Scorer(BALD(), predictor=Ensemble([str(tmp_path / "*.ckpt")]))
     same = examine_network(scorer, tiny_network(dropout=0.0), IMAGES, WHOLE, 0)
     assert [c.name for c in same if not c.passed] == ["largest difference between two members"]
 
 
 def test_joint_probabilities_of_members(tmp_path: Path, tiny_network: Network) -> None:
     members = [save(build("classification", tiny_network), tmp_path / f"{i}.ckpt", i) for i in range(3)]
-    scorer = Scorer(BALD(), ensemble=[str(tmp_path / "*.ckpt")], features={Feature.LOG_PROBS})
+    scorer = Scorer(BALD(), predictor=Ensemble([str(tmp_path / "*.ckpt")]), features={Feature.LOG_PROBS})
     got = scorer(build("classification", tiny_network), IMAGES, WHOLE, 0, 0).features[Feature.LOG_PROBS]
     with torch.no_grad():
         expected = torch.stack([m(IMAGES).log_softmax(dim=1) for m in members], dim=1)
@@ -129,13 +122,13 @@ def test_what_is_no_ensemble(tmp_path: Path, tiny_network: Network) -> None:
     path = tmp_path / "only.ckpt"
     save(tiny_network(), path, 0)
     with pytest.raises(ValueError, match=r"at least 2 members, got .*only\.ckpt alone"):
-        Scorer(BALD(), ensemble=[str(path), str(path)])(tiny_network(), IMAGES, WHOLE, 0, 0)
+        Scorer(BALD(), predictor=Ensemble([str(path), str(path)]))(tiny_network(), IMAGES, WHOLE, 0, 0)
     with pytest.raises(ValueError, match=r"expected checkpoints at .*none07\.ckpt, got none; train them first"):
         matching_checkpoints([f"{tmp_path}/none{{cycle:02d}}.ckpt"], 7)
     with pytest.raises(ValueError, match="takes the place of MC samples, but Entropy draws none"):
-        Scorer(Entropy(), ensemble=[str(path)])
+        Scorer(Entropy(), predictor=Ensemble([str(path)]))
     with pytest.raises(ValueError, match="an ensemble has no dropout and no expert"):
-        Scorer(BALD(), dropout_rate=0.3, ensemble=[str(path)])
+        Scorer(Expert("a", BALD()), predictor=Ensemble([str(path)]))
     with pytest.raises(ValueError, match=r"another network \(2 tensors differ, head\.bias first\)"):
         network_state(path, tiny_network(num_classes=4))
     path.write_bytes(b"torn")
@@ -154,9 +147,10 @@ def test_an_expert_is_asked_in_the_learners_place(injected: bool, tmp_path: Path
     expected = Scorer(Entropy())(trained, IMAGES, WHOLE, 0, 0)
     torch.testing.assert_close(got.scores, -expected.scores)
     assert not torch.allclose(expected.scores, Scorer(Entropy())(learner, IMAGES, WHOLE, 0, 0).scores)
-    sampled = Scorer(Expert(str(tmp_path / "expert.ckpt"), BALD(), fresh), num_samples=3)
+    sampled = Scorer(Expert(str(tmp_path / "expert.ckpt"), BALD(), fresh), predictor=MCDropout(3))
     torch.testing.assert_close(
-        sampled(learner, IMAGES, WHOLE, 0, 0).scores, Scorer(BALD(), num_samples=3)(trained, IMAGES, WHOLE, 0, 0).scores
+        sampled(learner, IMAGES, WHOLE, 0, 0).scores,
+        Scorer(BALD(), predictor=MCDropout(3))(trained, IMAGES, WHOLE, 0, 0).scores,
     )
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acquisition.doctor import DoctorError, examine_network, require
+from acquisition.checks import DoctorError, require
+from acquisition.doctor import examine_network
 from acquisition.functions import BALD, Entropy
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer

@@ -1,12 +1,16 @@
-"""The examples in docstrings run, and every public function and class has one."""
+"""The examples in docstrings run, and what is public describes its arguments."""
 
 import doctest
+import importlib
 import inspect
+import pkgutil
 import re
+from collections.abc import Iterator
 
 import pytest
 
-from acquisition import aggregation, functional, regions, selection, statistics
+import acquisition
+from acquisition import aggregation, engine, functional, regions, selection, statistics
 
 MODULES = [functional, statistics, aggregation, regions, selection]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
@@ -19,16 +23,41 @@ def test_an_example_gives_what_it_says(example: doctest.DocTest) -> None:
     assert not report, "".join(report)
 
 
-PUBLIC = {f"{m.__name__}.{name}": getattr(m, name) for m in MODULES for name in m.__all__}
+SHOWN = {f"{m.__name__}.{name}": getattr(m, name) for m in MODULES for name in m.__all__}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_these_show_themselves(name: str) -> None:
+    sections = {"Args", "Returns", "Example"} if inspect.isfunction(SHOWN[name]) else {"Example"}
+    assert sections <= set(re.findall(r"^(\w+):$", inspect.getdoc(SHOWN[name]) or "", re.MULTILINE))
+
+
+def everything() -> Iterator[tuple[str, object]]:
+    """Public functions, classes, and methods that a class defines or describes itself."""
+    modules = [engine] + [importlib.import_module(f"acquisition.{m.name}") for m in pkgutil.iter_modules(PATH)]
+    for module in modules:
+        for name in getattr(module, "__all__", ()):
+            public = getattr(module, name)
+            if inspect.isfunction(public) or inspect.isclass(public):
+                yield f"{module.__name__}.{name}", public
+            if not inspect.isclass(public):
+                continue
+            for method, found in vars(public).items():
+                found = getattr(found, "__func__", found)
+                if inspect.isfunction(found) and not method.startswith("_") and found.__doc__:
+                    yield f"{module.__name__}.{name}.{method}", found
+
+
+PATH = acquisition.__path__
+PUBLIC = dict(everything())
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_what_is_public_describes_its_arguments_and_shows_itself(name: str) -> None:
+def test_what_is_public_describes_its_arguments(name: str) -> None:
     public, text = PUBLIC[name], inspect.getdoc(PUBLIC[name]) or ""
-    sections = {"Args", "Returns", "Example"} if inspect.isfunction(public) else {"Example"}
-    assert sections <= set(re.findall(r"^(\w+):$", text, re.MULTILINE))
+    assert text
     # the docstring of a class describes the arguments of its constructor
-    called = public if inspect.isfunction(public) else public.__init__
+    called = public.__init__ if inspect.isclass(public) else public
     if inspect.isfunction(called) and called.__module__.startswith("acquisition."):
-        described = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
-        assert set(inspect.signature(called).parameters) - {"self"} <= described
+        described = set(re.findall(r"^    \*{0,2}(\w+): ", text, re.MULTILINE))
+        assert set(inspect.signature(called).parameters) - {"self", "cls"} <= described

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from acquisition.engine import Sampler
 from acquisition.features import Feature, embeddings_of
 from acquisition.functions import BALD, Entropy, Random
+from acquisition.predictors import MCDropout
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
@@ -25,7 +27,9 @@ def test_the_embedding_is_what_enters_the_last_layer_without_dropout() -> None:
     network = classifier().train()
     everything = {Feature.EMBEDDING, Feature.PROBS}
     for acquisition in (Random(), Entropy(), BALD()):
-        features = Scorer(acquisition, num_samples=2, features=everything)(network, IMAGES, WHOLE, 0, 0).features
+        features = Scorer(acquisition, predictor=MCDropout(2), features=everything)(
+            network, IMAGES, WHOLE, 0, 0
+        ).features
         assert features.keys() == everything
         hidden = network[:3](IMAGES)
         torch.testing.assert_close(features[Feature.EMBEDDING], hidden)
@@ -63,18 +67,20 @@ def test_a_compiled_network_is_watched_too() -> None:
 
 def test_log_probabilities_are_those_of_the_sampled_networks_whatever_the_batch() -> None:
     network = classifier().eval()
-    scorer = Scorer(BALD(), num_samples=5, features={Feature.LOG_PROBS})
+    scorer = Scorer(BALD(), predictor=MCDropout(5), features={Feature.LOG_PROBS})
     whole = scorer(network, IMAGES, WHOLE, 0, 3)
     logs = whole.features[Feature.LOG_PROBS]
-    passes = [o.log_softmax(dim=1) for o in scorer.sampler(network, 0, 3).full_passes(IMAGES, 5)]
+    passes = [o.log_softmax(dim=1) for o in Sampler(network, (0, 3)).full_passes(IMAGES, 5)]
     torch.testing.assert_close(logs, torch.stack(passes, dim=1))
     parts = [scorer(network, IMAGES[i : i + 1], Regions.whole([WHOLE.image_ids[i]]), 0, 3) for i in range(4)]
     torch.testing.assert_close(logs, torch.cat([p.features[Feature.LOG_PROBS] for p in parts]))
-    torch.testing.assert_close(whole.scores, Scorer(BALD(), num_samples=5)(network, IMAGES, WHOLE, 0, 3).scores)
+    torch.testing.assert_close(
+        whole.scores, Scorer(BALD(), predictor=MCDropout(5))(network, IMAGES, WHOLE, 0, 3).scores
+    )
 
 
 def test_dense_predictions_have_no_joint_distribution(tiny_network: Callable[..., nn.Module]) -> None:
-    joint = Scorer(BALD(), num_samples=2, features={Feature.LOG_PROBS})
+    joint = Scorer(BALD(), predictor=MCDropout(2), features={Feature.LOG_PROBS})
     with pytest.raises(
         ValueError, match=r"joint distribution of units needs one prediction per unit, N x C, got N x 3 x"
     ):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from acquisition.aggregation import Aggregation, CountAbove, Mean, Sum
 from acquisition.features import Feature
 from acquisition.functions import BALD, Entropy, Random
+from acquisition.predictors import MCDropout
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.truth import Incorrect, LowestMIoU, TrueClassLoss
@@ -143,14 +144,14 @@ def test_a_scorer_scores_each_region(tiny_network: Callable[..., nn.Module]) -> 
     network = tiny_network().eval()
     images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     for acquisition in (Entropy(), BALD()):
-        scored = Scorer(acquisition, num_samples=4)(network, images, halves(3, 8), 0, 0, groups=2)
+        scored = Scorer(acquisition, predictor=MCDropout(4))(network, images, halves(3, 8), 0, 0, groups=2)
         assert scored.values is not None
         left, right = scored.values[..., :4].mean(dim=(1, 2)), scored.values[..., 4:7].mean(dim=(1, 2))
         torch.testing.assert_close(scored.scores.float(), torch.stack([left, right], dim=1).flatten())
         assert scored.values.shape == (3, 8, 8)
         assert scored.spreads is None or scored.spreads.shape == (6,)
         # neither the other units nor the other images change it
-        alone = Scorer(acquisition, num_samples=4)(network, images[:1], halves(1, 8), 0, 0).scores
+        alone = Scorer(acquisition, predictor=MCDropout(4))(network, images[:1], halves(1, 8), 0, 0).scores
         torch.testing.assert_close(alone, scored.scores[:2], rtol=1e-5, atol=1e-7)
     random = Scorer(Random())(network, torch.empty(0), halves(3, 8), 0, 0).scores
     assert random.unique().numel() == 6

@@ -12,7 +12,6 @@ from acquisition.aggregation import CountAbove, Mean, Sum
 from acquisition.functions import (
     BALD,
     ODIN,
-    AcquisitionFunction,
     Entropy,
     Inverse,
     Margin,
@@ -24,6 +23,8 @@ from acquisition.functions import (
     VariationRatio,
     VoteEntropy,
 )
+from acquisition.kinds import AcquisitionFunction
+from acquisition.predictors import MCDropout
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
@@ -62,7 +63,7 @@ class Fixed(nn.Module):
 
 @cases(*DETERMINISTIC, *SAMPLED, Random(), Inverse(BALD()), Inverse(Entropy()))
 def test_a_score_does_not_depend_on_the_batch(acquisition: AcquisitionFunction, tiny_network: Network) -> None:
-    network, scorer = tiny_network().eval(), Scorer(acquisition, num_samples=4)
+    network, scorer = tiny_network().eval(), Scorer(acquisition, predictor=MCDropout(4))
     batch, regions = images()
     whole = scorer(network, batch, regions, 0, 2).scores
     assert whole.dtype == torch.float64
@@ -79,7 +80,7 @@ def test_a_score_does_not_depend_on_the_batch(acquisition: AcquisitionFunction, 
 
 @cases(*SAMPLED, Random())
 def test_what_is_drawn_follows_seed_and_cycle(acquisition: AcquisitionFunction, tiny_network: Network) -> None:
-    network, scorer = tiny_network(), Scorer(acquisition, num_samples=3)
+    network, scorer = tiny_network(), Scorer(acquisition, predictor=MCDropout(3))
     state = torch.random.get_rng_state()
     first, again, cycle, seed = (scorer(network, *images(), *k).scores for k in ((0, 0), (0, 0), (0, 1), (1, 0)))
     assert torch.equal(first, again)
@@ -96,7 +97,7 @@ def test_the_network_is_as_it_was(acquisition: AcquisitionFunction, training: bo
     modes = {name: module.training for name, module in network.named_modules()}
     flags = {name: p.requires_grad for name, p in network.named_parameters()}
     state = copy.deepcopy(network.state_dict())
-    Scorer(acquisition, num_samples=2)(network, *images(), 0, 0)
+    Scorer(acquisition, predictor=MCDropout(2))(network, *images(), 0, 0)
     assert {name: module.training for name, module in network.named_modules()} == modes
     assert {name: p.requires_grad for name, p in network.named_parameters()} == flags
     assert all(p.grad is None for p in network.parameters())
@@ -106,7 +107,7 @@ def test_the_network_is_as_it_was(acquisition: AcquisitionFunction, training: bo
 
 @cases(*DETERMINISTIC, *SAMPLED)
 def test_scores_without_gradients_of_any_kind(acquisition: AcquisitionFunction, tiny_network: Network) -> None:
-    network, scorer = tiny_network(), Scorer(acquisition, num_samples=2)
+    network, scorer = tiny_network(), Scorer(acquisition, predictor=MCDropout(2))
     plain = scorer(network, *images(), 0, 0)
     assert not plain.scores.requires_grad
     assert plain.values is not None
@@ -135,7 +136,7 @@ def test_deterministic_values_are_those_of_the_network_without_dropout(classes: 
 def test_classification_has_one_value_per_unit() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(3 * 64, 4))
     for acquisition in (Entropy(), BALD(), ODIN(epsilon=0.01)):
-        scored = Scorer(acquisition, num_samples=3)(network, *images(), 0, 0)
+        scored = Scorer(acquisition, predictor=MCDropout(3))(network, *images(), 0, 0)
         assert scored.values.shape == scored.predictions.shape == scored.scores.shape == (5,)
         torch.testing.assert_close(scored.scores, scored.values.double())
 
@@ -153,7 +154,7 @@ def test_aggregations_reduce_the_same_values(tiny_network: Network) -> None:
 @cases(Entropy(), BALD(), Random())
 def test_inverse_turns_the_score_and_not_the_map(acquisition: AcquisitionFunction, tiny_network: Network) -> None:
     plain, inverse, twice = (
-        Scorer(a, num_samples=3)(tiny_network(), *images(), 0, 0)
+        Scorer(a, predictor=MCDropout(3))(tiny_network(), *images(), 0, 0)
         for a in (acquisition, Inverse(acquisition), Inverse(Inverse(acquisition)))
     )
     assert torch.equal(inverse.scores, -plain.scores)
@@ -163,7 +164,7 @@ def test_inverse_turns_the_score_and_not_the_map(acquisition: AcquisitionFunctio
 
 
 def test_names() -> None:
-    assert Scorer(Inverse(BALD()), num_samples=2).name == "Inverse(BALD)-Mean"
+    assert Scorer(Inverse(BALD()), predictor=MCDropout(2)).name == "Inverse(BALD)-Mean"
     assert Scorer(Inverse(Inverse(Entropy())), Sum()).name == "Entropy-Sum"
     assert Scorer(ODIN(0.01, 0.0014), CountAbove(0.5)).name == "ODIN(T=0.01,eps=0.0014)-CountAbove(0.5)"
     assert Inverse(Margin()).name == "Inverse(Margin)"
@@ -175,15 +176,15 @@ def test_names() -> None:
 def test_too_few_samples(acquisition: AcquisitionFunction, fewest: int) -> None:
     for wrapped in (acquisition, Inverse(acquisition)):
         with pytest.raises(ValueError, match=f"num_samples must be at least {fewest} for {acquisition.name}, got 1"):
-            Scorer(wrapped, num_samples=1)
+            Scorer(wrapped, predictor=MCDropout(1))
     with pytest.raises(ValueError, match="num_samples must be at least 1 for MeanEntropy, got 0"):
-        Scorer(MeanEntropy(), num_samples=0)
+        Scorer(MeanEntropy(), predictor=MCDropout(0))
 
 
 @cases(*DETERMINISTIC, *SAMPLED, Inverse(BALD()))
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_an_output_that_is_no_number_is_refused_by_name(acquisition: AcquisitionFunction, value: float) -> None:
-    scorer = Scorer(acquisition, num_samples=3)
+    scorer = Scorer(acquisition, predictor=MCDropout(3))
     batch, regions = images(3)
     assert torch.isfinite(scorer(Fixed(), batch, regions, 0, 0).scores).all()
     with pytest.raises(ValueError, match=r"output for image 'unit1' has NaN or infinite values.*earlier checkpoint"):

@@ -8,7 +8,8 @@ from torch import nn
 from torchmetrics.functional.segmentation import mean_iou
 
 from acquisition.aggregation import Sum
-from acquisition.functions import Entropy, Expert, Inverse, TruthAcquisition
+from acquisition.functions import Entropy, Expert, Inverse
+from acquisition.kinds import TruthAcquisition
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.truth import Incorrect, LowestMIoU, TrueClassLoss

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from acquisition.engine import MCDropout
+from acquisition.engine import Sampler
 from acquisition.statistics import Statistic, StreamingStatistics
 from annotators.prediction import MAPS, DifficultyPredictor, ensemble_variance, uncertainty_maps
 
@@ -98,7 +98,7 @@ def test_predictor_runs_members_without_dropout_and_the_single_network_with_it(
     expected = torch.sigmoid(plain[:, 0]) if logits == 1 else plain.softmax(dim=1)[:, 1]
     torch.testing.assert_close(maps["member_probabilities"][1, :, 1], expected)
 
-    samples = torch.stack(list(MCDropout(networks[2], (5, 0)).samples(images, 4)))
+    samples = torch.stack(list(Sampler(networks[2], (5, 0)).samples(images, 4)))
     probs = torch.sigmoid(samples) if logits == 1 else samples.softmax(dim=2)
     variance = probs.double().var(dim=0, correction=0).sum(dim=1) / (1 if logits == 1 else 2)
     torch.testing.assert_close(maps["epistemic"].double(), variance, rtol=0, atol=1e-6)

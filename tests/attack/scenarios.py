@@ -63,7 +63,10 @@ def _settings(tiny: dict[str, Any], every: int, **changed: Any) -> dict[str, Any
 def _study(every: int, **grid: Any) -> dict[str, Any]:
     strategies = {
         "random": {"acquisition": {"class_path": "acquisition.functions.Random"}},
-        "bald": {"acquisition": {"class_path": "acquisition.functions.BALD"}, "num_samples": 3},
+        "bald": {
+            "acquisition": {"class_path": "acquisition.functions.BALD"},
+            "predictor": {"class_path": "acquisition.predictors.MCDropout", "init_args": {"num_samples": 3}},
+        },
     }
     return _settings(TINY_DIGITS, every, grid={"seeds": 1, "at_once": 1, "strategies": strategies, **grid})
 

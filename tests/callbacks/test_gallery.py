@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from acquisition.scorer import Scored
+from acquisition.scored import Scored
 from callbacks.gallery import Gallery, saved_samples
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from acquisition.scorer import Scored
+from acquisition.scored import Scored
 from callbacks.choice import _platform_table
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends

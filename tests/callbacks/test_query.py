@@ -12,6 +12,7 @@ from PIL import Image
 
 import cli
 from acquisition.functions import BALD, Random
+from acquisition.predictors import MCDropout
 from acquisition.racing import Race
 from callbacks.query import QueryCallback
 from tests.conftest import TINY
@@ -69,7 +70,7 @@ def test_pictures_show_image_prediction_map_and_truth(ask: Callable[..., Path]) 
 
 def test_a_strategy_is_checked_when_it_is_made() -> None:
     with pytest.raises(ValueError, match="num_samples must be at least 2 for BALD, got 1"):
-        QueryCallback(BALD(), num_samples=1)
+        QueryCallback(BALD(), predictor=MCDropout(1))
     with pytest.raises(ValueError, match="budget must be at least 1"):
         QueryCallback(Random(), budget=0)
 
@@ -91,7 +92,7 @@ def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, t
 def test_a_race_finds_nearly_the_same_units_with_fewer_samples(ask: Callable[..., Path]) -> None:
     settings = copy.deepcopy(TINY)
     settings["data"]["source"]["init_args"]["num_train"] = 60
-    settings["strategy"]["num_samples"] = 32
+    settings["strategy"]["predictor"]["init_args"]["num_samples"] = 32
     settings["trainer"]["max_epochs"] = 8
     chosen = []
     for name, extra in (("full", []), ("race", ["--strategy.race", '{"first": 8, "confidence": 0.95}'])):
@@ -131,7 +132,7 @@ def test_the_approximation_at_output_stride_ranks_nearly_alike(ask: Callable[...
     settings["data"]["source"]["init_args"]["num_train"] = 40
     tables = []
     for name in ("false", "true"):
-        table = scores_of(ask(name, "--strategy.at_output_stride", name, settings=settings))
+        table = scores_of(ask(name, "--strategy.predictor.at_output_stride", name, settings=settings))
         tables.append(table.set_index("unit_id")["score"].sort_index())
     assert not np.allclose(*tables, rtol=1e-6), "it is an approximation"
     assert tables[0].corr(tables[1], method="spearman") > 0.9

@@ -11,6 +11,7 @@ import pytest
 from datamodules.units import Unit
 
 from acquisition.functions import BALD
+from acquisition.predictors import MCDropout
 from acquisition.racing import Race
 from callbacks.query import QueryCallback
 from records.run_directory import CycleDirectory
@@ -30,7 +31,9 @@ def race(seed: int, sizes: np.ndarray, pixels: int, folder: Path) -> dict[str, A
         spreads = seen.reshape(len(seen), 4, -1).mean(axis=2).std(axis=1, ddof=1) / 2
         return pd.DataFrame({"unit_id": unit_ids, "score": seen.mean(axis=1), "spread": spreads})
 
-    query = QueryCallback(BALD(), budget=len(sizes), budget_pixels=pixels, num_samples=TOTAL, race=Race(8, 0.95))
+    query = QueryCallback(
+        BALD(), budget=len(sizes), budget_pixels=pixels, predictor=MCDropout(TOTAL), race=Race(8, 0.95)
+    )
     query._score_units = lambda *_: None  # type: ignore[method-assign]
     trainer = SimpleNamespace(strategy=SimpleNamespace(barrier=lambda _: None), is_global_zero=True)
     data: Any = SimpleNamespace(seed=0, size=lambda unit: (1, sizes[int(unit.unit_id)]))

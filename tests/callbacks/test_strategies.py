@@ -86,7 +86,7 @@ def test_a_query_by_features_goes_on_where_it_was_cut(
     tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(tiny_config, tmp_path / "whole", *CORE_SET)
-    monkeypatch.setattr("callbacks.query._FLUSH_SECONDS", -1)  # write every batch down
+    monkeypatch.setattr("callbacks.scored._FLUSH_SECONDS", -1)  # write every batch down
     asked: list[str] = []
     alive = [3, 6]  # batches until the power fails: in the pool, then among the labelled units
     real = QueryCallback._batches
@@ -149,21 +149,22 @@ def test_an_ensemble_and_an_expert_from_other_fits(
 ) -> None:
     one, two = (str(trained({**TINY, "seed_everything": seed})) for seed in (1, 2))
     # no dropout: an ensemble needs none
-    run = ask("ensemble", "--strategy.ensemble", f'["{one}", "{two}"]', "--model.network.dropout", "0")
+    ensemble = ["--strategy.predictor", "Ensemble", "--strategy.predictor.checkpoints"]
+    run = ask("ensemble", *ensemble, f'["{one}", "{two}"]', "--model.network.dropout", "0")
     assert strategies(run) == {"Ensemble(BALD)-Mean-TopK"}
     assert (table(run)["score"] > 0).all()
     expert = ["--strategy.acquisition", "Expert", "--strategy.acquisition.acquisition", "Entropy"]
     run = ask("expert", *expert, "--strategy.acquisition.checkpoint", one)
     assert strategies(run) == {"oracle:Expert(Entropy)-Mean-TopK"}
     with pytest.raises(SystemExit):
-        ask("none", "--strategy.ensemble", '["nowhere/{cycle}.ckpt"]')
+        ask("none", *ensemble, '["nowhere/{cycle}.ckpt"]')
     assert "expected checkpoints at nowhere/0.ckpt, got none" in capsys.readouterr().err
 
 
 def test_features_are_written_when_they_grow_large(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_config: Path
 ) -> None:
-    monkeypatch.setattr("callbacks.query._FLUSH_BYTES", 1)
+    monkeypatch.setattr("callbacks.scored._FLUSH_BYTES", 1)
     written: list[int] = []
     real = Shards.add
 

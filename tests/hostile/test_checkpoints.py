@@ -93,7 +93,8 @@ ROWS = [
             {"a.ckpt": changed(with_weight(value))})
         for verb, value in (("validate", float("nan")), ("predict", float("nan")), ("query", float("inf")))
     ],
-    Row(f"query --config tiny.yaml --run_dir new --ckpt_path {BEST} --strategy.ensemble [a.ckpt,{BEST}]",
+    Row(f"query --config tiny.yaml --run_dir new --ckpt_path {BEST} "
+        f"--strategy.predictor Ensemble --strategy.predictor.checkpoints [a.ckpt,{BEST}]",
         "a.ckpt is not a readable checkpoint", {"a.ckpt": pickle.dumps(Touch())}),
 ]  # fmt: skip
 

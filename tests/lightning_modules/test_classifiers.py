@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from acquisition.engine import MCDropout
+from acquisition.engine import Sampler
 from acquisition.statistics import Statistic
 from lightning_modules.networks import GalCNN, ResNet18, TwoLayerNet
 
@@ -25,7 +25,7 @@ def test_mc_samples_are_those_of_full_passes(make: type[nn.Module], shape: tuple
     torch.manual_seed(0)
     network = make().eval()
     x = images(shape)
-    sampler = MCDropout(network, (0, 0))
+    sampler = Sampler(network, (0, 0))
     means = sampler.statistics(x, 5, {Statistic.MEAN})[Statistic.MEAN]
     full = torch.stack([logits.softmax(dim=1) for logits in sampler.full_passes(x, 5)])
     assert means.shape == (3, 10)

@@ -51,7 +51,10 @@ SETTINGS: dict[str, Any] = {
         "strategies": {
             "random": {"acquisition": {"class_path": "acquisition.functions.Random"}},
             "margin": {"acquisition": {"class_path": "acquisition.functions.Margin"}},
-            "bald": {"acquisition": {"class_path": "acquisition.functions.BALD"}, "num_samples": 3},
+            "bald": {
+                "acquisition": {"class_path": "acquisition.functions.BALD"},
+                "predictor": {"class_path": "acquisition.predictors.MCDropout", "init_args": {"num_samples": 3}},
+            },
         },
     },
 }
@@ -162,7 +165,10 @@ def test_a_study_may_grow_but_what_is_done_keeps_its_settings(
 def test_a_run_that_fails_is_reported_and_the_others_are_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = {"acquisition": {"class_path": "acquisition.functions.BALD"}, "dropout_rate": 0.0, "num_samples": 3}
+    wrong = {
+        "acquisition": {"class_path": "acquisition.functions.BALD"},
+        "predictor": {"class_path": "acquisition.predictors.MCDropout", "init_args": {"rate": 0.0}},
+    }
     strategies = {"random": SETTINGS["grid"]["strategies"]["random"], "wrong": wrong}
     root = tmp_path / "gap"
     with pytest.raises(SystemExit) as stop:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from acquisition import functions
-from acquisition.engine import MCDropout
+from acquisition.engine import Sampler
 from acquisition.functional import class_probabilities
 from acquisition.statistics import Statistic, StreamingStatistics
 
@@ -131,7 +131,7 @@ def float64_statistics(
     network: nn.Module, images: Tensor, samples: int, rate: float | None = None
 ) -> StreamingStatistics:
     """Plain loop: sums of the softmax in float64 over full passes."""
-    outputs = list(MCDropout(network, KEY, rate).full_passes(images, samples))
+    outputs = list(Sampler(network, KEY, rate).full_passes(images, samples))
     probs_TNC = torch.stack([class_probabilities(o.double()) for o in outputs])
     result = StreamingStatistics(set(Statistic))
     votes = F.one_hot(probs_TNC.argmax(dim=2), probs_TNC.shape[2]).movedim(-1, 2).double()
@@ -164,7 +164,7 @@ def test_every_acquisition_function_equals_a_float64_loop_over_full_passes(
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     images = torch.randn(units, 3, 14, 10)
-    engine = MCDropout(network, KEY, rate)
+    engine = Sampler(network, KEY, rate)
     got = engine.statistics(images, samples, set(Statistic))
     expected = float64_statistics(network, images, samples, rate)
     assert engine.report.fallback == "", kinds
@@ -183,7 +183,7 @@ def test_every_acquisition_function_equals_a_float64_loop_over_full_passes(
 @pytest.mark.parametrize("low_resolution", [False, True])
 def test_the_approximate_mode_has_the_output_stride(low_resolution: bool) -> None:
     network = seeded(lambda: Net(["dropout", "conv"], 3, True))
-    engine = MCDropout(network, KEY, low_resolution=low_resolution)
+    engine = Sampler(network, KEY, low_resolution=low_resolution)
     values = engine.statistics(torch.randn(2, 3, 16, 16), 4, {Statistic.MEAN})[Statistic.MEAN]
     assert values.shape == ((2, 3, 8, 8) if low_resolution else (2, 3, 16, 16))
 
@@ -192,12 +192,12 @@ def test_a_score_does_not_depend_on_batch_size_or_order() -> None:
     network = seeded(lambda: Net(["reused", "concat", "features", "separable", "selu"], 4, True))
     images = torch.randn(6, 3, 16, 12)
     bald = functions.BALD()
-    whole = bald.values(MCDropout(network, KEY).statistics(images, 5, bald.needs))
+    whole = bald.values(Sampler(network, KEY).statistics(images, 5, bald.needs))
     for size in (1, 2, 4):
-        parts = [bald.values(MCDropout(network, KEY).statistics(b, 5, bald.needs)) for b in images.split(size)]
+        parts = [bald.values(Sampler(network, KEY).statistics(b, 5, bald.needs)) for b in images.split(size)]
         torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-6)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    shuffled = bald.values(MCDropout(network, KEY).statistics(images[order], 5, bald.needs))
+    shuffled = bald.values(Sampler(network, KEY).statistics(images[order], 5, bald.needs))
     torch.testing.assert_close(shuffled, whole[order], rtol=0, atol=1e-6)
 
 
@@ -206,18 +206,18 @@ def test_masks_are_bit_identical_for_any_batch_size() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return F.dropout(x, 0.5)
 
-    one = torch.stack(list(MCDropout(Identity(), KEY).samples(torch.ones(1, 5, 7, 3), 4)))
-    many = torch.stack(list(MCDropout(Identity(), KEY).samples(torch.ones(4, 5, 7, 3), 4)))
+    one = torch.stack(list(Sampler(Identity(), KEY).samples(torch.ones(1, 5, 7, 3), 4)))
+    many = torch.stack(list(Sampler(Identity(), KEY).samples(torch.ones(4, 5, 7, 3), 4)))
     assert torch.equal(one.expand_as(many), many)
     assert not torch.equal(many[0], many[1])
-    other = torch.stack(list(MCDropout(Identity(), (3, 2)).samples(torch.ones(1, 5, 7, 3), 4)))
+    other = torch.stack(list(Sampler(Identity(), (3, 2)).samples(torch.ones(1, 5, 7, 3), 4)))
     assert not torch.equal(one, other)
 
 
 def test_masks_drop_the_share_they_should_and_keep_the_mean() -> None:
     for rate in (0.1, 0.5, 0.9):
         network = nn.Sequential(nn.Dropout(rate))
-        sample = next(MCDropout(network, KEY).samples(torch.ones(1, 200_000), 1))
+        sample = next(Sampler(network, KEY).samples(torch.ones(1, 200_000), 1))
         assert abs((sample == 0).float().mean().item() - rate) < 5e-3
         assert abs(sample.mean().item() - 1) < 2e-2
         assert torch.allclose(sample[sample > 0], torch.tensor(1 / (1 - rate)))
@@ -225,7 +225,7 @@ def test_masks_drop_the_share_they_should_and_keep_the_mean() -> None:
 
 def test_alpha_dropout_keeps_mean_and_variance() -> None:
     x = torch.randn(1, 200_000)
-    sample = next(MCDropout(nn.Sequential(nn.AlphaDropout(0.3)), KEY).samples(x, 1))
+    sample = next(Sampler(nn.Sequential(nn.AlphaDropout(0.3)), KEY).samples(x, 1))
     assert abs(sample.mean().item()) < 2e-2
     assert abs(sample.std().item() - 1) < 2e-2
 
@@ -233,13 +233,13 @@ def test_alpha_dropout_keeps_mean_and_variance() -> None:
 def test_independent_masks_belong_to_the_unit() -> None:
     network = seeded(lambda: Net(["dropout", "conv", "features"], 3, False))
     images = torch.randn(3, 3, 12, 12)
-    engine = MCDropout(network, KEY, per_unit=True)
+    engine = Sampler(network, KEY, per_image=True)
     whole = engine.statistics(images, 4, {Statistic.MEAN}, ["a", "b", "c"])[Statistic.MEAN]
     last = engine.statistics(images[2:], 4, {Statistic.MEAN}, ["c"])[Statistic.MEAN]
     torch.testing.assert_close(last, whole[2:], rtol=0, atol=1e-6)
     same = engine.statistics(images[:1].repeat(2, 1, 1, 1), 4, {Statistic.MEAN}, ["a", "b"])[Statistic.MEAN]
     assert not torch.allclose(same[0], same[1])
-    with pytest.raises(ValueError, match="expected 3 unit_ids, got 0"):
+    with pytest.raises(ValueError, match="expected 3 image_ids, got 0"):
         engine.statistics(images, 4, {Statistic.MEAN})
 
 
@@ -250,9 +250,9 @@ def test_windows_of_a_unit_share_masks_between_units() -> None:
             return F.dropout(x.reshape(n * 4, -1), 0.5).reshape(n, -1)
 
     x = torch.ones(3, 40)
-    out = next(MCDropout(Windows(), KEY).samples(x, 1))
+    out = next(Sampler(Windows(), KEY).samples(x, 1))
     assert torch.equal(out[0], out[1])
-    assert torch.equal(next(MCDropout(Windows(), KEY).samples(x[:1], 1)), out[:1])
+    assert torch.equal(next(Sampler(Windows(), KEY).samples(x[:1], 1)), out[:1])
     assert not torch.equal(out[0, :10], out[0, 10:20])
 
 
@@ -271,9 +271,9 @@ def test_drop_path_drops_whole_branches() -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), DropPath(0.5))
     images = torch.randn(2, 3, 4, 4)
     plain = network(images)
-    kept = [bool(out.any()) for out in MCDropout(network, KEY).samples(images, 16)]
+    kept = [bool(out.any()) for out in Sampler(network, KEY).samples(images, 16)]
     assert 2 < sum(kept) < 14
-    for out, keep in zip(MCDropout(network, KEY).samples(images, 16), kept, strict=True):
+    for out, keep in zip(Sampler(network, KEY).samples(images, 16), kept, strict=True):
         torch.testing.assert_close(out, 2 * plain * keep)
 
 
@@ -282,7 +282,7 @@ def test_timm_networks_with_dropout_and_drop_path(name: str) -> None:
     timm = pytest.importorskip("timm")
     size = {"img_size": 64} if name.startswith("vit") else {}
     network = seeded(lambda: timm.create_model(name, num_classes=5, drop_rate=0.3, drop_path_rate=0.2, **size)).eval()
-    engine = MCDropout(network, KEY)
+    engine = Sampler(network, KEY)
     images = torch.randn(2, 3, 64, 64)
     samples = list(engine.samples(images, 3))
     assert engine.report.fallback == ""
@@ -295,7 +295,7 @@ def test_timm_networks_with_dropout_and_drop_path(name: str) -> None:
 def test_torchvision_stochastic_depth() -> None:
     torchvision = pytest.importorskip("torchvision")
     network = seeded(lambda: torchvision.models.convnext_tiny(num_classes=4, stochastic_depth_prob=0.3))
-    engine = MCDropout(network, KEY)
+    engine = Sampler(network, KEY)
     images = torch.randn(2, 3, 32, 32)
     got = engine.statistics(images, 3, set(Statistic))
     expected = float64_statistics(network, images, 3)
@@ -319,9 +319,9 @@ def test_everything_is_as_it_was_even_after_an_error() -> None:
     generator = torch.get_rng_state()
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     copy = images.clone()
-    MCDropout(network, KEY).statistics(images, 3, {Statistic.MEAN})
+    Sampler(network, KEY).statistics(images, 3, {Statistic.MEAN})
     with pytest.raises(RuntimeError, match="three"):
-        MCDropout(network, KEY).statistics(images[:1].repeat(3, 1, 1, 1), 3, {Statistic.MEAN})
+        Sampler(network, KEY).statistics(images[:1].repeat(3, 1, 1, 1), 3, {Statistic.MEAN})
     assert torch.equal(images, copy)
     assert torch.equal(torch.get_rng_state(), generator)
     assert [m.training for m in network.modules()] == modes
@@ -402,7 +402,7 @@ def _calls_script(self: Custom, x: Tensor) -> Tensor:
 )
 def test_what_a_recording_cannot_repeat_is_run_in_full(forward: Callable[..., Tensor], reason: str) -> None:
     network = seeded(lambda: Custom(forward))
-    engine = MCDropout(network, KEY)
+    engine = Sampler(network, KEY)
     images = torch.randn(2, 3, 6, 6)
     got = engine.statistics(images, 4, set(Statistic))
     assert reason in engine.report.fallback
@@ -429,7 +429,7 @@ def test_what_cannot_be_sampled_is_refused_by_name(network: nn.Module, match: st
         attention, network = network, nn.Module()
         network.__class__ = type("Self", (nn.Module,), {"forward": lambda self, x: attention(x, x, x)[0]})
     with pytest.raises(ValueError, match=match):
-        MCDropout(network, KEY).statistics(images, 2, {Statistic.MEAN})
+        Sampler(network, KEY).statistics(images, 2, {Statistic.MEAN})
 
 
 def test_hidden_attention_dropout_and_other_randomness_are_refused() -> None:
@@ -448,15 +448,15 @@ def test_hidden_attention_dropout_and_other_randomness_are_refused() -> None:
     network = nn.Sequential()
     network.add_module("a", Attends())
     with pytest.raises(ValueError, match=r"scaled_dot_product_attention in 'a' with dropout 0\.1"):
-        MCDropout(network, KEY).statistics(torch.randn(2, 4, 8), 2, {Statistic.MEAN})
+        Sampler(network, KEY).statistics(torch.randn(2, 4, 8), 2, {Statistic.MEAN})
     with pytest.raises(ValueError, match="whose only randomness is dropout, got randn_like"):
-        MCDropout(Noisy(), KEY).statistics(torch.randn(2, 4, 8), 2, {Statistic.MEAN})
+        Sampler(Noisy(), KEY).statistics(torch.randn(2, 4, 8), 2, {Statistic.MEAN})
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
 def test_a_query_rate_lies_between_0_and_1(rate: float) -> None:
     with pytest.raises(ValueError, match="must lie between 0 and 1"):
-        MCDropout(nn.Dropout(), KEY, rate=rate)
+        Sampler(nn.Dropout(), KEY, rate=rate)
 
 
 def test_only_the_part_behind_the_dropout_runs_again() -> None:
@@ -471,7 +471,7 @@ def test_only_the_part_behind_the_dropout_runs_again() -> None:
 
     prefix = Counting()
     network = nn.Sequential(nn.Conv2d(3, 8, 1), prefix, nn.Dropout(), nn.Conv2d(8, 3, 1))
-    engine = MCDropout(network, KEY)
+    engine = Sampler(network, KEY)
     images = torch.randn(2, 3, 8, 8)
     engine.statistics(images, 10, {Statistic.MEAN})
     assert prefix.calls == 2  # the recording, and the first batch's check
@@ -489,23 +489,23 @@ def test_dict_outputs_and_classifiers() -> None:
             return {"out": self.net(x), "aux": F.dropout(self.aux(x), 0.1)}
 
     images = torch.randn(2, 3, 8, 8)
-    got = MCDropout(seeded(AsDict), KEY).statistics(images, 3, {Statistic.MEAN})[Statistic.MEAN]
+    got = Sampler(seeded(AsDict), KEY).statistics(images, 3, {Statistic.MEAN})[Statistic.MEAN]
     assert got.shape == (2, 3, 8, 8)
     classifier = seeded(
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 4))
     )
-    values = MCDropout(classifier, KEY).statistics(images, 7, set(Statistic))
+    values = Sampler(classifier, KEY).statistics(images, 7, set(Statistic))
     expected = float64_statistics(classifier, images, 7)
     torch.testing.assert_close(values[Statistic.MEAN].double(), expected[Statistic.MEAN], rtol=0, atol=1e-6)
     pair = nn.Module()
     pair.__class__ = type("Pair", (nn.Module,), {"forward": lambda self, x: (F.dropout(x), x)})
     with pytest.raises(ValueError, match="expected a tensor, or a dict with a tensor 'out', got tuple"):
-        MCDropout(pair, KEY).statistics(images, 3, {Statistic.MEAN})
+        Sampler(pair, KEY).statistics(images, 3, {Statistic.MEAN})
 
 
 def test_weights_that_change_between_batches_are_packed_again() -> None:
     network = seeded(lambda: Net(["dropout", "norm", "separable"], 3, True).to(memory_format=torch.channels_last))
-    engine = MCDropout(network, KEY)
+    engine = Sampler(network, KEY)
     images = torch.randn(2, 3, 8, 8)
     engine.statistics(images, 3, {Statistic.MEAN})
     with torch.no_grad():
@@ -519,9 +519,9 @@ def test_weights_that_change_between_batches_are_packed_again() -> None:
 def test_inference_mode_and_compiled_modules() -> None:
     network = seeded(lambda: Net(["dropout", "conv"], 3, True))
     images = torch.randn(2, 3, 8, 8)
-    expected = MCDropout(network, KEY).statistics(images, 3, {Statistic.MEAN})[Statistic.MEAN]
+    expected = Sampler(network, KEY).statistics(images, 3, {Statistic.MEAN})[Statistic.MEAN]
     with torch.inference_mode():
-        got = MCDropout(network, KEY).statistics(images * 1, 3, {Statistic.MEAN})[Statistic.MEAN]
+        got = Sampler(network, KEY).statistics(images * 1, 3, {Statistic.MEAN})[Statistic.MEAN]
     assert torch.equal(got, expected)
-    compiled = MCDropout(torch.compile(network), KEY).statistics(images, 3, {Statistic.MEAN})[Statistic.MEAN]
+    compiled = Sampler(torch.compile(network), KEY).statistics(images, 3, {Statistic.MEAN})[Statistic.MEAN]
     assert torch.equal(compiled, expected)

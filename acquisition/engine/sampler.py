@@ -1,6 +1,6 @@
-"""Monte Carlo dropout: T stochastic passes whose masks belong to the sampled network, not to the unit.
+"""Monte Carlo dropout: T stochastic passes whose masks belong to the sampled network, not to the image.
 
-The masks of sample t are drawn from (key, layer, t) and the feature shape, and are shared by every unit, so
+The masks of sample t are drawn from (key, layer, t) and the feature shape, and are shared by every image, so
 sample t is one network and a score does not depend on batch size, order or device. A dropout layer keeps its
 values with probability 1 - p and divides them by 1 - p ("inverted dropout"), in training and here, so the
 expected activation is the same at any p: this is the weight rescaling that makes a query rate different from
@@ -24,7 +24,7 @@ from acquisition.engine.suffix import Suffix, UnsupportedTapeError
 from acquisition.engine.tape import DataDependentError, Tape, Var
 from acquisition.statistics import Statistic, StreamingStatistics
 
-__all__ = ["MCDropout", "Report", "logits_of"]
+__all__ = ["Report", "Sampler", "logits_of"]
 
 _TOLERANCE = 1e-4
 """Largest difference between a recorded and a full pass, relative to the largest output, that rounding explains."""
@@ -34,9 +34,11 @@ _TOLERANCE = 1e-4
 class Report:
     """How the last batch was sampled, for people.
 
-    dropouts: those that ran. fallback: why every sample was a full pass; empty where only the part behind the
-    dropouts was repeated. repeated: the share of torch functions in that part. optimised: whether that part
-    was also made faster, and why not.
+    Args:
+        dropouts: Those that ran.
+        fallback: Why every sample was a full pass; empty where only the part behind the dropouts was repeated.
+        repeated: The share of torch functions in that part.
+        optimised: Whether that part was also made faster, and why not.
     """
 
     dropouts: tuple[DropoutOp, ...] = ()
@@ -55,19 +57,26 @@ class _Prepared:
 
 
 @dataclass
-class MCDropout:
+class Sampler:
     """Draws MC samples of a network. Keep one for a whole query: it remembers packed weights and what it checked.
 
-    key: what the masks are drawn from beside layer and t; a seed and a cycle. rate: one dropout rate for all
-    layers at query time, or None for each layer's training rate. per_unit: independent masks for every unit
-    (drawn from its id too) instead of shared ones. low_resolution: statistics before the network's last bilinear
-    resizing, if it ends in one: approximate, and many pixels fewer. report: how the last batch was sampled.
+    Args:
+        network: From images to logits, N x C x H x W or N x C.
+        key: What the masks are drawn from beside layer and t: a seed and a cycle.
+        rate: One dropout rate for all layers at query time; None for each layer's training rate.
+        per_image: Independent masks for every image (drawn from its id too) instead of shared ones.
+        low_resolution: Statistics before the network's last bilinear resizing, if it ends in one: approximate, and
+            many pixels fewer.
+        report: How the last batch was sampled.
+
+    Raises:
+        ValueError: If the rate does not lie between 0 and 1.
     """
 
     network: nn.Module
     key: Sequence[object]
     rate: float | None = None
-    per_unit: bool = False
+    per_image: bool = False
     low_resolution: bool = False
     report: Report = field(default_factory=Report)
 
@@ -80,22 +89,36 @@ class MCDropout:
         self._plain = False
 
     def statistics(
-        self, images: Tensor, num_samples: int, needs: Collection[Statistic], unit_ids: Sequence[str] = ()
+        self, images: Tensor, num_samples: int, needs: Collection[Statistic], image_ids: Sequence[str] = ()
     ) -> StreamingStatistics:
-        """Means over num_samples MC samples of the softmax of the network's logits, N x C x ....
+        """Means over MC samples of the softmax of the network's logits.
 
         Equal to those of T full passes with the same masks up to rounding (1e-5). The first call compares one
         recorded sample with a full pass.
+
+        Args:
+            images: N x ....
+            num_samples: T.
+            needs: What is kept.
+            image_ids: N ids, where every image has masks of its own.
         """
-        return self.grouped_statistics(images, num_samples, needs, 1, unit_ids)[0]
+        return self.grouped_statistics(images, num_samples, needs, 1, image_ids)[0]
 
     def grouped_statistics(
-        self, images: Tensor, num_samples: int, needs: Collection[Statistic], groups: int, unit_ids: Sequence[str] = ()
+        self, images: Tensor, num_samples: int, needs: Collection[Statistic], groups: int, image_ids: Sequence[str] = ()
     ) -> list[StreamingStatistics]:
-        """The same for each of `groups` equal parts of the samples: their scatter tells the sampling error."""
+        """The same for parts of the samples: their scatter tells the sampling error.
+
+        Args:
+            images: N x ....
+            num_samples: T.
+            needs: What is kept.
+            groups: How many parts, as equal as can be.
+            image_ids: N ids, where every image has masks of its own.
+        """
         with torch.inference_mode(False), torch.no_grad():
             statistics = [StreamingStatistics(needs) for _ in range(groups)]
-            masks = self._masks(images, unit_ids)
+            masks = self._masks(images, image_ids)
             prepared = self._prepare(images, masks, optimise=True, last=num_samples - 1)
             resize = prepared.suffix.resize if prepared.suffix else None
             low = self.low_resolution and prepared.suffix is not None and resize is not None
@@ -108,9 +131,15 @@ class MCDropout:
                     group.update_logits(chunk, None if low else resize)
             return statistics
 
-    def samples(self, images: Tensor, num_samples: int, unit_ids: Sequence[str] = ()) -> Iterator[Any]:
-        """Yield T outputs of the network, bit for bit as T full passes with the same masks give them."""
-        masks = self._masks(images, unit_ids)
+    def samples(self, images: Tensor, num_samples: int, image_ids: Sequence[str] = ()) -> Iterator[Any]:
+        """Yield T outputs of the network, bit for bit as T full passes with the same masks give them.
+
+        Args:
+            images: N x ....
+            num_samples: T.
+            image_ids: N ids, where every image has masks of its own.
+        """
+        masks = self._masks(images, image_ids)
         with torch.inference_mode(False), torch.no_grad():
             prepared = self._prepare(images, masks, optimise=False, last=num_samples - 1)
             others = self._others(prepared, images, masks, 1, num_samples)
@@ -122,21 +151,28 @@ class MCDropout:
             yield output
 
     def full_passes(
-        self, images: Tensor, num_samples: int, unit_ids: Sequence[str] = (), first: int = 0
+        self, images: Tensor, num_samples: int, image_ids: Sequence[str] = (), first: int = 0
     ) -> Iterator[Any]:
-        """Yield samples first to num_samples - 1, each from a whole pass: the reference of the others."""
-        masks = self._masks(images, unit_ids)
+        """Yield samples, each from a whole pass: the reference of the others.
+
+        Args:
+            images: N x ....
+            num_samples: The number behind the last sample's.
+            image_ids: N ids, where every image has masks of its own.
+            first: The first sample's number.
+        """
+        masks = self._masks(images, image_ids)
         for t in range(first, num_samples):
             with torch.inference_mode(False), torch.no_grad():
                 output = self._pass(images, masks, t).output
             yield output
 
-    def _masks(self, images: Tensor, unit_ids: Sequence[str]) -> MaskKey:
-        if self.per_unit and len(unit_ids) != images.shape[0]:
+    def _masks(self, images: Tensor, image_ids: Sequence[str]) -> MaskKey:
+        if self.per_image and len(image_ids) != images.shape[0]:
             raise ValueError(
-                f"independent masks need one id per unit: expected {images.shape[0]} unit_ids, got {len(unit_ids)}"
+                f"independent masks need one id per image: expected {images.shape[0]} image_ids, got {len(image_ids)}"
             )
-        return MaskKey(tuple(self.key), tuple(unit_ids) if self.per_unit else None)
+        return MaskKey(tuple(self.key), tuple(image_ids) if self.per_image else None)
 
     def _pass(self, images: Tensor, masks: MaskKey, t: int, record: bool = False) -> "_Done":
         network = getattr(self.network, "_orig_mod", self.network)  # of a compiled one
@@ -193,7 +229,7 @@ class MCDropout:
         self._fallback = reason
         self.report = Report(self.report.dropouts, reason)
 
-    def _optimise(self, tape: Tape, units: int) -> Suffix | None:
+    def _optimise(self, tape: Tape, images: int) -> Suffix | None:
         if not isinstance(tape.output, Var) or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             self.report.optimised = "no: the output is not one tensor, or autocast is on"
             return None
@@ -201,7 +237,7 @@ class MCDropout:
             self.report.optimised = "no: the faster form does not reproduce a full pass"
             return None
         try:
-            suffix = Suffix(tape, units, self._packed)
+            suffix = Suffix(tape, images, self._packed)
         except UnsupportedTapeError as error:
             self.report.optimised = f"no: {error}"
             return None
@@ -247,7 +283,14 @@ def _layout(network: nn.Module, images: Tensor) -> torch.memory_format:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in a network's output: it itself, or the entry "out" of a dict (torchvision)."""
+    """The logits in a network's output.
+
+    Args:
+        output: Logits, or a dict with the entry "out" (torchvision).
+
+    Raises:
+        ValueError: If there are none.
+    """
     found = output.get("out") if isinstance(output, dict) else output
     if not isinstance(found, Tensor):
         raise ValueError(
