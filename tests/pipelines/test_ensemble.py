@@ -295,7 +295,7 @@ def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(DataError, match="at least two annotators, got a"):
         Members(names=["a", "majority"]).annotators(["a", "b"])
     with pytest.raises(DataError, match="'c'"):
-        Members(single="c").all(["a", "b"])
+        Members(single="c").networks(["a", "b"])
     for changes, words in (
         ([], "expected --cycles 1"),
         (["--cycles", "1"], "expected data with several annotators"),
