@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
-__all__ = ["Budget", "Race", "Round", "decide", "moderated"]
+__all__ = ["Allowance", "Race", "Round", "decide", "moderated"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Race:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """What may be queried.
+class Allowance:
+    """What may still be queried.
 
     Args:
-        units: So many units at most,
-        pixels: and of them as many as so many pixels pay for; None for any size.
+        units: At most so many units.
+        pixels: Of those, as many as so many pixels pay for; None for any size.
     """
 
     units: int
@@ -74,13 +74,13 @@ class Budget:
         taken = sizes[: self.units]
         return len(taken) if self.pixels is None else int((np.cumsum(taken) <= self.pixels).sum())
 
-    def without(self, sizes: Sequence[int]) -> "Budget":
+    def without(self, sizes: Sequence[int]) -> "Allowance":
         """What is left when units are paid for.
 
         Args:
             sizes: Of these units, in pixels.
         """
-        return Budget(self.units - len(sizes), None if self.pixels is None else self.pixels - sum(sizes))
+        return Allowance(self.units - len(sizes), None if self.pixels is None else self.pixels - sum(sizes))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import io
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -18,22 +19,61 @@ from torch import Tensor
 from acquisition.seeding import derive_seed
 from datamodules.pool import PoolDataModule
 from records.files import RunDirectoryError, replacing
+from records.ledger import Ledger
 from records.run_directory import CycleDirectory
 
 __all__ = [
     "CycleCheckpoint",
     "CycleMetrics",
+    "EveryFitQueries",
+    "FitEnd",
     "StepSeed",
     "WholeCheckpoints",
     "curve_row",
+    "label_counts",
     "load_weights",
     "log_row",
     "read_checkpoint",
+    "write_checkpoint",
 ]
 
 
+class FitEnd(Protocol):
+    """Says whether a fit ends with a query."""
+
+    @property
+    def may_query(self) -> bool:
+        """Whether it may: known before the fit, so that a query that could not be answered is refused in time."""
+
+    def queries(self) -> bool:
+        """Whether it does: asked in every process once the fit's files are written, and answered alike."""
+
+
+@dataclass(frozen=True)
+class EveryFitQueries:
+    """Every fit ends with a query: where nobody runs cycles, as in a plain `Trainer`."""
+
+    may_query: bool = True
+
+    def queries(self) -> bool:
+        """Yes."""
+        return True
+
+
 def read_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
-    """A checkpoint, on the CPU; RunDirectoryError, with the remedy, where the file is none."""
+    """Read a checkpoint.
+
+    Args:
+        path: The file.
+        remedy: What to do where it cannot be read; by default what helps with a file of this name.
+
+    Returns:
+        What was saved, tensors on the CPU.
+
+    Raises:
+        RunDirectoryError: If the file is no checkpoint.
+
+    """
     remedy = remedy or _remedy(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,8 +89,32 @@ def read_checkpoint(path: Path, remedy: str = "") -> dict[str, Any]:
     return saved
 
 
+def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        path: The file, which is replaced.
+        checkpoint: What Lightning makes, or at least a state_dict of tensors.
+
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    with replacing(path) as beside:
+        beside.write_bytes(buffer.getbuffer())
+
+
 def load_weights(module: pl.LightningModule, path: Path, remedy: str = "") -> None:
-    """Give a module the weights of a checkpoint; RunDirectoryError, with the remedy, where it has none that fit."""
+    """Give a module the weights of a checkpoint.
+
+    Args:
+        module: The module.
+        path: The checkpoint.
+        remedy: What to do where that cannot be done.
+
+    Raises:
+        RunDirectoryError: If the file is no checkpoint or has the weights of another network.
+
+    """
     saved = read_checkpoint(path, remedy)
     try:
         module.load_state_dict(saved["state_dict"])
@@ -118,10 +182,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        with replacing(Path(path)) as beside:
-            beside.write_bytes(buffer.getbuffer())
+        write_checkpoint(Path(path), checkpoint)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
@@ -130,11 +191,27 @@ class WholeCheckpoints(TorchCheckpointIO):
 def curve_row(
     cycle: int, labelled: dict[str, int], best: dict[str, float], last: dict[str, float], monitor: str
 ) -> dict[str, Any]:
-    """A row of the learning curve: the labels of a fit, the scores of the validation whose weights are kept, which by
-    `monitor` is the best, and beside them (last/epoch, last/NAME) what its last validation scored by that.
+    """A row of the learning curve, as metrics.json holds it.
+
+    Args:
+        cycle: Of the fit.
+        labelled: What it was trained on (see `label_counts`).
+        best: epoch and scores of the validation whose weights are kept, which by `monitor` is the best.
+        last: epoch and scores of its last validation.
+        monitor: The name of the score that says which validation is the best.
+
+    Returns:
+        All scores of the best validation, and beside them, as last/epoch and last/NAME, what the last one scored by
+        the monitor.
+
     """
     beside = {f"last/{k}": last[k] for k in ("epoch", monitor) if k in last}
     return {"cycle": cycle, **labelled, **best, **beside, "monitor": monitor}
+
+
+def label_counts(ledger: Ledger) -> dict[str, int]:
+    """How many units are labelled, and how many pixels they have: labelled_units and labelled_pixels."""
+    return {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
 
 
 def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:
@@ -190,8 +267,7 @@ class CycleMetrics(Callback):
         self.best, self.last = state_dict["best"], state_dict.get("last", {})
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        ledger = _pool(trainer).ledger
-        self.labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+        self.labelled = label_counts(_pool(trainer).ledger)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:

@@ -1,12 +1,11 @@
 """The query: score the pool, choose, label."""
 
+import copy
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
@@ -18,31 +17,28 @@ from acquisition.aggregation import Aggregation
 from acquisition.batch import BatchSelection
 from acquisition.checks import Check, require
 from acquisition.doctor import examine_network
-from acquisition.features import Feature
 from acquisition.functions import Random
 from acquisition.kinds import AcquisitionFunction
 from acquisition.predictors import MCDropout, Predictor
-from acquisition.racing import Budget, Race, decide
+from acquisition.racing import Allowance, Race, decide
 from acquisition.regions import Regions
-from acquisition.scored import Scored
 from acquisition.scorer import Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
+from callbacks.choice import Chooser
+from callbacks.cycle import EveryFitQueries, FitEnd
 from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
+from callbacks.scored import ShardFeatures, Unsaved
 from datamodules.doctor import examine_pool
 from datamodules.pool import PoolDataModule
-from datamodules.texts import shielded
 from datamodules.units import Unit
 from records.files import write_json
-from records.ledger import Queried
 from records.run_directory import CycleDirectory, RunDirectory
 from records.shards import Shards
 
 __all__ = ["QueryCallback"]
 
-_FLUSH_SECONDS = 30
-_FLUSH_BYTES = 1 << 28
 _RACE_GROUPS = 4
 
 
@@ -102,30 +98,46 @@ class QueryCallback(Callback):
         self.budget_pixels = budget_pixels
         self.pictures = pictures
         self.race = race
-        self.after_fit = True
-        """Whether the end of a fit queries; the last cycle's does not."""
-        self.enough: Callable[[], bool] = lambda: False
-        """Asked when a fit has ended: whether its labels are enough, so that nothing is queried."""
+        self._fit_end: FitEnd = EveryFitQueries()
 
     @property
     def strategy(self) -> str:
         """Acquisition, aggregation and selection, as the ledger records them."""
         return f"{self.scorer.name}-{self.selection.name}"
 
+    @property
+    def chooser(self) -> Chooser:
+        """What chooses among the scored units."""
+        return Chooser(self.selection, Allowance(self.budget, self.budget_pixels), self.strategy)
+
+    def asking(self, fit_end: FitEnd) -> Self:
+        """Let somebody else decide which fits end with a query.
+
+        Args:
+            fit_end: Who decides.
+
+        Returns:
+            The same strategy, which asks `fit_end`.
+
+        """
+        other = copy.copy(self)
+        other._fit_end = fit_end
+        return other
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a query that could not be answered, or a strategy that does not fit, before hours of training."""
-        if self.after_fit:
+        if self._fit_end.may_query:
             trainer.datamodule.check_open()  # type: ignore[attr-defined]
             self._check_budget(trainer.datamodule)  # type: ignore[attr-defined]
             require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Query with the best weights of the fit that just ended."""
-        if not self.after_fit:
+        if not self._fit_end.may_query:
             return
         # every process reads what the others have written by now, and decides alike
         trainer.strategy.barrier("the fit's files are written")
-        if self.enough():
+        if not self._fit_end.queries():
             return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if best:
@@ -199,7 +211,8 @@ class QueryCallback(Callback):
         # the first process removes what the others may still be reading
         trainer.strategy.barrier("scores are read")
         if trainer.is_global_zero:
-            self._choose(datamodule, units, table, directory, shards, labelled)
+            features = ShardFeatures(self.scorer.num_samples, shards, labelled)
+            self._choose(datamodule, {u.unit_id: u for u in units}, table, directory, features)
         trainer.strategy.barrier("units are labelled")
 
     def _fingerprint(
@@ -234,7 +247,7 @@ class QueryCallback(Callback):
         """
         cycle, total = directory.number, self.scorer.num_samples
         rounds = [total] if self.race is None else self.race.rounds(total)
-        budget, picks, spent, risk = Budget(self.budget, self.budget_pixels), 0, 0, 0.0
+        budget, picks, spent, risk = Allowance(self.budget, self.budget_pixels), 0, 0, 0.0
         open_units, parts = list(units), list[pd.DataFrame]()
         for samples in rounds:
             # nobody decides by spread in the last round
@@ -294,7 +307,7 @@ class QueryCallback(Callback):
         # nobody may add a table before everybody has seen what is missing
         trainer.strategy.barrier(f"shares with {samples} samples")
         left = [u for u in units if u.unit_id not in done]
-        unsaved = _Unsaved(shards, samples, Gallery(self.pictures))
+        unsaved = Unsaved(shards, samples, Gallery(self.pictures))
         for batch in self._batches(trainer, datamodule, left, scorer, samples):
             with trainer.precision_plugin.forward_context():
                 scored = scorer(
@@ -326,61 +339,19 @@ class QueryCallback(Callback):
     def _choose(
         self,
         datamodule: PoolDataModule,
-        units: Sequence[Unit],
+        units: dict[str, Unit],
         table: pd.DataFrame,
         directory: CycleDirectory,
-        shards: Shards,
-        labelled: Shards,
+        features: ShardFeatures,
     ) -> None:
-        cycle = directory.number
-        order = self._order(datamodule, table, cycle, shards, labelled)
-        table = table.iloc[order].sort_values("tier", kind="stable", ignore_index=True).drop(columns="tier")
-        table["rank"] = np.arange(1, len(table) + 1)
-        by_id = {u.unit_id: u for u in units}
-        taken = self._within_budget(datamodule, [by_id[i] for i in table["unit_id"]])
-        table["selected"] = table["rank"] <= taken
+        chooser, cycle = self.chooser, directory.number
+        table = chooser.choose(datamodule, table, units, cycle, features)
         directory.write_scores(table)
-        selected = table[table["selected"]]
-        directory.write_queried(_platform_table(selected, by_id))
-        self._draw(datamodule, table, directory.maps, shards)
-        chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
-        waiting = datamodule.ask(chosen, self.strategy)
-        shards.remove()
+        self._draw(datamodule, table, directory.maps, features.shards)
+        waiting, taken = chooser.ask(datamodule, directory, table, units), int(table["selected"].sum())
         note = f"; {len(waiting)} wait: {datamodule.oracle.instructions()}" if waiting else ""
         left = "" if len(table) > taken else f" (all that was left; the budget is {self.budget})"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {len(table)} units{left} by {self.strategy}{note}")
-
-    def _order(
-        self, datamodule: PoolDataModule, table: pd.DataFrame, cycle: int, shards: Shards, labelled: Shards
-    ) -> list[int]:
-        unit_ids, scores = table["unit_id"].tolist(), table["score"].tolist()
-        if not isinstance(self.selection, BatchSelection):
-            return self.selection.order(unit_ids, scores, datamodule.seed, cycle)
-
-        def features(feature: Feature, names: Sequence[str]) -> np.ndarray:
-            return shards.features(self.scorer.num_samples, feature, names)
-
-        centres: dict[Feature, np.ndarray] = {}
-        if self.selection.needs_labelled:
-            names = datamodule.ledger.labelled()
-            for feature in self.selection.needs:
-                if names:
-                    centres[feature] = labelled.features(0, feature, names)
-                else:  # no centres, as wide as a unit's features
-                    centres[feature] = np.array(features(feature, unit_ids[:1])[:0])
-        return self.selection.order_by_features(
-            unit_ids, scores, datamodule.seed, cycle, self.budget, features, centres
-        )
-
-    def _within_budget(self, datamodule: PoolDataModule, ranked: Sequence[Unit]) -> int:
-        sizes = self._sizes(datamodule, ranked[: self.budget])
-        taken = Budget(self.budget, self.budget_pixels).pays(sizes)
-        if not taken:
-            raise ValueError(
-                f"strategy.budget_pixels must pay for at least one unit, got {self.budget_pixels} where "
-                f"{ranked[0].unit_id!r} has {sizes[0]} pixels; raise it"
-            )
-        return taken
 
     def _check_budget(self, datamodule: PoolDataModule) -> None:
         """Refuse a budget that does not pay for every unit of the pool: after the fit it could not be raised."""
@@ -392,30 +363,12 @@ class QueryCallback(Callback):
             )
 
     def _sizes(self, datamodule: PoolDataModule, units: Sequence[Unit]) -> list[int]:
-        """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""
-        return [1 if self.budget_pixels is None else int(np.prod(datamodule.size(u))) for u in units]
+        by_id = {u.unit_id: u for u in units}
+        return self.chooser.sizes(datamodule, list(by_id), by_id)
 
     def _draw(self, datamodule: PoolDataModule, table: pd.DataFrame, maps: Path, shards: Shards) -> None:
         saved = dict(saved_samples(shards.folder))
         draw_ends(maps, table, saved, self.pictures, self.scorer.acquisition.value_name, datamodule)
-
-
-def _platform_table(selected: pd.DataFrame, units: dict[str, Unit]) -> pd.DataFrame:
-    """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
-
-    Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
-    """
-    paths = [units[i].image for i in selected["unit_id"]]
-    return pd.DataFrame(
-        {
-            "name": [shielded(p.name if p else i) for p, i in zip(paths, selected["unit_id"], strict=True)],
-            "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
-            "unit_id": selected["unit_id"].map(shielded),
-            "rank": selected["rank"],
-            "score": selected["score"],
-            "path": [shielded(str(p or "")) for p in paths],
-        }
-    )
 
 
 def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
@@ -429,35 +382,3 @@ def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
 def _truth(batch: dict[str, Any]) -> torch.Tensor | None:
     """A batch's masks or classes, where the loader read them."""
     return batch.get("mask", batch.get("label"))
-
-
-class _Unsaved:
-    """What has been scored and not written down yet; writes every half minute, or when features grow large."""
-
-    def __init__(self, shards: Shards, samples: int, gallery: Gallery) -> None:
-        self.shards, self.samples, self.gallery = shards, samples, gallery
-        self._rows: list[tuple[str, float, float]] = []
-        self._features: list[dict[str, np.ndarray]] = []
-        self._written = time.monotonic()
-
-    def add(self, batch: dict[str, Any], scored: Scored) -> None:
-        self.gallery.offer(batch, scored)
-        spreads = scored.spreads if scored.spreads is not None else torch.zeros(len(scored.scores))
-        self._rows += zip(batch["unit_id"], scored.scores.tolist(), spreads.tolist(), strict=True)
-        if scored.features:
-            self._features.append({str(f): x.float().cpu().numpy() for f, x in scored.features.items()})
-        size = sum(x.nbytes for part in self._features for x in part.values())
-        if time.monotonic() - self._written > _FLUSH_SECONDS or size > _FLUSH_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the rows down and forget them."""
-        if self._rows:
-            self.gallery.save(self.shards.folder)
-            names = self._features[0] if self._features else ()
-            features = {n: np.concatenate([part[n] for part in self._features]) for n in names}
-            unit_ids, scores, spreads = (list(column) for column in zip(*self._rows, strict=True))
-            self.shards.add(self.samples, unit_ids, scores, spreads, features)
-            self._rows.clear()
-            self._features.clear()
-        self._written = time.monotonic()

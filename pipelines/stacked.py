@@ -1,11 +1,10 @@
-"""The cycles of many runs at once: their networks train as one stack (see `lightning_modules.stacked`)."""
+"""Fits of many runs at once: their networks train as one stack (see `pipelines.stack_training`)."""
 
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,21 @@ from acquisition.checks import require
 from acquisition.doctor import examine_network
 from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
-from callbacks.cycle import curve_row, load_weights
+from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datasets import EpochSampler
 from datamodules.tensors import TensorPool
+from datamodules.units import Unit
 from lightning_modules.classification import ClassificationModule
-from lightning_modules.stacked import check_stackable, fit_stacked
-from pipelines.cycles import run_directory
+from pipelines.cycles import Experiment, Run, Turn, run_cycles
+from pipelines.run_access import run_directory
+from pipelines.stack_training import check_stackable, fit_stacked
 from pipelines.trainer import QueryTrainer
-from records.files import replacing
-from records.ledger import Queried
-from records.run_directory import CycleDirectory, RunDirectory
+from records.ledger import Ledger
+from records.run_directory import RunDirectory
 
-__all__ = ["Member", "Parts", "run_stack", "why_not_stacked"]
+__all__ = ["Member", "StackFitter", "run_stack", "why_not_stacked"]
 
 _SCORED_AT_ONCE = 4096
 _KNOWN = {
@@ -47,53 +47,36 @@ _KNOWN = {
 1 batch is not 1.0 of all."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What the settings of a run describe, made afresh."""
-
-    module: pl.LightningModule
-    datamodule: pl.LightningDataModule
-    query: QueryCallback
-
-
 @dataclass
-class Member:
+class Member(Run):
     """One run of a stack.
 
-    config: its settings as YAML, kept as config.yaml. make: from a cycle's number to the parts with which a fit of that
-    cycle begins.
+    Args:
+        run_dir: Its directory.
+        make: From a cycle's number, and whether it is the last, to what a fit of that cycle begins with.
+        name: Before what is said of it.
+        seed: Of the run; members with one seed have initial weights and initial set in common.
+        config: Its settings as YAML, kept as config.yaml.
     """
 
-    run_dir: Path
-    seed: int
-    config: str
-    make: Callable[[int], Parts]
-    datamodule: TensorPool = field(init=False)
-    query: QueryCallback = field(init=False)
-    error: str = ""
-    over: bool = False
-
-    def cycle(self, number: int) -> CycleDirectory:
-        """What the cycle leaves behind."""
-        return RunDirectory(self.run_dir).cycle(number)
-
-    def is_done(self, cycle: int, last: bool) -> bool:
-        """Whether a cycle has its scores and, unless it is the last, its labels."""
-        return self.cycle(cycle).is_fitted and (last or self.datamodule.ledger.cycle > cycle)
+    seed: int = field(kw_only=True)
+    config: str = field(kw_only=True)
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """One fit of a stack. order: its batches, as positions in the train split. answers: that split's classes."""
+def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
+    """Say what keeps runs from being stacked.
 
-    member: Member
-    module: ClassificationModule
-    order: Tensor
-    answers: Tensor
+    Args:
+        settings: Of one of them, complete.
+        parts: What they describe.
 
+    Returns:
+        One sentence, or "" where nothing does.
 
-def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
-    """What keeps the runs of these settings from being stacked, in one sentence; "" where nothing does."""
+    Raises:
+        ValueError: If the network fits none of the runs, for that is no run's own mistake.
+
+    """
     trainer = settings["trainer"]
     module, data = parts.module, parts.datamodule
     if not isinstance(module, ClassificationModule) or not isinstance(data, TensorPool):
@@ -104,8 +87,8 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
         return "stacked fits need model.optimizer, with no model.scheduler and no model.decay_per_label"
     if settings.get("wandb", {}).get("mode") == "online":
         return "stacked fits send nothing to Weights & Biases: set wandb.mode to disabled"
-    if settings.get("stop"):
-        return "stacked fits go on to the last cycle: leave out stop"
+    if any(criterion.needs_predictions for criterion in parts.end.criteria):
+        return "stacked fits keep no predictions on the validation images: leave out the stop that needs them"
     if settings.get("warm_start") or settings.get("initial_models"):
         return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
     if (trainer["max_epochs"] or 0) < 1 or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:
@@ -119,6 +102,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Parts) -> str:
         check_stackable(module.network, module.optimizer)
     except ValueError as error:
         return str(error)
+    module.match_classes(data.class_names)
     return ""
 
 
@@ -130,124 +114,160 @@ def run_stack(
     keep_scores: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
-    """Run all cycles of all members; each leaves behind the run directory of an ordinary fit.
+    """Run all cycles of all members; each leaves behind the run directory of an ordinary run.
 
-    The members have equal settings but for seed and strategy. What is done already is not done again. A member with an
-    error stops with a message in `error`, and the others go on. may_change: see `run_directory`. keep_scores: write
-    every cycle's scores.parquet. progress: told how far the stack is.
+    What is done already is not done again. A member with an error stops with a message in `error`, and the others go
+    on.
+
+    Args:
+        members: Runs whose settings are equal but for seed and strategy.
+        cycles: How many, the first included.
+        epochs: Of each fit.
+        may_change: Settings that may differ from those of before (see `run_directory`).
+        keep_scores: Write every cycle's scores.parquet.
+        progress: Told how far the stack is.
+
     """
-    with ExitStack() as held:
+    with ExitStack() as directories:
         for member in members:
             with _reported(member):
-                held.enter_context(run_directory(member.run_dir, member.config, may_change))
-        _start([m for m in members if not m.error])
-        for cycle in range(cycles):
-            last = cycle == cycles - 1
-            todo = _modules([m for m in members if not m.error and not m.over], cycle, last)
-            fits = [pair for pair in todo if not pair[0].cycle(cycle).is_fitted]
-            _fit(fits, cycle, epochs, partial(_tell, progress, cycle, cycles))
-            for member, module in todo:
-                with _reported(member):
-                    if not member.error:
-                        _query_and_keep(member, module, cycle, last, keep_scores)
+                directories.enter_context(run_directory(member.run_dir, member.config, may_change))
+        fitter = StackFitter(cycles, epochs, keep_scores, progress)
+        through = {member.run_dir: member for member in run_cycles(members, fitter, cycles)}
+        for run_dir in through:
+            run = RunDirectory(run_dir)
+            run.write_curve(pd.DataFrame(run.metrics()))
 
 
-def _tell(progress: Callable[[Progress], None], cycle: int, cycles: int, step: int, steps: int) -> None:
-    progress(Progress(cycle, cycles, step, steps))
+class StackFitter:
+    """Fits many runs as one stack; a run's mistake is its own.
 
-
-def _start(members: Sequence[Member]) -> None:
-    """Open every member's data and label its initial set; members with one seed have it in common."""
-    shared: TensorPool | None = None
-    modules: list[pl.LightningModule] = []
-    initial: dict[int, list[tuple[str, int]]] = {}
-    for member in members:
-        with _reported(member):
-            parts = member.make(0)
-            assert isinstance(parts.datamodule, TensorPool)
-            shared = shared or parts.datamodule
-            modules.append(parts.module)
-            member.datamodule, member.query = shared.at(member.run_dir, member.seed), parts.query
-            ledger = member.datamodule.ledger
-            if member.seed in initial and not ledger.labelled():
-                ledger.start(initial[member.seed])
-            member.datamodule.start()
-            member.datamodule.collect()
-            if member.seed not in initial:
-                initial[member.seed] = [
-                    (e.unit_id, e.pixels or 0) for e in ledger.events() if e.kind == "initial" and e.unit_id
-                ]
-    # a network that fits none of them is nobody's own mistake
-    for module in modules[:1]:
-        assert isinstance(module, ClassificationModule)
-        assert shared is not None
-        module.match_classes(shared.class_names)
-
-
-def _modules(members: Sequence[Member], cycle: int, last: bool) -> list[tuple[Member, ClassificationModule]]:
-    """Members whose cycle is not done, with modules: freshly initialised ones, equal for equal seeds, or the trained
-    ones where a fit is done.
+    Args:
+        cycles: How many there are, for the progress.
+        epochs: Of each fit.
+        keep_scores: Write every cycle's scores.parquet.
+        progress: Told how far the stack is.
     """
-    fresh: dict[int, ClassificationModule] = {}
-    modules = []
-    for member in members:
-        with _reported(member):
-            if member.is_done(cycle, last):
-                continue
-            if member.seed not in fresh:
-                module = member.make(cycle).module
-                assert isinstance(module, ClassificationModule)
-                module.match_classes(member.datamodule.class_names)
-                fresh[member.seed] = module
-            module = copy.deepcopy(fresh[member.seed])
-            if member.cycle(cycle).is_fitted:
-                load_weights(module, member.cycle(cycle).best)
-            modules.append((member, module))
-    return modules
 
+    def __init__(
+        self, cycles: int, epochs: int, keep_scores: bool = False, progress: Callable[[Progress], None] = lambda _: None
+    ) -> None:
+        self.cycles = cycles
+        self.epochs = epochs
+        self.keep_scores = keep_scores
+        self.progress = progress
+        self._experiments: dict[Path, Experiment] = {}
+        self._first: dict[int, Ledger] = {}
+        self._fresh: dict[tuple[int, int], ClassificationModule] = {}
 
-def _fit(
-    fits: Sequence[tuple[Member, ClassificationModule]],
-    cycle: int,
-    epochs: int,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Train the modules and write their scores and weights down."""
-    able = []
-    for member, module in fits:
-        with _reported(member):
-            able.append(_Fit(member, module, *_samples(member.datamodule, epochs)))
-    if not able:
-        return
-    try:
-        _train(able, cycle, epochs, progress)
-    except Exception as error:
-        if len(able) > 1:
-            rank_zero_info(f"A stack of {len(able)} fits failed ({_words(error)}): they are made one by one.")
+    def guard(self, run: Member) -> AbstractContextManager[None]:
+        """Write a mistake down as the run's own."""
+        return _reported(run)
+
+    def make(self, run: Member, cycle: int, last: bool) -> Experiment:
+        """Make a module, with the trained weights where the fit is done; data and strategy serve all cycles.
+
+        Modules of one seed are equal, and so are their runs' initial sets, which are chosen once.
+        """
+        key, made = (cycle, run.seed), None
+        if run.run_dir not in self._experiments:
+            made = run.make(cycle, last)
+            self._experiments[run.run_dir] = replace(made, datamodule=self._data(made, run))
+        if key not in self._fresh:
+            # those of the cycle before are not needed any more
+            self._fresh = {k: module for k, module in self._fresh.items() if k[0] == cycle}
+            module = _classifier(made or run.make(cycle, last))
+            module.match_classes(_tensors(self._experiments[run.run_dir]).class_names)
+            self._fresh[key] = module
+        own = self._experiments[run.run_dir]
+        module = copy.deepcopy(self._fresh[key])
+        if run.cycle(cycle).is_fitted:
+            load_weights(module, run.cycle(cycle).best)
+        return replace(own, module=module, end=replace(own.end, cycle=cycle, last=last))
+
+    def fit(self, turns: Sequence[Turn[Member]]) -> None:
+        """Train together what is not trained, write scores and weights down, and query."""
+        able = []
+        for turn in turns:
+            with _reported(turn.run):
+                if not turn.directory.is_fitted:
+                    able.append(_Fit(turn, *_samples(_tensors(turn.experiment), self.epochs)))
+        if able:
+            self._fit(able)
+        for turn in turns:
+            with _reported(turn.run):
+                if not turn.run.error and turn.experiment.end.queries():
+                    _query(turn, self.keep_scores)
+
+    def _data(self, made: Experiment, run: Member) -> TensorPool:
+        """The run's data: what has been read is shared by all, the initial set by the runs of one seed."""
+        shared = next((_tensors(e) for e in self._experiments.values()), _tensors(made))
+        data = shared.at(run.run_dir, run.seed)
+        first = self._first.setdefault(run.seed, data.ledger)
+        if first is not data.ledger and not data.ledger.labelled():
+            initial = [(e.unit_id, e.pixels or 0) for e in first.events() if e.kind == "initial" and e.unit_id]
+            if initial:
+                data.ledger.start(initial)
+        return data
+
+    def _fit(self, able: Sequence["_Fit"]) -> None:
+        try:
+            self._train(able)
+        except Exception as error:
+            if len(able) > 1:
+                rank_zero_info(f"A stack of {len(able)} fits failed ({_words(error)}): they are made one by one.")
+            for fit in able:
+                # weights are only touched at the end, so each begins as if nothing had been
+                with _reported(fit.turn.run):
+                    self._train([fit])
         for fit in able:
-            # weights are only touched at the end, so each begins as if nothing had been
-            with _reported(fit.member):
-                _train([fit], cycle, epochs, progress)
-    for fit in able:
-        with _reported(fit.member):
-            if not fit.member.error:
-                _write_fit(fit.member, fit.module, cycle, epochs)
+            with _reported(fit.turn.run):
+                if not fit.turn.run.error:
+                    _write_fit(fit, self.epochs)
+
+    def _train(self, fits: Sequence["_Fit"]) -> None:
+        cycle, steps = fits[0].turn.directory.number, max(len(fit.order) for fit in fits)
+
+        def dropout_seed(number: int, step: int) -> int:
+            # as callbacks.cycle.StepSeed draws it: (seed, cycle, epoch, batch, process)
+            fit = fits[number]
+            return derive_seed(fit.turn.run.seed, cycle, *divmod(step, len(fit.order) // self.epochs), 0)
+
+        first = fits[0]
+        assert first.module.optimizer is not None
+        fit_stacked(
+            [fit.module.network for fit in fits], first.data.tensors("train")[0],
+            torch.stack([fit.answers for fit in fits]), [fit.order for fit in fits],
+            first.module.loss, first.module.optimizer, dropout_seed,
+            lambda step: self.progress(Progress(cycle, self.cycles, step, steps)),
+        )  # fmt: skip
 
 
-def _train(fits: Sequence[_Fit], cycle: int, epochs: int, progress: Callable[[int, int], None]) -> None:
-    steps = max(len(fit.order) for fit in fits)
+@dataclass(frozen=True)
+class _Fit:
+    """One fit of a stack. order: its batches, as positions in the train split. answers: that split's classes."""
 
-    def dropout_seed(number: int, step: int) -> int:
-        # as callbacks.cycle.StepSeed draws it: (seed, cycle, epoch, batch, process)
-        return derive_seed(fits[number].member.seed, cycle, *divmod(step, len(fits[number].order) // epochs), 0)
+    turn: Turn[Member]
+    order: Tensor
+    answers: Tensor
 
-    first = fits[0]
-    assert first.module.optimizer is not None
-    fit_stacked(
-        [fit.module.network for fit in fits], first.member.datamodule.tensors("train")[0],
-        torch.stack([fit.answers for fit in fits]), [fit.order for fit in fits],
-        first.module.loss, first.module.optimizer, dropout_seed, lambda step: progress(step, steps),
-    )  # fmt: skip
+    @property
+    def module(self) -> ClassificationModule:
+        return _classifier(self.turn.experiment)
+
+    @property
+    def data(self) -> TensorPool:
+        return _tensors(self.turn.experiment)
+
+
+def _tensors(experiment: Experiment) -> TensorPool:
+    assert isinstance(experiment.datamodule, TensorPool)
+    return experiment.datamodule
+
+
+def _classifier(experiment: Experiment) -> ClassificationModule:
+    assert isinstance(experiment.module, ClassificationModule)
+    return experiment.module
 
 
 def _samples(data: TensorPool, epochs: int) -> tuple[Tensor, Tensor]:
@@ -268,18 +288,16 @@ def _epochs(sampler: EpochSampler, epochs: int) -> Iterator[Tensor]:
         yield sampler.positions()
 
 
-def _write_fit(member: Member, module: ClassificationModule, cycle: int, epochs: int) -> None:
+def _write_fit(fit: _Fit, epochs: int) -> None:
+    module, directory = fit.module, fit.turn.directory
     if not all(torch.isfinite(p).all() for p in module.parameters()):
-        raise ValueError(f"the weights of cycle {cycle} have NaN or infinite values; lower the learning rate")
-    directory, ledger = member.cycle(cycle), member.datamodule.ledger
-    labelled = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
-    scores = {"epoch": epochs - 1, **_validated(module, member.datamodule)}
-    row = curve_row(cycle, labelled, scores, scores, module.monitor)
-    with replacing(directory.best) as beside:
-        torch.save(
-            {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1,
-             "global_step": 0, "loops": {}}, beside
-        )  # fmt: skip
+        raise ValueError(
+            f"the weights of cycle {directory.number} have NaN or infinite values; lower the learning rate"
+        )
+    scores = {"epoch": epochs - 1, **_validated(module, fit.data)}
+    row = curve_row(directory.number, label_counts(fit.data.ledger), scores, scores, module.monitor)
+    saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
+    write_checkpoint(directory.best, {**saved, "global_step": 0, "loops": {}})
     # last, because its presence says that the fit is done
     directory.write_metrics(row)
 
@@ -299,25 +317,33 @@ def _validated(module: ClassificationModule, datamodule: TensorPool) -> dict[str
     return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
-def _query_and_keep(member: Member, module: ClassificationModule, cycle: int, last: bool, keep_scores: bool) -> None:
-    if last:
-        _write_curve(member.run_dir)
-        return
-    if _is_plain(member.query):
-        _query(member, module, cycle, keep_scores)
-    else:
+def _query(turn: Turn[Member], keep_scores: bool) -> None:
+    """What `QueryCallback` does; without its pictures and its loaders, where scores are all that the strategy takes."""
+    data, query, module = _tensors(turn.experiment), turn.experiment.query, _classifier(turn.experiment)
+    if not _is_plain(query):
         trainer = QueryTrainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=[member.query],
+            enable_model_summary=False, callbacks=[query],
         )  # fmt: skip
-        trainer.query(module, member.datamodule)
-    if member.datamodule.ledger.cycle > cycle:
-        member.cycle(cycle).best.unlink(missing_ok=True)
+        trainer.query(module, data)
+        return
+    unit_ids, labelled = data.tensors("train")[2], set(data.ledger.labelled())
+    in_pool = np.array([unit_id not in labelled for unit_id in unit_ids])
+    pool = [unit_id for unit_id, free in zip(unit_ids, in_pool, strict=True) if free]
+    if not pool:
+        return
+    cycle = turn.directory.number
+    if query.scorer.needs_network:
+        scores = _scores(turn)[in_pool]
     else:
-        member.over = True
-        _write_curve(member.run_dir)
-        waits = len(member.datamodule.ledger.waiting(cycle))
-        rank_zero_info(f"{member.run_dir}: {f'{waits} units wait for a label' if waits else 'the pool is empty'}.")
+        scores = query.scorer(module.network, torch.empty(0), Regions.whole(pool), data.seed, cycle).scores.numpy()
+    # strings as objects: pandas' own cost more here than all else
+    table = pd.DataFrame({"unit_id": pd.Series(pool, dtype=object), "score": scores})
+    ranked = query.chooser.choose(data, table, {}, cycle)
+    if keep_scores:
+        turn.directory.write_scores(ranked)
+    chosen = ranked["unit_id"][ranked["selected"]]
+    query.chooser.ask(data, turn.directory, ranked, {unit_id: Unit(unit_id) for unit_id in chosen})
 
 
 def _is_plain(query: QueryCallback) -> bool:
@@ -325,33 +351,11 @@ def _is_plain(query: QueryCallback) -> bool:
     return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
 
 
-def _query(member: Member, module: ClassificationModule, cycle: int, keep_scores: bool) -> None:
-    """What `QueryCallback` does, without its pictures and with images where they are."""
-    data, query = member.datamodule, member.query
-    unit_ids = data.tensors("train")[2]
-    labelled = set(data.ledger.labelled())
-    in_pool = np.array([unit_id not in labelled for unit_id in unit_ids])
-    pool = [unit_id for unit_id, free in zip(unit_ids, in_pool, strict=True) if free]
-    if not pool:
-        return
-    if query.scorer.needs_network:
-        scores = _scores(member, module, cycle)[in_pool]
-    else:
-        scores = query.scorer(module.network, torch.empty(0), Regions.whole(pool), data.seed, cycle).scores.numpy()
-    order = query.selection.order(pool, scores.tolist(), data.seed, cycle)
-    chosen = [Queried(pool[i], float(scores[i]), rank) for rank, i in enumerate(order[: query.budget], start=1)]
-    if keep_scores:
-        table = pd.DataFrame({"unit_id": pool, "score": scores}).iloc[order]
-        ranks = np.arange(1, len(order) + 1)
-        member.cycle(cycle).write_scores(table.assign(rank=ranks, selected=ranks <= len(chosen)))
-    data.ask(chosen, query.strategy)
-
-
-def _scores(member: Member, module: ClassificationModule, cycle: int) -> np.ndarray:
+def _scores(turn: Turn[Member]) -> np.ndarray:
     """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
-    data, scorer = member.datamodule, member.query.scorer
+    data, scorer, cycle = _tensors(turn.experiment), turn.experiment.query.scorer, turn.directory.number
     images, labels, unit_ids = data.tensors("train")
-    network = module.network.eval()
+    network = _classifier(turn.experiment).network.eval()
 
     if scorer.is_oracle:
         data.check_truth()
@@ -373,20 +377,14 @@ def _part(truth: Tensor | None, rows: slice) -> Tensor | None:
     return None if truth is None else truth[rows]
 
 
-def _write_curve(run_dir: Path) -> None:
-    run = RunDirectory(run_dir)
-    with replacing(run.learning_curve) as beside:
-        pd.DataFrame(run.metrics()).to_csv(beside, index=False)
-
-
 @contextmanager
-def _reported(member: Member) -> Iterator[None]:
+def _reported(run: Run) -> Iterator[None]:
     """A member's mistake is its own, whatever it is."""
     try:
         yield
     except Exception as error:
-        member.error = _words(error)
-        rank_zero_info(f"{member.run_dir} failed: {member.error}")
+        run.error = _words(error)
+        rank_zero_info(f"{run.run_dir} failed: {run.error}")
 
 
 def _words(error: Exception) -> str:

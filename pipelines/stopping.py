@@ -13,12 +13,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_info
 
+from callbacks.processes import is_first_process
+from records.files import write_json
 from records.run_directory import RunDirectory
 
 __all__ = [
     "Budget",
     "CurveFlat",
+    "CycleEnd",
     "History",
     "LevelReached",
     "StabilisingPredictions",
@@ -35,8 +39,10 @@ Predictions = NDArray[np.int64]
 class History:
     """The finished cycles, oldest first.
 
-    rows: each cycle's metrics.json. monitor: the score that the fits keep their best weights by. predictions: a cycle's
-    classes on the stop set, or None where they were not kept.
+    Args:
+        rows: Each cycle's metrics.json.
+        monitor: The score that the fits keep their best weights by.
+        predictions: A cycle's classes on the stop set, or None where they were not kept.
     """
 
     rows: Sequence[dict[str, Any]]
@@ -161,16 +167,72 @@ def agreement(first: Predictions | None, second: Predictions | None) -> float | 
     return float(cohen_kappa_score(first, second))
 
 
-def history_of(run_dir: Path, cycle: int, monitor: str) -> History:
-    """What cycles 0 to `cycle` of a run directory left behind."""
+def history_of(run_dir: Path, cycle: int) -> History:
+    """What the finished cycles of a run directory left behind.
+
+    Args:
+        run_dir: The run.
+        cycle: The last one to look at, which is finished.
+
+    Returns:
+        Cycles 0 to `cycle`, with the score by which the last of them chose its best weights.
+
+    """
     run = RunDirectory(run_dir)
     rows = [c.read_metrics() for c in run.cycles() if c.is_fitted and c.number <= cycle]
-    return History(rows, monitor, lambda c: run.cycle(c).read_stop_set())
+    return History(rows, str(rows[-1]["monitor"]), lambda c: run.cycle(c).read_stop_set())
 
 
 def why_stop(criteria: Sequence[StoppingCriterion], history: History) -> dict[str, str] | None:
-    """The first criterion that fires, and its reason; None where all would go on."""
+    """The first criterion that fires, and its reason; None where all would go on.
+
+    Args:
+        criteria: Asked in this order.
+        history: What they look at.
+
+    Returns:
+        Its class's name as `criterion`, and `reason`.
+
+    """
     for criterion in criteria:
         if reason := criterion.reason(history):
             return {"criterion": type(criterion).__name__, "reason": reason}
     return None
+
+
+@dataclass(frozen=True)
+class CycleEnd:
+    """Decides whether a cycle's fit ends with a query: made with the fit's other parts, and asked once, by whoever
+    queries.
+
+    Args:
+        run_dir: The run.
+        cycle: Which cycle.
+        last: Whether it is the run's last, which does not query, for its labels would not be used.
+        criteria: The first that fires ends the run.
+    """
+
+    run_dir: Path
+    cycle: int
+    last: bool
+    criteria: Sequence[StoppingCriterion] = ()
+
+    @property
+    def may_query(self) -> bool:
+        """Whether a later fit would use the labels."""
+        return not self.last
+
+    def queries(self) -> bool:
+        """Whether the fit ends with a query: every process of a job answers alike, by the files of the run.
+
+        Where a criterion fires, the first process says so in stopped.json.
+        """
+        if not self.may_query:
+            return False
+        stopped = why_stop(self.criteria, history_of(self.run_dir, self.cycle)) if self.criteria else None
+        if stopped is None:
+            return True
+        if is_first_process():
+            write_json(RunDirectory(self.run_dir).stopped, {"cycle": self.cycle, **stopped})
+        rank_zero_info(f"Stopped after cycle {self.cycle} by {stopped['criterion']}: {stopped['reason']}.")
+        return False

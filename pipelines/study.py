@@ -14,11 +14,12 @@ from pytorch_lightning.utilities import rank_zero_info
 from tqdm.auto import tqdm
 
 from callbacks.progress import Progress
-from pipelines.cycles import check_settings
+from pipelines.cycles import Experiment
 from pipelines.grid import Grid, Run, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
-from pipelines.stacked import Member, Parts, run_stack, why_not_stacked
+from pipelines.run_access import check_settings
+from pipelines.stacked import Member, run_stack, why_not_stacked
 from records.files import replacing, write_json
 from records.run_directory import RunDirectory, StudyDirectory
 
@@ -54,12 +55,14 @@ class PlannedRun:
 class Planner:
     """What the command line knows about settings.
 
-    complete: settings as a dict to the same with every default, as YAML. parts: from those and a cycle's number to what
-    a fit of that cycle begins with.
+    Args:
+        complete: Settings as a dict to the same with every default, as YAML.
+        parts: From those, a cycle's number, and whether it is the last, to what a fit of that cycle begins with.
+        may_change: Settings that may differ from those with which a run was begun.
     """
 
     complete: Callable[[dict[str, Any]], str]
-    parts: Callable[[dict[str, Any], int], Parts]
+    parts: Callable[[dict[str, Any], int, bool], Experiment]
     may_change: tuple[str, ...] = ()
 
 
@@ -160,7 +163,7 @@ def _divided(planned: Sequence[PlannedRun], grid: Grid, planner: Planner) -> tup
     for stack in dict.fromkeys(p.stack for p in planned):
         runs = [p for p in planned if p.stack == stack]
         complete = yaml.safe_load(planner.complete(runs[0].settings))
-        why_not = why_not_stacked(complete, planner.parts(runs[0].settings, 0))
+        why_not = why_not_stacked(complete, planner.parts(runs[0].settings, 0, True))
         if why_not and grid.stacked:
             raise ValueError(f"{why_not}, or grid.stacked to false")
         (single if why_not else stacked).extend(runs)
@@ -215,9 +218,10 @@ def _run_here(
 def _member(planned: PlannedRun, planner: Planner) -> Member:
     return Member(
         planned.run_dir,
-        planned.run.seed,
-        planner.complete(planned.settings),
-        lambda cycle: planner.parts(planned.settings, cycle),
+        lambda cycle, last: planner.parts(planned.settings, cycle, last),
+        name=str(planned.run_dir),
+        seed=planned.run.seed,
+        config=planner.complete(planned.settings),
     )
 
 

@@ -79,10 +79,6 @@ class QueryTrainer(pl.Trainer):
         predict_images(run_dir, members, model, shared, self.strategy.root_device)
         return write_images_table(run_dir, shared)
 
-    def study(self, model: pl.LightningModule, datamodule: PoolDataModule) -> None:
-        """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures."""
-        raise ValueError("a study makes a trainer for each of its fits; run it from the command line")
-
 
 class _QueryAtPredictStart(Callback):
     def __init__(self, callback: QueryCallback, datamodule: PoolDataModule, doctor: bool) -> None:

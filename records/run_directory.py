@@ -82,6 +82,11 @@ class CycleDirectory:
         """Whether the cycle's fit is done."""
         return self.metrics.is_file()
 
+    @property
+    def is_queried(self) -> bool:
+        """Whether the cycle's query is done; while the shards stand, the ledger may not know of queried.csv yet."""
+        return self.queried.is_file() and not self.shards.exists()
+
     def read_metrics(self) -> dict[str, Any]:
         """The cycle's row of the learning curve; RunDirectoryError where the file is damaged."""
         return read_metrics(self.metrics)
@@ -227,6 +232,16 @@ class RunDirectory:
         """The rows of all fitted cycles, in numeric order."""
         return [cycle.read_metrics() for cycle in self.cycles() if cycle.is_fitted]
 
+    def write_curve(self, curve: pd.DataFrame) -> None:
+        """Write learning_curve.csv.
+
+        Args:
+            curve: One row per fitted cycle, in numeric order, as `metrics` gives them.
+
+        """
+        with replacing(self.learning_curve) as beside:
+            curve.to_csv(beside, index=False)
+
     def folders(self) -> list[Path]:
         """The folders in which a run writes files, as far as they are there."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.glob("*"))]
@@ -279,7 +294,7 @@ class StudyDirectory(RunDirectory):
         return self.jobs / f"{name}.yaml"
 
     def part(self, number: int, parts: int) -> "PartDirectory":
-        """The directory of one of several parts of the study's stacked runs."""
+        """The directory of one of several parts of the study."""
         return PartDirectory(self.jobs / f"part-{number}-of-{parts}")
 
     def runs(self) -> list[RunDirectory]:
@@ -290,7 +305,7 @@ class StudyDirectory(RunDirectory):
 
 @dataclass(frozen=True)
 class PartDirectory(RunDirectory):
-    """What one part of a study's stacked runs says of itself."""
+    """What one part of a study says of itself."""
 
     @property
     def done(self) -> Path:

@@ -91,7 +91,3 @@ class Shards:
                 f"the features of {units} units take {size / 1e9:.1f} GB beside their shards, but {self.folder} has "
                 f"{free / 1e9:.1f} GB left; make room, or set selection.candidates"
             )
-
-    def remove(self) -> None:
-        """Delete the folder: its content stands in the ranked list."""
-        shutil.rmtree(self.folder)

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from records.files import replacing, write_figure
+from records.files import write_figure
 from records.run_directory import RunDirectory
 
 __all__ = [
     "BETTER_SMALLER",
     "area_under_learning_curve",
     "area_words",
+    "curve_words",
     "main_score",
     "normalised_area",
     "read_curve",
@@ -59,6 +60,24 @@ def area_words(curve: pd.DataFrame, score: str, full_score: float | None = None)
     return f"{words}, labelled units x {score}"
 
 
+def curve_words(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
+    """What is printed at the end of a run: its table, its area where it has several cycles, and where its pictures are.
+
+    Args:
+        curve: One row per cycle, as `read_curve` gives it.
+        run_dir: The run's directory.
+        full_score: The score of training on the whole pool, in [0, 1]; None for no normalised area.
+
+    """
+    score = main_score(curve)
+    others = [f"last/{score}", "val/pixel_accuracy", "val/balanced_accuracy"]
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", score, *others]
+    table = curve[[c for c in shown if c in curve]].round(4).to_string(index=False)
+    area = f"\n{area_words(curve, score, full_score)}\n" if len(curve) > 1 else ""
+    picture = RunDirectory(run_dir).learning_curve_picture
+    return f"{table}\n{area}curve:    {picture}\npictures: {run_dir}/cycles/*/maps/*.png"
+
+
 def read_curve(run_dir: Path) -> pd.DataFrame:
     """One row per finished cycle, from cycles/NN/metrics.json."""
     rows = RunDirectory(run_dir).metrics()
@@ -101,22 +120,17 @@ def write_curve(run_dir: Path, score: str | None = None) -> pd.DataFrame:
     area = area_under_learning_curve(curve["labelled_units"], curve[score])
     axes.set_title(f"{run_dir.name}: ALC {area:.3f}" if len(curve) > 1 else run_dir.name, fontsize=10)
     write_figure(RunDirectory(run_dir).learning_curve_picture, figure, dpi=130)
-    _write_table(curve, run_dir)
+    # last, so that where it is up to date the picture is
+    RunDirectory(run_dir).write_curve(curve)
     return curve
 
 
 def refresh_curve(run_dir: Path) -> None:
-    """Write what a kill between a run's last scores and their curve has left out; a stack's runs have no picture."""
+    """Write what a kill between a run's last scores and their curve has left out; not every run has a picture."""
     curve, run = read_curve(run_dir), RunDirectory(run_dir)
     if run.learning_curve.is_file() and run.learning_curve.read_bytes() == curve.to_csv(index=False).encode():
         return
     if run.learning_curve_picture.is_file():
         write_curve(run_dir)
     else:
-        _write_table(curve, run_dir)
-
-
-def _write_table(curve: pd.DataFrame, run_dir: Path) -> None:
-    # last, so that where it is up to date the picture is
-    with replacing(RunDirectory(run_dir).learning_curve) as beside:
-        curve.to_csv(beside, index=False)
+        run.write_curve(curve)

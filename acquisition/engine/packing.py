@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from acquisition.engine.tape import Call, Var
+from acquisition.engine.tape import Call, Var, version_of
 
 __all__ = ["Conv", "Packed", "arguments"]
 
@@ -31,7 +31,7 @@ class Packed:
 
     def get(self, key: tuple[Any, ...], sources: Sequence[Tensor], make: Callable[[], Run]) -> Run:
         """What `make` returned for this key, if the sources are unchanged; else what it returns now."""
-        versions = [0 if s.is_inference() else s._version for s in sources]
+        versions = [version_of(s) for s in sources]
         key = (*key, *map(id, sources))
         found = self._ready.get(key)
         if found is None or any(v != held[1] for v, held in zip(versions, found[0], strict=True)):

@@ -17,7 +17,7 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from acquisition.engine.masks import ALPHA, DROPOUTS, DropoutOp, MaskKey
-from acquisition.engine.tape import Call, Tape, Var, function_name, map_tensors, tensors_in
+from acquisition.engine.tape import Call, Tape, Var, function_name, map_tensors, tensors_in, version_of
 
 __all__ = ["Pass", "frozen"]
 
@@ -109,7 +109,7 @@ class Pass(TorchFunctionMode):
             output = self.network(images)
         if not self.record or not self.dropouts:
             return output
-        if not self.reason and any(_version(c) != version for c, version in self._constants):
+        if not self.reason and any(version_of(c) != version for c, version in self._constants):
             self.give_up("a tensor that the repeated part reads was changed in place")
         if not self.reason and not any(self._is_tagged(x) for x in tensors_in(output)):
             self.give_up("no recorded function leads from a dropout to the output")
@@ -150,7 +150,7 @@ class Pass(TorchFunctionMode):
     ) -> Any:
         if _writes_first(name, args, kwargs) and given and given[0] is args[0] and not self._is_tagged(given[0]):
             self._adopt(given[0])
-        constants = [(x, _version(x)) for x in given if not self._is_tagged(x)]
+        constants = [(x, version_of(x)) for x in given if not self._is_tagged(x)]
         self._check_alias([x for x, _ in constants])
         frozen_args, frozen_kwargs = self._freeze(args), self._freeze(kwargs)
         result = func(*args, **kwargs)
@@ -159,7 +159,7 @@ class Pass(TorchFunctionMode):
             self.give_up(f"the network assigns to {name} of a tensor")
         elif not made and result is not None:
             self.give_up(f"{name} hands a value that dropout touched to Python")
-        elif any(_version(x) != version for x, version in constants):
+        elif any(version_of(x) != version for x, version in constants):
             self.give_up(f"{name} writes into a tensor that no dropout had touched")
         else:
             self._write(func, frozen_args, frozen_kwargs, made)
@@ -209,7 +209,7 @@ class Pass(TorchFunctionMode):
             self._adopt(x)
         if not self._is_tagged(x):
             self._check_alias([x])
-            self._constants.append((x, _version(x)))
+            self._constants.append((x, version_of(x)))
         argument = self._freeze(x)
         result = op(x, self.masks, self.t, inplace)
         self._write(op, (argument,), {"inplace": inplace}, [result])
@@ -312,10 +312,6 @@ def _attention_rate(module: nn.Module | None) -> float:
         if isinstance(rate, float) and rate > 0:
             return rate
     return 0.0
-
-
-def _version(x: Tensor) -> int:
-    return 0 if x.is_inference() else x._version
 
 
 def _has_storage(x: Tensor) -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "map_tensors",
     "tensors_in",
     "variables_in",
+    "version_of",
 ]
 
 
@@ -120,3 +121,8 @@ def function_name(func: Callable[..., Any]) -> str:
     """The name of a torch function; a property's own name for its getter."""
     name = getattr(func, "__name__", type(func).__name__)
     return getattr(getattr(func, "__self__", None), "__name__", name) if name in ("__get__", "__set__") else name
+
+
+def version_of(x: Tensor) -> int:
+    """How often a tensor was written to; torch does not count for tensors of inference mode."""
+    return 0 if x.is_inference() else x._version

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acquisition.racing import Budget, Race, decide, moderated
+from acquisition.racing import Allowance, Race, decide, moderated
 
 
 def test_rounds_double_up_to_the_full_number() -> None:
@@ -73,12 +73,12 @@ def test_the_risk_is_the_number_of_wrong_picks(scatter: float) -> None:
 
 
 def test_a_budget_pays_in_order_up_to_the_first_that_it_cannot() -> None:
-    budget = Budget(3, 10)
+    budget = Allowance(3, 10)
     assert budget.pays([4, 4, 2, 1]) == 3
     assert budget.pays([4, 7, 1]) == 1
-    assert budget.without([4]) == Budget(2, 6)
-    assert Budget(3).without([4]) == Budget(2)
-    assert Budget(0, 10).pays([1]) == Budget(2, 0).pays([1]) == 0
+    assert budget.without([4]) == Allowance(2, 6)
+    assert Allowance(3).without([4]) == Allowance(2)
+    assert Allowance(0, 10).pays([1]) == Allowance(2, 0).pays([1]) == 0
 
 
 def test_nothing_is_chosen_where_the_best_cannot_be_paid_for() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from acquisition.scored import Scored
+from callbacks.choice import _platform_table
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
-from callbacks.query import _platform_table
 from datamodules.synthetic import SyntheticRoads
 from datamodules.units import DataError, Unit
 

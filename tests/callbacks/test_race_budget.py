@@ -40,10 +40,12 @@ def race(seed: int, sizes: np.ndarray, pixels: int, folder: Path) -> dict[str, A
     shards: Any = SimpleNamespace(table=table)
     units, cycle = [Unit(n) for n in names], CycleDirectory(folder)
     found = query._score_pool(trainer, None, data, units, cycle, shards)  # type: ignore[arg-type]
-    ranked = found.sort_values("score", ascending=False).sort_values("tier", kind="stable")["unit_id"]
-    chosen = set(ranked[: query._within_budget(data, [Unit(n) for n in ranked])])
-    best = samples.mean(axis=1).sort_values(ascending=False).index
-    right = set(best[: query._within_budget(data, [Unit(n) for n in best])])
+    best = pd.DataFrame({"unit_id": names, "score": samples.mean(axis=1).to_numpy()})
+    by_id = {u.unit_id: u for u in units}
+    chosen, right = (
+        set(ranked["unit_id"][ranked["selected"]])
+        for ranked in (query.chooser.choose(data, scores, by_id, 0) for scores in (found, best))
+    )
     return {"picks": len(chosen), "wrong": len(right - chosen), **json.loads((folder / "race.json").read_text())}
 
 

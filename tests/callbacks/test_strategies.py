@@ -86,7 +86,7 @@ def test_a_query_by_features_goes_on_where_it_was_cut(
     tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(tiny_config, tmp_path / "whole", *CORE_SET)
-    monkeypatch.setattr("callbacks.query._FLUSH_SECONDS", -1)  # write every batch down
+    monkeypatch.setattr("callbacks.scored._FLUSH_SECONDS", -1)  # write every batch down
     asked: list[str] = []
     alive = [3, 6]  # batches until the power fails: in the pool, then among the labelled units
     real = QueryCallback._batches
@@ -164,7 +164,7 @@ def test_an_ensemble_and_an_expert_from_other_fits(
 def test_features_are_written_when_they_grow_large(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_config: Path
 ) -> None:
-    monkeypatch.setattr("callbacks.query._FLUSH_BYTES", 1)
+    monkeypatch.setattr("callbacks.scored._FLUSH_BYTES", 1)
     written: list[int] = []
     real = Shards.add
 

@@ -18,7 +18,8 @@ from filelock import FileLock
 
 import cli
 from callbacks.cycle import StepSeed
-from pipelines.cycles import held, run_directory
+from pipelines import trainer_options
+from pipelines.run_access import run_directory, working_in
 from records.files import RunDirectoryError, write_json
 from records.ledger import Ledger, Queried
 from records.reviews import Reviews
@@ -174,14 +175,14 @@ def test_a_ledger_that_knows_less_than_the_cycles_is_refused(
     tmp_path: Path, lose: Callable[[Path], object], words: str
 ) -> None:
     ledger = a_run(tmp_path)
-    with held(tmp_path):
+    with working_in(tmp_path):
         pass
     lose(ledger)
     before = ledger.read_bytes() if ledger.exists() else None
-    with pytest.raises(RunDirectoryError, match=f"ledger.sqlite {words}"), held(tmp_path):
+    with pytest.raises(RunDirectoryError, match=f"ledger.sqlite {words}"), working_in(tmp_path):
         pass
     assert (ledger.read_bytes() if ledger.exists() else None) == before, "nothing was changed"
-    with held(tmp_path / "new"):
+    with working_in(tmp_path / "new"):
         pass
 
 
@@ -189,7 +190,7 @@ def test_a_ledger_lost_while_the_first_query_waits_is_refused(tmp_path: Path) ->
     queried = tmp_path / "cycles" / "00" / "queried.csv"
     queried.parent.mkdir(parents=True)
     queried.write_text("name\n")
-    with pytest.raises(RunDirectoryError, match=r"ledger\.sqlite is lost or empty"), held(tmp_path):
+    with pytest.raises(RunDirectoryError, match=r"ledger\.sqlite is lost or empty"), working_in(tmp_path):
         pass
 
 
@@ -198,12 +199,12 @@ def test_a_ledger_that_does_not_know_of_a_query_is_refused_unless_the_query_was_
     (cycle / "shards").mkdir(parents=True)
     (cycle / "queried.csv").write_text("name\n")
     Ledger(tmp_path / "ledger.sqlite").close()
-    with held(tmp_path):
+    with working_in(tmp_path):
         pass
     (cycle / "shards").rmdir()
     with (
         pytest.raises(RunDirectoryError, match=r"ledger\.sqlite has 0 labelled units and does not know"),
-        held(tmp_path),
+        working_in(tmp_path),
     ):
         pass
 
@@ -216,7 +217,7 @@ def test_who_takes_a_run_directory_clears_what_a_killed_one_left(tmp_path: Path)
     folders[-1].mkdir()
     for folder in folders:
         (folder / f".half.{dead.pid}~.png").touch()
-    with held(tmp_path):
+    with working_in(tmp_path):
         assert not list(tmp_path.rglob(".half*"))
 
 
@@ -290,7 +291,7 @@ def test_a_fit_of_so_many_steps_goes_on_in_the_middle_of_an_epoch(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     cli.main([*command, "--run_dir", str(whole)])
     for step in (5, 8):
-        monkeypatch.setattr(cli, "StepSeed", Crash)
+        monkeypatch.setattr(trainer_options, "StepSeed", Crash)
         monkeypatch.setattr(Crash, "step", step)
         with pytest.raises(RuntimeError, match="crashed"):
             cli.main([*command, "--run_dir", str(cut)])

@@ -17,6 +17,7 @@ from annotators.disagreement import variance_map
 from annotators.prediction import MAPS
 from datamodules.synthetic_annotators import SyntheticAnnotators
 from datamodules.units import DataError
+from pipelines import trainer_options
 from pipelines.difficulty import annotator_rows, image_row
 from pipelines.ensemble import Members, jobs_of
 from records.ledger import Ledger
@@ -231,7 +232,7 @@ def test_a_killed_member_goes_on_and_a_failed_one_costs_the_others_nothing(
     command = ["ensemble", "--config", str(config), "--run_dir", str(run_dir)]
     datamodule = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
     (job,) = (j for j in jobs_of(run_dir, Members(), datamodule) if j.run_dir == killed)
-    monkeypatch.setattr(cli, "StepSeed", Crash)
+    monkeypatch.setattr(trainer_options, "StepSeed", Crash)
     monkeypatch.setattr(Crash, "step", 3)
     with pytest.raises(RuntimeError, match="crashed"):
         cli.main(list(job.arguments))

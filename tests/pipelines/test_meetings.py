@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import cycles
-from pipelines.cycles import Experiment, run_cycles
+from pipelines import cycles, initial_models, single
+from pipelines.cycles import Experiment, Run, run_cycles
+from pipelines.single import LightningFitter
+from pipelines.stopping import CycleEnd
 from records.files import write_json
 from records.ledger import Ledger, Queried
 
@@ -43,7 +45,8 @@ Made = tuple[int, str, int]
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Made]]:
     """Runs two cycles in two processes; returns what each did: (rank, what, cycle)."""
     rank = threading.local()
-    monkeypatch.setattr(cycles, "is_first_process", lambda: rank.number == 0)
+    for module in (cycles, single):
+        monkeypatch.setattr(module, "is_first_process", lambda: rank.number == 0)
     run_dir, strategy, did = tmp_path / "run", Together(), list[Made]()
 
     class Data:
@@ -59,7 +62,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
             if waiting:
                 self.ledger.label(self.ledger.cycle, [(u, 1) for u in waiting], close_cycle=True)
 
-    def make(cycle: int) -> Experiment:
+    def make(cycle: int, last: bool) -> Experiment:
         mine = rank.number
         data = Data()
 
@@ -76,7 +79,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
             world_size=2, strategy=strategy, loggers=[], fit=fit, query=query, interrupted=False
         )
         did.append((mine, "make", cycle))
-        return Experiment(trainer, SimpleNamespace(), data, SimpleNamespace())  # type: ignore[arg-type]
+        end, rest = CycleEnd(run_dir, cycle, last), SimpleNamespace()
+        return Experiment(rest, data, rest, end, trainer)  # type: ignore[arg-type]
 
     def run(late: float = 0.0, **options: Any) -> list[Made]:
         errors: list[BaseException] = []
@@ -85,7 +89,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
             rank.number = number
             time.sleep(late * number)
             try:
-                list(run_cycles(make, run_dir, 2, **options))
+                list(run_cycles([Run(run_dir, make)], LightningFitter(**options), 2))
             except Exception as error:
                 errors.append(error)
 
@@ -109,14 +113,14 @@ def finished(folder: Path) -> None:
 def test_all_query_where_the_first_finds_an_initial_model(
     job: Callable[..., list[Made]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished(tmp_path / "models" / cycles.experiment_key({}, ["a"]))
-    copy = cycles._copy_model
+    finished(tmp_path / "models" / initial_models.experiment_key({}, ["a"]))
+    copy = initial_models._copy_model
     # the others come to look while the first still copies, and its lock is taken at first
-    monkeypatch.setattr(cycles, "_copy_model", lambda *where: (time.sleep(0.1), copy(*where)))
-    monkeypatch.setattr(cycles, "_PATIENCE", 0.01)
-    acquired = cycles._acquired
+    monkeypatch.setattr(initial_models, "_copy_model", lambda *where: (time.sleep(0.1), copy(*where)))
+    monkeypatch.setattr(initial_models, "_PATIENCE", 0.01)
+    acquired = initial_models._acquired
     answers = iter([False, False])
-    monkeypatch.setattr(cycles, "_acquired", lambda *lock: next(answers, True) and acquired(*lock))
+    monkeypatch.setattr(initial_models, "_acquired", lambda *lock: next(answers, True) and acquired(*lock))
     did = job(initial_models=tmp_path / "models")
     for rank in (0, 1):
         assert [(what, cycle) for number, what, cycle in did if number == rank and what != "make"] == [

@@ -16,14 +16,16 @@ from datamodules.initial import RandomSubset
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.networks import TwoLayerNet
 from pipelines import stacked
-from pipelines.stacked import Member, Parts, run_stack
+from pipelines.cycles import Experiment
+from pipelines.stacked import Member, run_stack
+from pipelines.stopping import CycleEnd
 
 
 @pytest.fixture
 def members(tmp_path: Path) -> list[Member]:
     """Three runs of one cycle, with seeds of their own."""
 
-    def make(run_dir: Path, seed: int, cycle: int) -> Parts:
+    def make(run_dir: Path, seed: int, cycle: int, last: bool) -> Experiment:
         torch.manual_seed(seed)
         network = TwoLayerNet(10, 4, (1, 8, 8))
         module = ClassificationModule(network, optimizer=partial(torch.optim.SGD, lr=0.01))
@@ -31,10 +33,10 @@ def members(tmp_path: Path) -> list[Member]:
             run_dir=str(run_dir), seed=seed, initial=RandomSubset(8), batch_size=4, num_train=20, num_val=10,
             allow_missing_classes=True,
         )  # fmt: skip
-        return Parts(module, data, QueryCallback(Random(), budget=2))
+        return Experiment(module, data, QueryCallback(Random(), budget=2), CycleEnd(run_dir, cycle, last))
 
     folders = [tmp_path / str(seed) for seed in range(3)]
-    return [Member(f, seed, "a: 1", partial(make, f, seed)) for seed, f in enumerate(folders)]
+    return [Member(f, partial(make, f, seed), seed=seed, config="a: 1") for seed, f in enumerate(folders)]
 
 
 def outcome(members: list[Member]) -> list[tuple[bool, bool]]:
@@ -50,7 +52,7 @@ def test_a_fit_that_fails_in_the_stack_fails_alone(
     members: list[Member], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     real, sizes = stacked.fit_stacked, list[int]()
-    bad = next(members[1].make(0).module.parameters())
+    bad = next(members[1].make(0, True).module.parameters())
 
     def fit(networks: Any, *rest: Any) -> None:
         sizes.append(len(networks))
@@ -73,7 +75,7 @@ def taken(member: Member) -> object:
 
 
 def unmade(member: Member) -> None:
-    def make(cycle: int) -> Parts:
+    def make(cycle: int, last: bool) -> Experiment:
         raise TypeError("no such argument")
 
     member.make = make
@@ -82,8 +84,8 @@ def unmade(member: Member) -> None:
 def infinite(member: Member) -> None:
     make = member.make
 
-    def spoilt(cycle: int) -> Parts:
-        parts = make(cycle)
+    def spoilt(cycle: int, last: bool) -> Experiment:
+        parts = make(cycle, last)
         torch.nn.init.constant_(next(parts.module.parameters()), torch.nan)
         return parts
 

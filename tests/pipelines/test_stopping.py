@@ -129,7 +129,7 @@ def test_a_run_stops_says_why_and_goes_on_when_told(
     cli.main(command)
     assert pd.read_csv(run / "learning_curve.csv")["labelled_units"].tolist() == [5, 9, 13]
     assert not (run / "stopped.json").exists()
-    kept = history_of(run, 2, "val/miou").predictions(2)
+    kept = history_of(run, 2).predictions(2)
     assert kept is not None
     assert kept.shape == (6 * 4 * 6,), "6 images of 32 x 48, every 8th row and column"
     assert set(np.unique(kept)) <= set(range(5))

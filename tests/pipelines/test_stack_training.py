@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from acquisition.seeding import derive_seed, generator_for
 from lightning_modules.losses import CrossEntropy
-from lightning_modules.stacked import fit_stacked
+from pipelines.stack_training import fit_stacked
 
 BATCH = 8
 

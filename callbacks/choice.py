@@ -1,0 +1,157 @@
+"""From the scores of a pool to queried units: ranked, written down, asked for."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from acquisition.batch import BatchSelection
+from acquisition.features import Feature
+from acquisition.racing import Allowance
+from acquisition.selection import Selection
+from datamodules.pool import PoolDataModule
+from datamodules.texts import shielded
+from datamodules.units import Unit
+from records.ledger import Queried
+from records.run_directory import CycleDirectory
+
+__all__ = ["Chooser", "Features"]
+
+
+class Features(Protocol):
+    """Where a selection by features finds them."""
+
+    def of_pool(self, feature: Feature, unit_ids: Sequence[str]) -> np.ndarray:
+        """One row per unit of the pool, in their order: N x D."""
+
+    def of_labelled(self, feature: Feature, unit_ids: Sequence[str]) -> np.ndarray:
+        """One row per labelled unit, in their order: N x D."""
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Chooses among the scored units of a pool.
+
+    Args:
+        selection: The order in which units are taken.
+        allowance: How many of them, and how many pixels they may have in all.
+        strategy: The name under which the ledger records the choice.
+    """
+
+    selection: Selection
+    allowance: Allowance
+    strategy: str
+
+    def choose(
+        self,
+        datamodule: PoolDataModule,
+        scores: pd.DataFrame,
+        units: Mapping[str, Unit],
+        cycle: int,
+        features: Features | None = None,
+    ) -> pd.DataFrame:
+        """Rank a pool and mark what the allowance pays for.
+
+        Args:
+            datamodule: Whose pool it is.
+            scores: unit_id and score of every unit of the pool, in an order that does not depend on who scored them;
+                with a column tier, units of a lower one are taken first.
+            units: The pool's units by their ids; needed where pixels are counted.
+            cycle: The open cycle.
+            features: For a selection that looks at features instead of scores.
+
+        Returns:
+            unit_id, score, rank (1 is the first choice) and selected, first choice first.
+
+        Raises:
+            ValueError: If the allowance does not pay for the first choice.
+
+        """
+        table = scores.iloc[self._order(datamodule, scores, cycle, features)]
+        if "tier" in table:
+            table = table.sort_values("tier", kind="stable").drop(columns="tier")
+        ranks = np.arange(1, len(table) + 1)
+        first = table["unit_id"].iloc[: self.allowance.units].tolist()
+        sizes = self.sizes(datamodule, first, units)
+        taken = self.allowance.pays(sizes)
+        if not taken:
+            raise ValueError(
+                f"strategy.budget_pixels must pay for at least one unit, got {self.allowance.pixels} where "
+                f"{first[0]!r} has {sizes[0]} pixels; raise it"
+            )
+        return table.reset_index(drop=True).assign(rank=ranks, selected=ranks <= taken)
+
+    def ask(
+        self, datamodule: PoolDataModule, directory: CycleDirectory, ranked: pd.DataFrame, units: Mapping[str, Unit]
+    ) -> list[str]:
+        """Write queried.csv and have the chosen units labelled, in this order.
+
+        The folder of shards stands from before the first of these files until after the labels: it says that the
+        ledger may not know of the query yet.
+
+        Args:
+            datamodule: Whose units they are.
+            directory: The open cycle's.
+            ranked: What `choose` returned.
+            units: At least the chosen units, by their ids.
+
+        Returns:
+            Ids of the units that wait for somebody's label.
+
+        """
+        selected = ranked[ranked["selected"]]
+        directory.shards.mkdir(parents=True, exist_ok=True)
+        directory.write_queried(_platform_table(selected, units))
+        chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
+        waiting = datamodule.ask(chosen, self.strategy)
+        shutil.rmtree(directory.shards)
+        return waiting
+
+    def sizes(self, datamodule: PoolDataModule, unit_ids: Sequence[str], units: Mapping[str, Unit]) -> list[int]:
+        """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""
+        if self.allowance.pixels is None:
+            return [1] * len(unit_ids)
+        return [int(np.prod(datamodule.size(units[unit_id]))) for unit_id in unit_ids]
+
+    def _order(
+        self, datamodule: PoolDataModule, scores: pd.DataFrame, cycle: int, features: Features | None
+    ) -> list[int]:
+        unit_ids, values = scores["unit_id"].tolist(), scores["score"].tolist()
+        if not isinstance(self.selection, BatchSelection):
+            return self.selection.order(unit_ids, values, datamodule.seed, cycle)
+        if features is None:
+            raise ValueError(f"{self.selection.name} looks at features, got none; score the pool with them")
+        centres: dict[Feature, np.ndarray] = {}
+        if self.selection.needs_labelled:
+            names = datamodule.ledger.labelled()
+            for feature in self.selection.needs:
+                # without a labelled unit no centres, as wide as a unit's features
+                centres[feature] = (
+                    features.of_labelled(feature, names)
+                    if names
+                    else np.array(features.of_pool(feature, unit_ids[:1])[:0])
+                )
+        return self.selection.order_by_features(
+            unit_ids, values, datamodule.seed, cycle, self.allowance.units, features.of_pool, centres
+        )
+
+
+def _platform_table(selected: pd.DataFrame, units: Mapping[str, Unit]) -> pd.DataFrame:
+    """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
+    """
+    paths = [units[i].image for i in selected["unit_id"]]
+    return pd.DataFrame(
+        {
+            "name": [shielded(p.name if p else i) for p, i in zip(paths, selected["unit_id"], strict=True)],
+            "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
+            "unit_id": selected["unit_id"].map(shielded),
+            "rank": selected["rank"],
+            "score": selected["score"],
+            "path": [shielded(str(p or "")) for p in paths],
+        }
+    )

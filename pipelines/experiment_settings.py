@@ -1,0 +1,121 @@
+"""What an experiment's settings are beside model, data and trainer, and which of them may change on the way."""
+
+from typing import Any
+
+from jsonargparse import Namespace
+from jsonargparse.typing import ClosedUnitInterval
+from pytorch_lightning.cli import LightningArgumentParser
+
+from callbacks.query import QueryCallback
+from callbacks.tracking import WandbSettings
+from pipelines.ensemble import Members
+from pipelines.grid import Grid
+from pipelines.stopping import StoppingCriterion
+
+__all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
+
+MAY_CHANGE = (
+    "run_dir", "data.init_args.run_dir", "cycles", "stop", "full_score", "members", "data.init_args.num_workers",
+    "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
+    "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
+)  # fmt: skip
+"""Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
+what is done with its networks afterwards."""
+
+_OPTIONS: list[tuple[str, Any, Any, str]] = [
+    ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
+    ("--cycles", int, 1, "fit: active-learning cycles in all; 1 is plain training on the labelled split."),
+    (
+        "--full_score",
+        ClosedUnitInterval | None,
+        None,
+        "fit, study: the score of training on the whole pool, where the normalised area is 1; None for no such area.",
+    ),
+    ("--warm_start", bool, False, "fit: start each cycle from the weights of the one before, not from scratch."),
+    (
+        "--initial_models",
+        str | None,
+        None,
+        "fit: folder in which strategies with equal seed, settings and initial set share their first model.",
+    ),
+    (
+        "--stop",
+        list[StoppingCriterion] | None,
+        None,
+        "fit: criteria, by class_path, of which the first that fires ends the cycles (see pipelines.stopping).",
+    ),
+]
+
+_AFTER_FIRST_FIT = (
+    "run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid", "full_score",
+)  # fmt: skip
+
+
+def add_experiment(parser: LightningArgumentParser) -> None:
+    """Give a verb's parser the settings of an experiment, and the data what it takes from them.
+
+    Args:
+        parser: One that has model, data and trainer.
+
+    """
+    for name, kind, default, what in _OPTIONS:
+        parser.add_argument(name, type=kind, default=default, help=what)
+    parser.add_lightning_class_args(QueryCallback, "strategy")
+    parser.add_class_arguments(WandbSettings, "wandb")
+    parser.add_class_arguments(Members, "members")
+    parser.add_class_arguments(Grid, "grid")
+    parser.link_arguments("run_dir", "data.init_args.run_dir")
+    parser.link_arguments("seed_everything", "data.init_args.seed")
+
+
+def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a cycle 0 depends on: strategies that have these in common may share their first model.
+
+    Args:
+        settings: The experiment's, as config.yaml holds them.
+
+    """
+    data = settings["data"]
+    own = {k: v for k, v in data["init_args"].items() if k != "run_dir"}
+    return {k: v for k, v in settings.items() if k not in _AFTER_FIRST_FIT} | {"data": {**data, "init_args": own}}
+
+
+def check_experiment(verb: str, config: Namespace) -> None:
+    """Refuse settings with which a verb cannot end well, before anything is written.
+
+    Args:
+        verb: fit, ensemble or study.
+        config: Its settings.
+
+    Raises:
+        ValueError: One of them cannot be.
+
+    """
+    if verb == "ensemble":
+        _check_ensemble(config)
+        return
+    if config.cycles < 1:
+        raise ValueError(f"--cycles must be at least 1, got {config.cycles}")
+    if verb == "fit":
+        _check_fit(config)
+
+
+def _check_ensemble(config: Namespace) -> None:
+    if config.cycles != 1:
+        raise ValueError(f"the members of an ensemble are plain fits: expected --cycles 1, got {config.cycles}")
+    if config.initial_models is not None:
+        raise ValueError(
+            f"the members share no initial model, got --initial_models {config.initial_models}; leave it out"
+        )
+
+
+def _check_fit(config: Namespace) -> None:
+    if config.ckpt_path is not None:
+        raise ValueError(f"fit takes no --ckpt_path, got {config.ckpt_path}; leave it out: fit goes on from --run_dir")
+    if config.trainer.fast_dev_run:
+        raise ValueError(
+            "fit needs the checkpoints that trainer.fast_dev_run does not write; for a quick try set "
+            "--trainer.max_epochs 1 --trainer.limit_train_batches 1 instead"
+        )
+    if config.trainer.check_val_every_n_epoch == 0:
+        raise ValueError("trainer.check_val_every_n_epoch must be at least 1, or null, got 0")

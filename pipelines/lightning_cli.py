@@ -1,0 +1,153 @@
+"""LightningCLI as this program's command line needs it; no other file uses a private name of it.
+
+tests/test_contracts.py says which names those are and fails when a new Lightning changes one of them.
+"""
+
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar
+
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from pipelines.settings import with_limit
+
+__all__ = ["VerbCLI", "silence_hints"]
+
+set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
+
+
+class VerbCLI(LightningCLI):
+    """LightningCLI with verbs that no trainer has, and with parsers for the verbs of a command line alone.
+
+    Args:
+        args: The command line, without the program's name.
+        parsed: Verbs that the command line does not name, but whose settings the named one reads.
+        options: LightningCLI's own, but for those by which model and data are subclasses and nothing is set unasked.
+
+    """
+
+    plain_verbs: ClassVar[Mapping[str, Callable[..., None]]] = {}
+    """Verbs without model, data and trainer: functions whose arguments are the options and whose docstring is the
+    help; one named `expand` is not an option."""
+
+    own_verbs: ClassVar[tuple[str, ...]] = ()
+    """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
+
+    def __init__(self, args: list[str], parsed: Collection[str] = (), **options: Any) -> None:
+        self._named = {*args, *parsed}
+        super().__init__(
+            args=args,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            save_config_callback=None,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            **options,
+        )
+
+    def parser_of(self, verb: str) -> LightningArgumentParser:
+        """The parser of a verb's settings.
+
+        Args:
+            verb: One with model, data and trainer, which the command line names or `parsed` does.
+
+        """
+        return self._parser(verb)
+
+    def settings_of(self, verb: str) -> str:
+        """All that the command line set for a verb, and every default, as YAML.
+
+        Args:
+            verb: The one that the command line names.
+
+        """
+        dumped: str = self.parser_of(verb).dump(self.config[verb], skip_unset=False)
+        return dumped
+
+    def run_verb(self, verb: str) -> None:
+        """Run a verb that is not plain; here as Lightning does, by calling it on the trainer.
+
+        Args:
+            verb: The one that the command line names.
+
+        """
+        super()._run_subcommand(verb)
+
+    def run_plain_verb(self, verb: str, settings: dict[str, Any]) -> None:
+        """Call a plain verb's function.
+
+        Args:
+            verb: The one that the command line names.
+            settings: Its options.
+
+        """
+        self.plain_verbs[verb](**settings)
+
+    def instantiate_classes(self) -> None:
+        """Make the objects that a verb's settings describe; a plain verb has none."""
+        if self.subcommand in self.plain_verbs:
+            self.config_init = self.config
+        else:
+            super().instantiate_classes()
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        super()._add_subcommands(parser, **kwargs)
+        added = next(a for a in parser._actions if hasattr(a, "add_subcommand"))
+        for verb in self.own_verbs:
+            words = _first_line(getattr(self, verb))
+            own = self.init_parser(description=words)
+            if self._is_read(verb):
+                self._add_arguments(own)
+            self._subcommand_parsers[verb] = own
+            added.add_subcommand(verb, own, help=words)
+        for verb, function in self.plain_verbs.items():
+            plain = ArgumentParser(description=(function.__doc__ or "").partition("Args:")[0])
+            plain.add_function_arguments(function, as_group=False, skip={"expand"})
+            added.add_subcommand(verb, plain, help=_first_line(function))
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if self._is_read(subcommand):
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        return self.init_parser(**kwargs)
+
+    def _is_read(self, verb: str) -> bool:
+        # a verb's arguments cost most of the time that a command line takes: only one that is named gets them
+        return verb in self._named or self._named.isdisjoint({*self.subcommands(), *self.own_verbs, *self.plain_verbs})
+
+    def _parse_ckpt_path(self) -> None:
+        """A checkpoint brings weights; the settings are those of the command line, whatever the file says."""
+
+    def _set_seed(self) -> None:
+        if self.subcommand not in self.plain_verbs:
+            seed = self.config[self.subcommand].seed_everything
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}")
+            super()._set_seed()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand not in self.plain_verbs:
+            self.run_verb(subcommand)
+            return
+        settings = self.config_init[subcommand].as_dict()
+        settings.pop("config", None)
+        self.run_plain_verb(subcommand, settings)
+
+
+def silence_hints() -> None:
+    """Keep back Lightning's hints (workers, tensor cores) and its warnings about our own choices from users."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_hint)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
+    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
+
+
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def _is_no_hint(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(("💡", "Tip:"))

@@ -1,0 +1,173 @@
+"""Who may work in a run directory: one process at a time, and one experiment for ever."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from callbacks.processes import is_first_process
+from pipelines.settings import difference, parse_yaml, read_yaml
+from records.files import RunDirectoryError, remove_leftovers, replacing
+from records.ledger import Ledger
+from records.reviews import Reviews
+from records.run_directory import RunDirectory
+
+__all__ = ["check_settings", "keep_query", "run_directory", "working_in"]
+
+_FIT_ONLY = (
+    "trainer.max_epochs", "trainer.max_steps", "trainer.check_val_every_n_epoch", "warm_start", "initial_models",
+)  # fmt: skip
+"""Settings that no query reads, so that a fit may choose them after a query without one."""
+
+
+@contextmanager
+def working_in(run_dir: Path) -> Iterator[None]:
+    """Keep other jobs out of the run directory while this one (a process, or several under DDP) works there.
+
+    What killed processes were writing is removed.
+
+    Args:
+        run_dir: Made if it is not there.
+
+    Raises:
+        RunDirectoryError: If another job works there, nothing can be written there, or the ledger knows less than the
+            cycles beside it.
+
+    """
+    if not is_first_process():
+        yield
+        return
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(RunDirectory(run_dir).lock)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunDirectoryError(
+            f"another process is working in {run_dir}; wait for it, stop it, or choose another --run_dir"
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{run_dir} cannot be written to ({error.strerror}); choose another --run_dir"
+        ) from error
+    try:
+        remove_leftovers(RunDirectory(run_dir).folders())
+        _check_ledger(run_dir)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def run_directory(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> Iterator[None]:
+    """Work in the run directory (see `working_in`), which belongs to one experiment for ever.
+
+    Where no cycle, no member and no review has left anything yet, other settings are welcome: a first try with a
+    mistake must not stand in the way of the second.
+
+    Args:
+        run_dir: Made if it is not there.
+        config: The experiment's settings as YAML, kept as config.yaml.
+        ignored: Settings that may differ from those of before, by dotted name (see `difference`).
+
+    Raises:
+        RunDirectoryError: If an experiment with other settings has left something there, and as by `working_in`.
+
+    """
+    with working_in(run_dir):
+        if is_first_process():
+            _keep_config(run_dir, config, ignored)
+        yield
+
+
+def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> bool:
+    """Refuse a directory in which an experiment with other settings has left something.
+
+    Args:
+        run_dir: Looked at, not changed.
+        config: The settings as YAML.
+        ignored: Settings that may differ, by dotted name.
+
+    Returns:
+        Whether an experiment with other settings was started there and has left nothing.
+
+    Raises:
+        RunDirectoryError: If it has left something.
+
+    """
+    run = RunDirectory(run_dir)
+    kept = next((p for p in (run.config, run.queries) if p.is_file()), None)
+    if kept == run.queries:
+        ignored = (*ignored, *_FIT_ONLY)
+    changed = difference(read_yaml(kept), parse_yaml(config), ignored) if kept else ""
+    if changed and _begun(run_dir):
+        raise RunDirectoryError(
+            f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
+            "another --run_dir"
+        )
+    return bool(changed)
+
+
+def _check_ledger(run_dir: Path) -> None:
+    """Refuse a lost, emptied or older ledger: it would be taken for a new run's, and queries be made twice."""
+    run = RunDirectory(run_dir)
+    begun = [cycle for cycle in run.cycles() if cycle.is_begun]
+    if not begun:
+        return
+    path = run.ledger
+    labelled, open_cycle, asked = -1, -1, set[int]()
+    if path.is_file() and path.stat().st_size:
+        with closing(Ledger(path)) as ledger:
+            labelled, open_cycle = len(ledger.labelled()), ledger.cycle
+            asked = {e.cycle for e in ledger.events() if e.kind == "queried"}
+    for cycle in begun:
+        trained = cycle.read_metrics()["labelled_units"] if cycle.is_fitted else 0
+        if open_cycle < cycle.number or labelled < trained or (cycle.is_queried and cycle.number not in asked):
+            known = f"has {labelled} labelled units" if open_cycle >= 0 else "is lost or empty"
+            raise RunDirectoryError(
+                f"{path} {known} and does not know of what stands in {cycle.path}"
+                f"{f', a fit on {trained}' if trained else ''}; put the ledger back, or choose another --run_dir"
+            )
+
+
+def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:
+    if check_settings(run_dir, config, ignored):
+        # all that it may hold is an initial set by other settings, which is chosen again
+        RunDirectory(run_dir).remove_ledger()
+    with replacing(RunDirectory(run_dir).config) as beside:
+        beside.write_text(config)
+
+
+def keep_query(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> None:
+    """Check the settings of a query in the directory of a fit, or keep them as query.yaml in one of its own.
+
+    Args:
+        run_dir: Which somebody works in already.
+        config: The settings as YAML.
+        ignored: Settings that may differ, by dotted name.
+
+    Raises:
+        RunDirectoryError: If an experiment with other settings has left something there.
+
+    """
+    if is_first_process():
+        check_settings(run_dir, config, ignored)
+        run = RunDirectory(run_dir)
+        if not run.config.is_file():
+            with replacing(run.queries) as beside:
+                beside.write_text(config)
+
+
+def _begun(run_dir: Path) -> bool:
+    run = RunDirectory(run_dir)
+    if any(cycle.is_begun for cycle in run.cycles()) or any(run.members.glob("*/*")):
+        return True
+    # what people drew and reviewed stands in the same file
+    return run.ledger.is_file() and (
+        any(e.kind != "initial" for e in Ledger(run.ledger).events()) or _reviewed(run.ledger)
+    )
+
+
+def _reviewed(ledger: Path) -> bool:
+    with closing(Reviews(ledger)) as reviews:
+        return bool(reviews.counts())

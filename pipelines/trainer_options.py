@@ -1,0 +1,74 @@
+"""What a verb's trainer is given beside its own settings: the files of the run directory, and what writes them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import Namespace
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
+from callbacks.predictions import StopSetPredictions, prediction_writer
+from callbacks.progress import ProgressFile
+from records.run_directory import RunDirectory
+
+__all__ = ["fit_options", "trainer_options"]
+
+
+def trainer_options(verb: str, config: Namespace, module: pl.LightningModule) -> dict[str, Any]:
+    """Arguments of the trainer of any verb but fit, which logs nothing and keeps no checkpoints.
+
+    Args:
+        verb: The verb.
+        config: Its settings, with their objects.
+        module: The model.
+
+    """
+    ours = [prediction_writer(module, RunDirectory(Path(config.run_dir)).predictions)] if verb == "predict" else []
+    return {"logger": False, "enable_checkpointing": False, **_common(config, ours)}
+
+
+def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | bool) -> dict[str, Any]:
+    """Arguments of the trainer of one cycle's fit, which leaves behind what its cycle promises.
+
+    Args:
+        config: The settings of fit, with their objects.
+        module: The model; its `monitor` says which validation is the best, its `keeps_last` that the last is.
+        cycle: The cycle's number, from 0.
+        logger: The run's, beside those of the settings; False for none.
+
+    """
+    run_dir = Path(config.run_dir)
+    keeps_last = bool(getattr(module, "keeps_last", False))
+    metrics = CycleMetrics(RunDirectory(run_dir).cycle(cycle), module.monitor, keeps_last)
+    # CycleMetrics stands before the query: a fit counts as done before its query starts
+    ours = [
+        StepSeed(config.seed_everything, cycle),
+        metrics,
+        CycleCheckpoint(metrics),
+        ProgressFile(run_dir, cycle, config.cycles),
+    ]
+    if any(criterion.needs_predictions for criterion in config.stop or ()):
+        ours.append(StopSetPredictions(metrics))
+    loggers = [x for x in (logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
+    plugins = _listed(config.trainer.plugins)
+    if not any(isinstance(p, CheckpointIO) for p in plugins):
+        plugins.append(WholeCheckpoints())
+    return {"logger": loggers or False, "plugins": plugins, **_common(config, ours)}
+
+
+def _common(config: Namespace, ours: Sequence[pl.Callback]) -> dict[str, Any]:
+    options = {"default_root_dir": Path(config.run_dir), "callbacks": [*ours, *_listed(config.trainer.callbacks)]}
+    if config.trainer.enable_progress_bar is None:
+        options["enable_progress_bar"] = sys.stderr.isatty()
+    return options
+
+
+def _listed(setting: Any) -> list[Any]:
+    """A setting that Lightning takes as one thing, several or none, as a list."""
+    if setting is None:
+        return []
+    return list(setting) if isinstance(setting, (list, tuple)) else [setting]
