@@ -55,11 +55,11 @@ class Race:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What may be queried.
+    """What may still be queried.
 
     Args:
-        units: So many units at most,
-        pixels: and of them as many as so many pixels pay for; None for any size.
+        units: At most so many units.
+        pixels: Of those, as many as so many pixels pay for; None for any size.
     """
 
     units: int

@@ -63,7 +63,7 @@ CONTRACTS = [
         lambda: SlurmExecutor, "_make_submission_file_text", "pipelines/submit.py", ("self", "command", "uid"),
     ),
     Contract("submitit", "SlurmExecutor", lambda: SlurmExecutor, "_submitit_command_str", "pipelines/submit.py"),
-    Contract("torch", "torch.nn.modules.batchnorm", lambda: batchnorm, "_BatchNorm", "acquisition/doctor.py"),
+    Contract("torch", "torch.nn.modules.batchnorm", lambda: batchnorm, "_BatchNorm", "acquisition/predictors.py"),
     Contract("torch", "torch.nn.modules.conv", lambda: conv, "_ConvNd", "acquisition/features.py"),
     Contract("torch", "a tensor", lambda: torch.zeros(1), "_version", "acquisition/engine/tape.py"),
     Contract("torch", "torch", lambda: torch, "_C", _PACKING),
@@ -72,7 +72,7 @@ CONTRACTS = [
     Contract("torch", "torch.ops.mkldnn", lambda: torch.ops.mkldnn, "_reorder_convolution_weight", _PACKING),
     Contract(
         "torch", "a compiled module",
-        lambda: torch.compile(torch.nn.Identity()), "_orig_mod", "acquisition/engine/mc_dropout.py",
+        lambda: torch.compile(torch.nn.Identity()), "_orig_mod", "acquisition/engine/sampler.py",
     ),
 ]  # fmt: skip
 
