@@ -29,11 +29,11 @@ __all__ = [
     "FitEnd",
     "StepSeed",
     "WholeCheckpoints",
-    "curve_row",
     "label_counts",
     "load_weights",
     "log_row",
     "read_checkpoint",
+    "record_fit",
     "write_checkpoint",
 ]
 
@@ -188,25 +188,35 @@ class WholeCheckpoints(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def curve_row(
-    cycle: int, labelled: dict[str, int], best: dict[str, float], last: dict[str, float], monitor: str
-) -> dict[str, Any]:
-    """A row of the learning curve, as metrics.json holds it.
+def record_fit(
+    directory: CycleDirectory,
+    labelled: dict[str, int],
+    best: dict[str, float],
+    last: dict[str, float],
+    monitor: str,
+    loggers: Iterable[Logger] = (),
+    writes: bool = True,
+) -> None:
+    """Say that a fit is done, by its row of the learning curve, in metrics.json: the last file that a fit writes.
+
+    The row has all scores of the best validation, and beside them, as last/epoch and last/NAME, what the last one
+    scored by the monitor.
 
     Args:
-        cycle: Of the fit.
+        directory: The fit's cycle.
         labelled: What it was trained on (see `label_counts`).
         best: epoch and scores of the validation whose weights are kept, which by `monitor` is the best.
         last: epoch and scores of its last validation.
         monitor: The name of the score that says which validation is the best.
-
-    Returns:
-        All scores of the best validation, and beside them, as last/epoch and last/NAME, what the last one scored by
-        the monitor.
+        loggers: Get the row as well (see `log_row`).
+        writes: Whether this process writes the file.
 
     """
     beside = {f"last/{k}": last[k] for k in ("epoch", monitor) if k in last}
-    return {"cycle": cycle, **labelled, **best, **beside, "monitor": monitor}
+    row = {"cycle": directory.number, **labelled, **best, **beside, "monitor": monitor}
+    log_row(loggers, row)
+    if writes:
+        directory.write_metrics(row)
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:
@@ -242,7 +252,7 @@ class StepSeed(Callback):
 
 
 class CycleMetrics(Callback):
-    """Says which validation is the best, and writes metrics.json when a fit ends (see `curve_row`).
+    """Says which validation is the best, and writes metrics.json when a fit ends (see `record_fit`).
 
     The file is written last, so where it exists the fit is done. Loggers get the scores of the best validation, over
     labelled units (curve/NAME) and over labelled pixels (curve_by_pixels/NAME). The best is the first with the largest
@@ -293,10 +303,9 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
-        row = curve_row(self.directory.number, self.labelled, self.best, self.last, self.monitor)
-        log_row(trainer.loggers, row)
-        if trainer.is_global_zero:
-            self.directory.write_metrics(row)
+        record_fit(
+            self.directory, self.labelled, self.best, self.last, self.monitor, trainer.loggers, trainer.is_global_zero
+        )
         rank_zero_info(
             f"Cycle {self.directory.number}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
         )
