@@ -137,9 +137,11 @@ def _remedy(path: Path) -> str:
 class CycleCheckpoint(ModelCheckpoint):
     """Keeps the weights of the best validation as best.ckpt and everything needed to go on as last.ckpt.
 
-    metrics: says which validation is the best, and remembers it. last.ckpt is written after every validation and holds
-    the final weights when training has ended. (Lightning's own is written only where a validation was the best so far,
-    so a killed fit would go on from there.)
+    last.ckpt is written after every validation and holds the final weights when training has ended. (Lightning's own is
+    written only where a validation was the best so far, so a killed fit would go on from there.)
+
+    Args:
+        metrics: Says which validation is the best, and remembers it.
     """
 
     def __init__(self, metrics: "CycleMetrics") -> None:
@@ -225,7 +227,13 @@ def label_counts(ledger: Ledger) -> dict[str, int]:
 
 
 def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:
-    """Send a row of the learning curve, as metrics.json holds it, to loggers."""
+    """Send a row of the learning curve to loggers, over labelled units (curve/NAME) and over pixels.
+
+    Args:
+        loggers: None or more.
+        row: As metrics.json holds it.
+
+    """
     scores = {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/")}
     labelled = {k: row[k] for k in ("cycle", "labelled_units", "labelled_pixels")}
     for logger in loggers:
@@ -240,6 +248,10 @@ class StepSeed(Callback):
     """Seeds torch by (seed, cycle, epoch, batch, process): a step's dropout is the same in a fit that was resumed.
 
     Per step and not per epoch, because loaders and validation draw from the same generator in between.
+
+    Args:
+        seed: Of the experiment.
+        cycle: Of the fit.
     """
 
     def __init__(self, seed: int, cycle: int) -> None:
@@ -256,7 +268,12 @@ class CycleMetrics(Callback):
 
     The file is written last, so where it exists the fit is done. Loggers get the scores of the best validation, over
     labelled units (curve/NAME) and over labelled pixels (curve_by_pixels/NAME). The best is the first with the largest
-    score, and any number is larger than NaN; with keeps_last it is the last.
+    score, and any number is larger than NaN.
+
+    Args:
+        directory: The fit's cycle.
+        monitor: The score that says which is the best.
+        keeps_last: Take the last for the best.
     """
 
     def __init__(self, directory: CycleDirectory, monitor: str, keeps_last: bool = False) -> None:
