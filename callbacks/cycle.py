@@ -29,11 +29,11 @@ __all__ = [
     "FitEnd",
     "StepSeed",
     "WholeCheckpoints",
-    "curve_row",
     "label_counts",
     "load_weights",
     "log_row",
     "read_checkpoint",
+    "record_fit",
     "write_checkpoint",
 ]
 
@@ -137,9 +137,11 @@ def _remedy(path: Path) -> str:
 class CycleCheckpoint(ModelCheckpoint):
     """Keeps the weights of the best validation as best.ckpt and everything needed to go on as last.ckpt.
 
-    metrics: says which validation is the best, and remembers it. last.ckpt is written after every validation and holds
-    the final weights when training has ended. (Lightning's own is written only where a validation was the best so far,
-    so a killed fit would go on from there.)
+    last.ckpt is written after every validation and holds the final weights when training has ended. (Lightning's own is
+    written only where a validation was the best so far, so a killed fit would go on from there.)
+
+    Args:
+        metrics: Says which validation is the best, and remembers it.
     """
 
     def __init__(self, metrics: "CycleMetrics") -> None:
@@ -188,25 +190,35 @@ class WholeCheckpoints(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def curve_row(
-    cycle: int, labelled: dict[str, int], best: dict[str, float], last: dict[str, float], monitor: str
-) -> dict[str, Any]:
-    """A row of the learning curve, as metrics.json holds it.
+def record_fit(
+    directory: CycleDirectory,
+    labelled: dict[str, int],
+    best: dict[str, float],
+    last: dict[str, float],
+    monitor: str,
+    loggers: Iterable[Logger] = (),
+    writes: bool = True,
+) -> None:
+    """Say that a fit is done, by its row of the learning curve, in metrics.json: the last file that a fit writes.
+
+    The row has all scores of the best validation, and beside them, as last/epoch and last/NAME, what the last one
+    scored by the monitor.
 
     Args:
-        cycle: Of the fit.
+        directory: The fit's cycle.
         labelled: What it was trained on (see `label_counts`).
         best: epoch and scores of the validation whose weights are kept, which by `monitor` is the best.
         last: epoch and scores of its last validation.
         monitor: The name of the score that says which validation is the best.
-
-    Returns:
-        All scores of the best validation, and beside them, as last/epoch and last/NAME, what the last one scored by
-        the monitor.
+        loggers: Get the row as well (see `log_row`).
+        writes: Whether this process writes the file.
 
     """
     beside = {f"last/{k}": last[k] for k in ("epoch", monitor) if k in last}
-    return {"cycle": cycle, **labelled, **best, **beside, "monitor": monitor}
+    row = {"cycle": directory.number, **labelled, **best, **beside, "monitor": monitor}
+    log_row(loggers, row)
+    if writes:
+        directory.write_metrics(row)
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:
@@ -215,7 +227,13 @@ def label_counts(ledger: Ledger) -> dict[str, int]:
 
 
 def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:
-    """Send a row of the learning curve, as metrics.json holds it, to loggers."""
+    """Send a row of the learning curve to loggers, over labelled units (curve/NAME) and over pixels.
+
+    Args:
+        loggers: None or more.
+        row: As metrics.json holds it.
+
+    """
     scores = {k.removeprefix("val/"): v for k, v in row.items() if k.startswith("val/")}
     labelled = {k: row[k] for k in ("cycle", "labelled_units", "labelled_pixels")}
     for logger in loggers:
@@ -230,6 +248,10 @@ class StepSeed(Callback):
     """Seeds torch by (seed, cycle, epoch, batch, process): a step's dropout is the same in a fit that was resumed.
 
     Per step and not per epoch, because loaders and validation draw from the same generator in between.
+
+    Args:
+        seed: Of the experiment.
+        cycle: Of the fit.
     """
 
     def __init__(self, seed: int, cycle: int) -> None:
@@ -242,11 +264,16 @@ class StepSeed(Callback):
 
 
 class CycleMetrics(Callback):
-    """Says which validation is the best, and writes metrics.json when a fit ends (see `curve_row`).
+    """Says which validation is the best, and writes metrics.json when a fit ends (see `record_fit`).
 
     The file is written last, so where it exists the fit is done. Loggers get the scores of the best validation, over
     labelled units (curve/NAME) and over labelled pixels (curve_by_pixels/NAME). The best is the first with the largest
-    score, and any number is larger than NaN; with keeps_last it is the last.
+    score, and any number is larger than NaN.
+
+    Args:
+        directory: The fit's cycle.
+        monitor: The score that says which is the best.
+        keeps_last: Take the last for the best.
     """
 
     def __init__(self, directory: CycleDirectory, monitor: str, keeps_last: bool = False) -> None:
@@ -293,10 +320,9 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
-        row = curve_row(self.directory.number, self.labelled, self.best, self.last, self.monitor)
-        log_row(trainer.loggers, row)
-        if trainer.is_global_zero:
-            self.directory.write_metrics(row)
+        record_fit(
+            self.directory, self.labelled, self.best, self.last, self.monitor, trainer.loggers, trainer.is_global_zero
+        )
         rank_zero_info(
             f"Cycle {self.directory.number}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
         )

@@ -20,7 +20,7 @@ from acquisition.checks import require
 from acquisition.doctor import examine_network
 from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
-from callbacks.cycle import curve_row, label_counts, load_weights, write_checkpoint
+from callbacks.cycle import label_counts, load_weights, record_fit, write_checkpoint
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
@@ -280,11 +280,9 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
         )
     scores = {"epoch": epochs - 1, **_validated(module, fit.images)}
     labelled = label_counts(fit.turn.experiment.datamodule.pool.ledger)
-    row = curve_row(directory.number, labelled, scores, scores, module.monitor)
     saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
     write_checkpoint(directory.best, {**saved, "global_step": 0, "loops": {}})
-    # last, because its presence says that the fit is done
-    directory.write_metrics(row)
+    record_fit(directory, labelled, scores, scores, module.monitor)
 
 
 @torch.no_grad()

@@ -96,13 +96,14 @@ def _scenarios(every: int) -> list[Scenario]:
     return [
         Scenario(f"fit-{every}", "fit", _settings(TINY, every, cycles=2)),
         Scenario(f"query-{every}", "query", one, arguments=best, first="fit", ended=_queried),
-        Scenario(f"stacked-{every}", "study", _study(every, keep_scores=True)),
         Scenario(f"study-{every}", "study", _study(every, stacked=False)),
         Scenario(f"ensemble-{every}", "ensemble", _ensemble(every)),
     ]
 
 
-SCENARIOS = {s.name: s for every in (1, 2) for s in _scenarios(every)}
+# a stack validates after its last epoch
+_STACKED = Scenario("stacked", "study", _study(4, keep_scores=True, stacked=True))
+SCENARIOS = {s.name: s for s in [*_scenarios(1), *_scenarios(2), _STACKED]}
 
 
 def findings(root: Path) -> dict[str, str]:

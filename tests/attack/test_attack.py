@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.attack`: kills at the delicate events of a fit, a study and an ensemble."""
+"""The short form of `python -m tests.attack`: kills at the delicate events of fits, alone, in a study and in a stack."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,3 +40,12 @@ def test_a_study_killed_with_its_run_and_without(tmp_path: Path) -> None:
     run = "runs/base/random/seed-0/cycles"
     happens = ["sql INSERT INTO events", f"rename {run}/00/metrics.json", f"write {run}/01/.best.ckpt"]
     chain(target, ["all", "all", "member"], happens)
+
+
+def test_a_stack_killed_all_along(tmp_path: Path) -> None:
+    first, second = (f"runs/base/{strategy}/seed-0/cycles" for strategy in ("bald", "random"))
+    happens = [
+        f"rename {first}/00/metrics.json", f"rename {second}/00/queried.csv", f"rmdir {second}/00/shards",
+        f"write {second}/01/.best.ckpt",
+    ]  # fmt: skip
+    chain(Target(SCENARIOS["stacked"], tmp_path), ["parent"] * len(happens), happens)

@@ -15,6 +15,7 @@ import cli
 from pipelines.stopping import (
     Budget,
     CurveFlat,
+    CycleEnd,
     History,
     LevelReached,
     StabilisingPredictions,
@@ -22,6 +23,7 @@ from pipelines.stopping import (
     history_of,
     why_stop,
 )
+from records.run_directory import RunDirectory
 
 
 def history(scores: list[float], predictions: dict[int, list[int]] | None = None) -> History:
@@ -91,6 +93,21 @@ def test_the_first_that_fires_is_told() -> None:
     assert found is not None
     assert found["criterion"] == "Budget"
     assert why_stop([], history([0.2])) is None
+
+
+def test_the_end_of_a_cycle_is_decided_by_the_files_of_the_run(tmp_path: Path) -> None:
+    for row in history([0.2, 0.3]).rows:
+        RunDirectory(tmp_path).cycle(row["cycle"]).write_metrics({**row, "monitor": "val/miou"})
+    fires, sleeps = LevelReached(0.25, "val/miou"), LevelReached(0.9, "val/miou")
+    assert CycleEnd(tmp_path, 1, last=False).queries()
+    assert CycleEnd(tmp_path, 1, last=False, criteria=[sleeps]).queries()
+    assert CycleEnd(tmp_path, 0, last=False, criteria=[fires]).queries(), "later cycles are not looked at"
+    last = CycleEnd(tmp_path, 1, last=True, criteria=[fires])
+    assert not last.may_query
+    assert not last.queries()
+    assert not (tmp_path / "stopped.json").exists(), "a run that is through was not stopped"
+    assert not CycleEnd(tmp_path, 1, last=False, criteria=[sleeps, fires]).queries()
+    assert json.loads((tmp_path / "stopped.json").read_text())["cycle"] == 1
 
 
 @pytest.fixture

@@ -94,6 +94,12 @@ def test_stacked_runs_equal_ordinary_fits(stacked: Path, tmp_path: Path, monkeyp
             # rounding may exchange the ranks of scores that are nearly equal
             columns = ["score", "selected"]
             pd.testing.assert_frame_equal(scores[columns], others[columns], rtol=1e-4, atol=1e-6)
+            chosen, asked = (pd.read_csv(d / "cycles" / cycle / "queried.csv") for d in (mine, its))
+            pd.testing.assert_frame_equal(chosen, asked, rtol=1e-4, atol=1e-6)
+        names, others = ({p.relative_to(d).as_posix() for p in d.rglob("*") if p.is_file()} for d in (mine, its))
+        # a fit of its own goes on where it was cut, and says how far it is
+        assert {Path(name).name for name in others - names} == {"last.ckpt", "learning_curve.png", "progress.json"}
+        assert names <= others
 
 
 def test_strategies_are_paired_by_seed(stacked: Path) -> None:
@@ -250,14 +256,25 @@ def test_ordinary_fits_are_paired_by_initial_weights_whatever_networks_a_strateg
     assert {e[3] for e in events(root / "runs/base/expert/seed-0") if e[3]} == {"oracle:Expert(Entropy)-Mean-TopK"}
 
 
-def test_a_run_that_a_criterion_ends_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_run_that_a_criterion_ends_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacked: bool) -> None:
     monkeypatch.setattr(study, "run_jobs", one_after_another)
     stop = json.dumps([{"class_path": "pipelines.stopping.Budget", "init_args": {"units": 60}}])
     strategies = {"random": SETTINGS["grid"]["strategies"]["random"]}
-    root = run(tmp_path, "stop", "--stop", stop, seeds=1, strategies=strategies)
+    root = run(tmp_path, "stop", "--stop", stop, seeds=1, strategies=strategies, stacked=stacked)
     (job,) = pd.read_csv(root / "jobs.csv").to_dict("records")
     assert job["state"] == "stopped"
     assert job["reason"] == "Budget: 60 units are labelled and the budget is 60"
+    assert not (root / "runs/base/random/seed-0/cycles/00/queried.csv").exists(), "what is not used is not queried"
+
+
+def test_runs_whose_criterion_needs_predictions_are_not_stacked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = json.dumps([{"class_path": "pipelines.stopping.StabilisingPredictions"}])
+    with pytest.raises(SystemExit):
+        run(tmp_path, "stop", "--stop", stop, seeds=1, stacked=True)
+    assert "stacked fits keep no predictions" in capsys.readouterr().err
 
 
 def test_people_may_label_for_stacked_runs_but_their_truth_is_not_looked_at(tmp_path: Path) -> None:
@@ -280,6 +297,8 @@ def test_people_may_label_for_stacked_runs_but_their_truth_is_not_looked_at(tmp_
     with pytest.raises(SystemExit):
         run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
     assert labelled() == [60]
+    with pytest.raises(SystemExit):  # nobody has labelled anything in the meantime
+        run(tmp_path, "people", *arguments, strategies=strategies, seeds=1)
     jobs = pd.read_csv(root / "jobs.csv").set_index("name")
     assert jobs["state"].to_dict() == {"base/random/seed-0": "stopped", "base/incorrect/seed-0": "failed"}
     assert "looks at the truth" in jobs["reason"]["base/incorrect/seed-0"]

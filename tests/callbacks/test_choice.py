@@ -1,0 +1,119 @@
+"""Choosing among scored units, and who decides that a fit ends with a query."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from datamodules.digits import Digits
+from datamodules.units import Unit
+
+from acquisition.batch import CoreSet
+from acquisition.functions import Random
+from acquisition.racing import Allowance
+from acquisition.selection import TopK
+from callbacks.choice import Chooser
+from callbacks.query import QueryCallback
+from datamodules.initial import RandomSubset
+from lightning_modules.classification import ClassificationModule
+from lightning_modules.networks import TwoLayerNet
+from records.run_directory import CycleDirectory
+
+POOL: Any = SimpleNamespace(seed=0, size=lambda unit: (2, 5))
+UNITS = {name: Unit(name) for name in "abcd"}
+
+
+def scores(**tiers: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"unit_id": list("abcd"), "score": [0.1, 0.4, 0.3, 0.2], **tiers})
+
+
+@pytest.mark.parametrize(
+    ("allowance", "tiers", "ranked", "taken"),
+    [
+        (Allowance(2), {}, "bcda", 2),
+        (Allowance(9), {}, "bcda", 4),
+        (Allowance(3, 25), {}, "bcda", 2),
+        (Allowance(2), {"tier": [0, 1, 1, 2]}, "abcd", 2),
+    ],
+)
+def test_what_the_allowance_pays_for_is_selected(
+    allowance: Allowance, tiers: dict[str, list[int]], ranked: str, taken: int
+) -> None:
+    table = Chooser(TopK(), allowance, "s").choose(POOL, scores(**tiers), UNITS, 0)
+    assert list(table.columns) == ["unit_id", "score", "rank", "selected"]
+    assert table["unit_id"].tolist() == list(ranked)
+    assert table["rank"].tolist() == [1, 2, 3, 4]
+    assert table["selected"].tolist() == [rank < taken for rank in range(4)]
+
+
+def test_what_cannot_be_chosen_is_said() -> None:
+    with pytest.raises(ValueError, match=r"got 9 where 'b' has 10 pixels; raise it"):
+        Chooser(TopK(), Allowance(2, 9), "s").choose(POOL, scores(), UNITS, 0)
+    with pytest.raises(ValueError, match="CoreSet looks at features, got none"):
+        Chooser(CoreSet(), Allowance(2), "s").choose(POOL, scores(), UNITS, 0)
+
+
+def test_while_the_ledger_does_not_know_of_a_query_its_shards_stand(tmp_path: Path) -> None:
+    directory = CycleDirectory(tmp_path)
+    table = Chooser(TopK(), Allowance(2), "s").choose(POOL, scores(), UNITS, 0)
+    asked: list[Any] = []
+
+    def ask(chosen: list[Any], strategy: str) -> list[str]:
+        assert directory.queried.is_file()
+        assert not directory.is_queried
+        asked.extend(chosen)
+        return ["c"]
+
+    waiting = Chooser(TopK(), Allowance(2), "s").ask(SimpleNamespace(ask=ask), directory, table, UNITS)  # type: ignore[arg-type]
+    assert waiting == ["c"]
+    assert [(q.unit_id, q.score, q.rank) for q in asked] == [("b", 0.4, 1), ("c", 0.3, 2)]
+    assert directory.is_queried
+    written = pd.read_csv(directory.queried)
+    assert written["unit_id"].tolist() == ["b", "c"]
+    np.testing.assert_allclose(written["priority"], [1.0, 0.5])
+
+
+@dataclass
+class Decided:
+    may_query: bool
+    answer: bool
+    asked: int = 0
+
+    def queries(self) -> bool:
+        self.asked += 1
+        return self.answer
+
+
+def fitted(folder: Path, query: QueryCallback) -> Digits:
+    data = Digits(
+        run_dir=str(folder), initial=RandomSubset(8), batch_size=4, num_train=20, num_val=10, allow_missing_classes=True
+    )
+    module = ClassificationModule(TwoLayerNet(10, 4, (1, 8, 8)), optimizer=lambda p: torch.optim.SGD(p, lr=0.01))
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=1, callbacks=[query], use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return data
+
+
+def test_a_fit_by_a_plain_trainer_ends_with_a_query(tmp_path: Path) -> None:
+    data = fitted(tmp_path, QueryCallback(Random(), budget=2))
+    assert data.ledger.cycle == 1
+    assert len(data.ledger.labelled()) == 10
+
+
+@pytest.mark.parametrize(
+    ("end", "asked", "cycle"),
+    [(Decided(False, True), 0, 0), (Decided(True, False), 1, 0), (Decided(True, True), 1, 1)],
+)
+def test_somebody_else_may_decide(tmp_path: Path, end: Decided, asked: int, cycle: int) -> None:
+    query = QueryCallback(Random(), budget=2)
+    data = fitted(tmp_path, query.asking(end))
+    assert (end.asked, data.ledger.cycle) == (asked, cycle)
+    assert query.asking(end) is not query
