@@ -107,7 +107,7 @@ class Chooser:
 
     def sizes(self, pool: Pool, unit_ids: Sequence[str]) -> list[int]:
         """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""
-        return [1] * len(unit_ids) if self.allowance.pixels is None else pool.pixels(unit_ids)
+        return [1] * len(unit_ids) if self.allowance.pixels is None else pool.units.pixels(unit_ids)
 
     def _order(self, pool: Pool, scores: pd.DataFrame, cycle: int, features: Features | None) -> list[int]:
         unit_ids, values = scores["unit_id"].tolist(), scores["score"].tolist()
@@ -131,7 +131,7 @@ class Chooser:
 
 
 def _path(pool: Pool, unit_id: str) -> Path | None:
-    return pool.source.path(pool.image_of(unit_id))
+    return pool.source.path(pool.units.image_of(unit_id))
 
 
 def _platform_table(selected: pd.DataFrame, paths: Sequence[Path | None]) -> pd.DataFrame:

@@ -151,10 +151,10 @@ class QueryCallback(Callback):
         if not asked or not self.scorer.needs_network:
             return []
         # every process looks at the same images, whatever its share of the pool
-        images = [i for i in pool.images_of(asked) for _ in range(trainer.world_size)]
+        images = [i for i in pool.units.images_of(asked) for _ in range(trainer.world_size)]
         loader = datamodule.pool_dataloader(images)
         batch = next(iter(datamodule.pool_dataloader(images, truth=True) if self.scorer.is_oracle else loader))
-        regions = pool.regions(batch["image_id"], batch["index"], asked)
+        regions = pool.units.regions(batch["image_id"], batch["index"], asked)
         with trainer.precision_plugin.forward_context():
             network: torch.nn.Module = module.network  # type: ignore[assignment]
             checks = examine_network(
@@ -321,15 +321,15 @@ class QueryCallback(Callback):
         if not scorer.needs_network:
             yield {}, Regions.whole(unit_ids[trainer.global_rank :: trainer.world_size])
             return
-        loader = datamodule.pool_dataloader(pool.images_of(unit_ids), truth=scorer.reads_truth)
+        loader = datamodule.pool_dataloader(pool.units.images_of(unit_ids), truth=scorer.reads_truth)
         asked, mine = set(unit_ids), set(loader.dataset.image_ids)  # type: ignore[attr-defined]
-        total = sum(pool.image_of(u) in mine for u in unit_ids)
+        total = sum(pool.units.image_of(u) in mine for u in unit_ids)
         name = f"query T={samples}" if scorer.draws_samples and samples else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
         with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
             for batch in loader:
-                regions = pool.regions(batch["image_id"], batch["index"], asked)
+                regions = pool.units.regions(batch["image_id"], batch["index"], asked)
                 yield batch, regions
                 bar.update(len(regions.unit_ids))
 

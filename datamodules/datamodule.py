@@ -136,11 +136,11 @@ class PoolDataModule(Described, pl.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The test split, or the validation split where there is none."""
-        return self._evaluation("test" if self.pool.images("test") else "val")
+        return self._evaluation("test" if self.pool.units.images("test") else "val")
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The images of the pool without annotations."""
-        return self.pool_dataloader(self.pool.images_of(self.pool.unlabelled))
+        return self.pool_dataloader(self.pool.units.images_of(self.pool.unlabelled))
 
     def pool_dataloader(self, image_ids: Sequence[str], truth: bool = False) -> DataLoader[dict[str, Any]]:
         """This process's share of some images of the train split: no augmentation, no shuffling.
@@ -167,7 +167,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
             unit_ids: The units.
             truth: Whether the data set's own annotations are read too.
         """
-        images = self.pool.images_of(unit_ids)
+        images = self.pool.units.images_of(unit_ids)
         paths = [self.source.path(image_id) for image_id in images]
         if truth:
             paths += [self.source.annotation_path(image_id) for image_id in images]
@@ -188,7 +188,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def _evaluation(self, split: str) -> DataLoader[dict[str, Any]]:
-        images = self.pool.images(split)
+        images = self.pool.units.images(split)
         rank, world_size = self._process
         if len(images) < world_size:
             raise DataError(
@@ -219,7 +219,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
                 pin_memory=self._pins_memory,
             )
         transform = self._train_transform if training else self._eval_transform
-        partition = self.pool.partition if indexed else None
+        partition = self.pool.units.partition if indexed else None
         # by keyword, because Lightning makes the loader again with another sampler for predict
         return DataLoader(
             ImageDataset(image_ids, self.source, transform, annotations, partition, self.seed, cycle),

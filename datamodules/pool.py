@@ -1,24 +1,21 @@
-"""What is labelled, what is not, and how units move: a data set, its units, its oracle and its ledger."""
+"""What is labelled, what is not, and how units move: the units of a data set, their oracle and their ledger."""
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from acquisition.annotation import UNANSWERED, VOID
-from acquisition.regions import Regions
 from datamodules.annotations import LabelledUnits
 from datamodules.checks import check_classes, check_content, check_known, check_mask, check_named
 from datamodules.files import DataError
 from datamodules.initial import InitialSet
 from datamodules.oracle import Oracle
-from datamodules.partitions import Partition, Region
+from datamodules.partitions import Partition
 from datamodules.sources.source import Source
+from datamodules.units import Units
 from records.ledger import AlreadyLabelledError, Ledger, Queried
 from records.run_directory import RunDirectory
 
@@ -51,7 +48,7 @@ class Pool:
         allow_missing_classes: bool = False,
     ) -> None:
         self.source = source
-        self.partition = partition
+        self.units = Units(source, partition)
         self.oracle = oracle
         self.annotations = oracle.annotations(source)
         self.initial = initial
@@ -82,21 +79,6 @@ class Pool:
         """How many classes."""
         return self.source.num_classes
 
-    def images(self, split: str) -> list[str]:
-        """Ids of the images of "train", "val" or "test".
-
-        Raises:
-            DataError: If there are none, unless it is the test split.
-        """
-        if split not in self._splits:
-            found = list(self.source.images(split))
-            if not found and split != "test":
-                raise DataError(
-                    f"expected at least one image in the {split} split of {type(self.source).__name__}, got none"
-                )
-            self._splits[split] = found
-        return self._splits[split]
-
     @property
     def labelled(self) -> list[str]:
         """Ids of the units whose label may be used, in the order of labelling.
@@ -106,12 +88,12 @@ class Pool:
         """
         labelled = self.ledger.labelled()
         for unit_id in labelled:
-            if unit_id not in self._place:
+            if unit_id not in self.units.place:
                 raise DataError(
                     f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer "
                     "has; put the image back, or start a new run directory"
                 )
-            if not self.annotations.is_annotated(self.image_of(unit_id)):
+            if not self.annotations.is_annotated(self.units.image_of(unit_id)):
                 raise DataError(
                     f"the {self.source.target} of the labelled unit {unit_id!r} has gone; put it back: "
                     f"{self.oracle.instructions()}"
@@ -122,14 +104,14 @@ class Pool:
     def unlabelled(self) -> list[str]:
         """Ids of the units that are not labelled yet, sorted: the pool."""
         labelled = set(self.ledger.labelled())
-        return [unit_id for unit_id in self._sorted if unit_id not in labelled]
+        return [unit_id for unit_id in self.units.ids if unit_id not in labelled]
 
     def training_images(self) -> list[str]:
         """Ids of the images that bring a training sample, in the order in which their first unit was labelled.
 
         Classified images of none of the classes bring none.
         """
-        images = list(dict.fromkeys(self.image_of(unit_id) for unit_id in self.labelled))
+        images = self.units.images_of(self.labelled)
         if self.source.target == "label":
             images = [image_id for image_id in images if self.read_class(image_id) != VOID]
             if not images:
@@ -140,58 +122,9 @@ class Pool:
         """What trains: the annotation where a unit is labelled, void elsewhere."""
         labelled: dict[str, list[int]] = {}
         for unit_id in self.labelled:
-            image_id, index = self._place[unit_id]
+            image_id, index = self.units.place[unit_id]
             labelled.setdefault(image_id, []).append(index)
-        return LabelledUnits(self.annotations, self.source, self.partition, labelled)
-
-    def image_of(self, unit_id: str) -> str:
-        """Id of the image that a unit of the train split is part of."""
-        return self._place[unit_id][0]
-
-    def images_of(self, unit_ids: Iterable[str]) -> list[str]:
-        """Ids of the images that these units are part of, each once, in their order."""
-        return list(dict.fromkeys(self._place[unit_id][0] for unit_id in unit_ids))
-
-    def region(self, unit_id: str) -> Region:
-        """A unit's box and how many pixels it has."""
-        image_id, index = self._place[unit_id]
-        if self._regions[0] != image_id:
-            self._regions = image_id, self.partition.regions(self.source, image_id)
-        return self._regions[1][index]
-
-    def pixels(self, unit_ids: Sequence[str]) -> list[int]:
-        """How many pixels each unit has, as annotators see the image."""
-        by_image = sorted(range(len(unit_ids)), key=lambda i: self._place[unit_ids[i]])
-        found = [0] * len(unit_ids)
-        for i in by_image:
-            found[i] = self.region(unit_ids[i]).pixels
-        return found
-
-    def regions(self, image_ids: Sequence[str], index: Tensor, asked: Collection[str]) -> Regions:
-        """The units of a batch of images that are asked for, as a scorer wants them.
-
-        Args:
-            image_ids: N images.
-            index: N x H x W (or N x 1 x 1), each image's index map, of any size.
-            asked: Ids of units.
-        """
-        unit_ids: list[str] = []
-        places: list[tuple[float, float, float]] = []
-        position = torch.full((len(image_ids), 1 + max(len(self._units[i]) for i in image_ids)), -1)
-        whole = index.shape[1:] == (1, 1)
-        for number, image_id in enumerate(image_ids):
-            wanted = [k for k, unit_id in enumerate(self._units[image_id]) if unit_id in asked]
-            position[number, wanted] = torch.arange(len(unit_ids), len(unit_ids) + len(wanted))
-            unit_ids += [self._units[image_id][k] for k in wanted]
-            places += [(number, *centre) for centre in self._centres(image_id, wanted, whole)]
-        # -1 is the last column, which stays -1
-        numbers = torch.arange(len(image_ids))[:, None, None]
-        return Regions(
-            list(image_ids),
-            unit_ids,
-            position[numbers, index.long()],
-            torch.tensor(places, dtype=torch.float64).view(-1, 3),
-        )
+        return LabelledUnits(self.annotations, self.source, self.units.partition, labelled)
 
     def start(self) -> None:
         """Label the initial set if nothing is labelled yet.
@@ -203,7 +136,9 @@ class Pool:
         if self.ledger.labelled():
             return
         self.source.check()
-        candidates = [u for i in self.images("train") if self.annotations.is_annotated(i) for u in self._units[i]]
+        candidates = [
+            u for i in self.units.images("train") if self.annotations.is_annotated(i) for u in self.units.of_image[i]
+        ]
         if not self.oracle.knows_truth:
             candidates = self._answered(candidates)
         chosen = self.initial.choose(candidates, self, self.num_classes, self.seed)
@@ -224,7 +159,7 @@ class Pool:
             DataError: If a unit is none of the train split, or units of the query before wait.
             AlreadyLabelledError: If one is labelled.
         """
-        check_known([q.unit_id for q in chosen], self._place)
+        check_known([q.unit_id for q in chosen], self.units.place)
         self.check_open()
         again = {q.unit_id for q in chosen} & set(self.ledger.labelled())
         if again:
@@ -284,9 +219,13 @@ class Pool:
 
     def read_label(self, unit_id: str) -> np.ndarray:
         """Class indices or `VOID` of a unit as the oracle gives them: its pixels, P, or one class, of no dimension."""
-        image_id, index = self._place[unit_id]
+        image_id, index = self.units.place[unit_id]
         annotation = self._checked(image_id)
-        return annotation if annotation.ndim == 0 else annotation[self._index_of(image_id, annotation) == index]
+        return (
+            annotation
+            if annotation.ndim == 0
+            else annotation[self.units.index_map(image_id, annotation.shape) == index]
+        )
 
     def read_class(self, image_id: str) -> int:
         """The class of a classified image as the oracle gives it, or `VOID`."""
@@ -294,42 +233,8 @@ class Pool:
 
     def read_truth(self, unit_id: str) -> np.ndarray | None:
         """The data set's own annotation of a unit's image, if it has one: for pictures, never for scores."""
-        image_id = self.image_of(unit_id)
+        image_id = self.units.image_of(unit_id)
         return self.source.read_annotation(image_id) if self.source.is_annotated(image_id) else None
-
-    @cached_property
-    def _splits(self) -> dict[str, list[str]]:
-        return {}
-
-    @cached_property
-    def _units(self) -> dict[str, list[str]]:
-        """Ids of the units of every image of the train split."""
-        return {image_id: self.partition.unit_ids(self.source, image_id) for image_id in self.images("train")}
-
-    @cached_property
-    def _place(self) -> Mapping[str, tuple[str, int]]:
-        """Image, and number in its index map, of every unit of the train split."""
-        return {unit_id: (image_id, k) for image_id, units in self._units.items() for k, unit_id in enumerate(units)}
-
-    @cached_property
-    def _sorted(self) -> list[str]:
-        return sorted(self._place)
-
-    @cached_property
-    def _regions(self) -> tuple[str, list[Region]]:
-        """The image that was asked for last: units come image by image."""
-        return "", []
-
-    def _centres(self, image_id: str, wanted: Sequence[int], whole: bool) -> list[tuple[float, float]]:
-        if whole or not wanted:
-            # no file has to be opened for it
-            return [(0.5, 0.5)] * len(wanted)
-        height, width = self.source.size(image_id)
-        boxes = [region.box for region in self.partition.regions(self.source, image_id)]
-        return [((boxes[k][0] + boxes[k][2] / 2) / height, (boxes[k][1] + boxes[k][3] / 2) / width) for k in wanted]
-
-    def _index_of(self, image_id: str, annotation: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.partition.index_map(self.source, image_id), annotation.shape)
 
     def _checked(self, image_id: str) -> np.ndarray:
         """An image's annotation by the oracle, refused where it is not what it should be."""
@@ -342,19 +247,19 @@ class Pool:
     def _answers(self, unit_ids: Sequence[str]) -> list[tuple[str, int]]:
         """Those of the units that the oracle has answered, with their pixels."""
         answered = self._answered(unit_ids)
-        return list(zip(answered, self.pixels(answered), strict=True))
+        return list(zip(answered, self.units.pixels(answered), strict=True))
 
     def _answered(self, unit_ids: Sequence[str]) -> list[str]:
         """Those of the units that the oracle has answered; every image's annotation is read once."""
-        check_known(unit_ids, self._place)
+        check_known(unit_ids, self.units.place)
         waiting: dict[str, set[int]] = {}
-        for image_id in self.images_of(unit_ids):
+        for image_id in self.units.images_of(unit_ids):
             if self.annotations.is_annotated(image_id):
                 annotation = self._checked(image_id)
                 undrawn = annotation == UNANSWERED
-                index = self._index_of(image_id, annotation) if undrawn.any() else undrawn
+                index = self.units.index_map(image_id, undrawn.shape) if undrawn.any() else undrawn
                 waiting[image_id] = set(np.unique(index[undrawn]).tolist())
-        places = [(u, *self._place[u]) for u in unit_ids if self.image_of(u) in waiting]
+        places = [(u, *self.units.place[u]) for u in unit_ids if self.units.image_of(u) in waiting]
         undrawn = [(u, image_id) for u, image_id, k in places if k in waiting[image_id]]
         if undrawn and self.oracle.knows_truth:
             unit_id, image_id = undrawn[0]
@@ -369,10 +274,10 @@ class Pool:
         if not chosen:
             raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
         if self.source.target == "label":
-            classes = [self.read_class(self.image_of(u)) for u in chosen]
+            classes = [self.read_class(self.units.image_of(u)) for u in chosen]
             check_classes(classes, self.source.class_names, self.allow_missing_classes)
             return
-        images, held_out = self.images_of(chosen), self.images("val")
+        images, held_out = self.units.images_of(chosen), self.units.images("val")
         first = self.annotations.annotation_path(images[0]) or images[0]
         labels = (self.read_label(u) for u in chosen)
         check_content(labels, len(images), first, "initial set")
@@ -385,7 +290,7 @@ class Pool:
 
     def _check_oracle(self) -> None:
         self._check_named()
-        images = self.images("train")
+        images = self.units.images("train")
         missing = [i for i in images if not self.annotations.is_annotated(i)] if self.oracle.knows_truth else []
         if missing:
             raise DataError(
@@ -396,5 +301,5 @@ class Pool:
 
     def _check_named(self) -> None:
         if named := self.oracle.named():
-            known = {i for split in ("train", "val", "test") for i in self.images(split)}
-            check_named(named, known, self.images("train")[0], self.oracle.instructions())
+            known = {i for split in ("train", "val", "test") for i in self.units.images(split)}
+            check_named(named, known, self.units.images("train")[0], self.oracle.instructions())

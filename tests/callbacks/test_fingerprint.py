@@ -20,6 +20,8 @@ from acquisition.racing import Race
 from acquisition.scorer import Scorer
 from callbacks.fingerprint import query_fingerprint
 from callbacks.query import QueryCallback
+from datamodules.datamodule import PoolDataModule
+from datamodules.partitions import Grid
 from datamodules.sources.folder import Folder
 from datamodules.sources.synthetic import SyntheticRoads
 
@@ -84,25 +86,27 @@ def test_what_the_pool_looks_like(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / "images" / f"{name}.png")
 
     def view(**settings: object) -> str:
-        data = Folder(root=str(tmp_path), val_fraction=0, **{"run_dir": str(tmp_path / "run"), **settings})
-        return data.view(data.pool, labels=False)
+        data = PoolDataModule(Folder(str(tmp_path), val_fraction=0), **{"run_dir": str(tmp_path / "run"), **settings})
+        return data.view(data.pool.unlabelled, truth=False)
 
     plain = view()
     assert plain == view(run_dir=str(tmp_path / "moved"), batch_size=3, eval_batch_size=2, num_workers=1, seed=5)
-    assert len({plain, view(image_size=[2, 2]), view(image_size=[3, 3])}) == 3
+    assert len({plain, view(image_size=[2, 2]), view(image_size=[3, 3]), view(partition=Grid(2, 2))}) == 4
     os.utime(tmp_path / "images" / "a.png", ns=(1, 1))
     assert view() != plain
 
 
 def test_a_query_with_other_data_or_precision_begins_anew(tmp_path: Path) -> None:
-    def of(precision: str = "32-true", layout: object = torch.contiguous_format, **settings: object) -> str:
-        data = SyntheticRoads(num_train=3, run_dir=str(tmp_path), **settings)  # type: ignore[arg-type]
+    def of(
+        precision: str = "32-true", layout: object = torch.contiguous_format, scenes: Any = None, **settings: Any
+    ) -> str:
+        data = PoolDataModule(SyntheticRoads(num_train=3, **(scenes or {})), run_dir=str(tmp_path), **settings)
         trainer: Any = SimpleNamespace(precision=precision)
         module: Any = SimpleNamespace(network=nn.Dropout(0.5), memory_format=layout)
-        return QueryCallback(BALD(), race=Race())._fingerprint(trainer, module, data, data.pool, 0)
+        return QueryCallback(BALD(), race=Race())._fingerprint(trainer, module, data, data.pool.unlabelled, 0)
 
     different = {
-        of(), of(image_size=[8, 8]), of(size=[8, 8]), of(scene_seed=1), of(seed=1), of("bf16-mixed"),
+        of(), of(image_size=[8, 8]), of(scenes={"size": [8, 8]}), of(scenes={"scene_seed": 1}), of(seed=1), of("bf16-mixed"),
         of(layout=torch.channels_last),
     }  # fmt: skip
     assert len(different) == 7

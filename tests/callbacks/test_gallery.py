@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from acquisition.regions import Regions
 from acquisition.scored import Scored
 from callbacks.gallery import Gallery, saved_samples
 
@@ -15,7 +16,7 @@ def test_a_file_that_a_kill_cut_short_is_no_sample(tmp_path: Path, monkeypatch: 
     gallery = Gallery(1)
     maps = torch.zeros(1, 2, 2)
     gallery.offer(
-        {"unit_id": ["u"], "image": torch.zeros(1, 3, 2, 2)}, Scored(torch.ones(1), values=maps, predictions=maps)
+        {"image": torch.zeros(1, 3, 2, 2)}, Regions.whole(["u"]), Scored(torch.ones(1), values=maps, predictions=maps)
     )
 
     def cut_short(path: Path, **content: Any) -> None:

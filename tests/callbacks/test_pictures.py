@@ -1,5 +1,6 @@
 """Pictures of queried units: a query is never lost for one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,23 +8,31 @@ import pandas as pd
 import pytest
 import torch
 
+from acquisition.regions import Regions
 from acquisition.scored import Scored
 from callbacks.choice import _platform_table
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
+from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.sources.synthetic import SyntheticRoads
 
 IMAGE = np.zeros((3, 16, 24), np.float32)
+LONG = f"$x_{{/{'ä' * 120}/{'b' * 200}"
+"""Nested, longer than a file name may be, of more bytes than characters, and mathematics to matplotlib."""
 
 
 class Roads(SyntheticRoads):
     """Scenes of which one has a truth that cannot be read."""
 
-    def read_truth(self, unit_id: str) -> np.ndarray | None:
-        if unit_id == "broken":
-            raise DataError("the mask of 'broken' is not a readable image")
-        return None
+    def images(self, split: str) -> Sequence[str]:
+        return ["broken", "a", LONG]
+
+    def is_annotated(self, image_id: str) -> bool:
+        return image_id == "broken"
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        raise DataError("the mask of 'broken' is not a readable image")
 
 
 def draw(tmp_path: Path, *unit_ids: str) -> list[str]:
@@ -32,20 +41,19 @@ def draw(tmp_path: Path, *unit_ids: str) -> list[str]:
     scores = torch.arange(len(unit_ids), 0, -1.0)
     flat = torch.zeros(len(unit_ids), *IMAGE.shape[1:])
     images = torch.from_numpy(np.stack([IMAGE] * len(unit_ids)))
-    gallery.offer({"unit_id": unit_ids, "image": images}, Scored(scores, values=flat, predictions=flat.long()))
+    gallery.offer({"image": images}, Regions.whole(unit_ids), Scored(scores, values=flat, predictions=flat.long()))
     gallery.save(tmp_path)
     table = pd.DataFrame({"unit_id": unit_ids, "score": scores.numpy(), "rank": range(1, len(unit_ids) + 1)})
     saved = dict(saved_samples(tmp_path))
-    draw_ends(tmp_path / "maps", table.assign(selected=True), saved, 1, "BALD", Roads(run_dir=str(tmp_path)))
+    data = PoolDataModule(Roads(), run_dir=str(tmp_path))
+    draw_ends(tmp_path / "maps", table.assign(selected=True), saved, 1, "BALD", data)
     assert not list(tmp_path.glob(".*")), "whole files alone are left"
     return sorted(p.name for p in (tmp_path / "maps").glob("*"))
 
 
 def test_a_picture_never_stops_a_query(tmp_path: Path) -> None:
-    # nested, longer than a file name may be, of more bytes than characters, and mathematics to matplotlib
-    long = f"$x_{{/{'ä' * 120}/{'b' * 200}"
     with pytest.warns(UserWarning, match="the picture of 'broken' could not be drawn.*goes on without: the mask of"):
-        (name,) = draw(tmp_path, long, "broken")
+        (name,) = draw(tmp_path, LONG, "broken")
     assert name.startswith("top-1_$x_{_äää")
     assert len(name.encode()) < 200
 

@@ -137,7 +137,7 @@ def make(folder_root: Path, tmp_path: Path, drawn: Path, save_image: Callable[..
 
 def test_a_partly_drawn_mask_labels_the_cells_that_are_drawn(make: Make, drawn: Path, save_image: Any) -> None:
     pool = make(Grid(*CELL), "train0#crop=0,0,9,10")
-    regions = pool.partition.regions(pool.source, "train3")
+    regions = pool.units.partition.regions(pool.source, "train3")
     chosen = [Queried(r.unit_id, 1.0, rank) for rank, r in enumerate(regions, 1)]
     assert len(chosen) == 12
     mask = np.full((24, 32), UNANSWERED, dtype=np.uint8)
@@ -169,7 +169,7 @@ def test_cells_that_are_drawn_already_are_answered_at_once(make: Make, drawn: Pa
     mask = np.full((24, 32), UNANSWERED, dtype=np.uint8)
     mask[:9, :10] = 0
     save_image(drawn / "train3.png", mask)
-    ids = pool.partition.unit_ids(pool.source, "train3")[:2]
+    ids = pool.units.partition.unit_ids(pool.source, "train3")[:2]
     assert pool.ask([Queried(u, 1.0, i + 1) for i, u in enumerate(ids)], "s") == [ids[1]]
     assert pool.labelled[-1] == ids[0]
 

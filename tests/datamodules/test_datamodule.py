@@ -54,12 +54,12 @@ def test_the_initial_set_is_of_cells(make: Make) -> None:
     assert len(set(labelled)) == 9
     assert len(pool.unlabelled) == 8 * 12 - 9
     assert sorted(labelled + pool.unlabelled) == sorted(
-        u for i in pool.images("train") for u in pool.partition.unit_ids(pool.source, i)
+        u for i in pool.units.images("train") for u in pool.units.partition.unit_ids(pool.source, i)
     )
     images = [box_of(u)[0] for u in labelled]
-    assert pool.training_images() == list(dict.fromkeys(images)) == pool.images_of(labelled)
+    assert pool.training_images() == list(dict.fromkeys(images)) == pool.units.images_of(labelled)
     areas = [h * w for _, (_, _, h, w) in map(box_of, labelled)]
-    assert pool.pixels(labelled) == areas
+    assert pool.units.pixels(labelled) == areas
     assert pool.ledger.labelled_pixels() == sum(areas)
 
 
@@ -120,12 +120,12 @@ def test_regions_of_a_batch_against_a_loop(make: Make, image_size: tuple[int, in
     pool = data.pool
     asked = set(pool.unlabelled[::2])
     swallowed = 0
-    for batch in data.pool_dataloader(pool.images_of(pool.unlabelled)):
+    for batch in data.pool_dataloader(pool.units.images_of(pool.unlabelled)):
         assert batch["index"].shape[1:] == batch["image"].shape[2:]
-        regions = pool.regions(batch["image_id"], batch["index"], asked)
+        regions = pool.units.regions(batch["image_id"], batch["index"], asked)
         expected, places, index = [], [], torch.full_like(batch["index"], -1, dtype=torch.int64)
         for number, image_id in enumerate(batch["image_id"]):
-            for k, region in enumerate(pool.partition.regions(pool.source, image_id)):
+            for k, region in enumerate(pool.units.partition.regions(pool.source, image_id)):
                 if region.unit_id in asked:
                     index[number][batch["index"][number] == k] = len(expected)
                     expected.append(region.unit_id)
@@ -147,7 +147,7 @@ def test_regions_of_a_batch_against_a_loop(make: Make, image_size: tuple[int, in
 def test_regions_of_images_without_a_unit_that_is_asked_for(make: Make) -> None:
     data = make()
     batch = next(iter(data.pool_dataloader(["train0", "train1"])))
-    regions = data.pool.regions(batch["image_id"], batch["index"], set())
+    regions = data.pool.units.regions(batch["image_id"], batch["index"], set())
     assert (regions.unit_ids, regions.places.shape) == ([], (0, 3))
     assert (regions.index == -1).all()
 

@@ -376,7 +376,7 @@ def test_the_one_unit_of_an_image_need_not_be_in_its_middle(make: Make) -> None:
 
     data = make(partition=Corner(), image_size=(2, 2))
     batch = next(iter(data.pool_dataloader(["train0"])))
-    regions = data.pool.regions(batch["image_id"], batch["index"], {"train0#corner"})
+    regions = data.pool.units.regions(batch["image_id"], batch["index"], {"train0#corner"})
     assert regions.places.tolist() == [[0, 1.5 / 24, 1.5 / 32]]
-    whole = make().pool.regions(["train0"], torch.zeros(1, 1, 1, dtype=torch.int32), {"train0"})
+    whole = make().pool.units.regions(["train0"], torch.zeros(1, 1, 1, dtype=torch.int32), {"train0"})
     assert whole.places.tolist() == [[0, 0.5, 0.5]]
