@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.attack`: kills at the delicate events of fits, alone, in a study and in a stack."""
+"""The short form of `python -m tests.attack`: kills at the delicate events of fits, also in a study and in a stack."""
 
 from dataclasses import replace
 from pathlib import Path
