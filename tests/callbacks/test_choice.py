@@ -10,8 +10,6 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from datamodules.digits import Digits
-from datamodules.units import Unit
 
 from acquisition.batch import CoreSet
 from acquisition.functions import Random
@@ -19,13 +17,16 @@ from acquisition.racing import Allowance
 from acquisition.selection import TopK
 from callbacks.choice import Chooser
 from callbacks.query import QueryCallback
+from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
+from datamodules.pool import Pool
+from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.networks import TwoLayerNet
 from records.run_directory import CycleDirectory
 
-POOL: Any = SimpleNamespace(seed=0, size=lambda unit: (2, 5))
-UNITS = {name: Unit(name) for name in "abcd"}
+UNITS = SimpleNamespace(pixels=lambda unit_ids: [10] * len(unit_ids), image_of=str)
+POOL: Any = SimpleNamespace(seed=0, units=UNITS, source=SimpleNamespace(path=lambda image_id: None))
 
 
 def scores(**tiers: list[int]) -> pd.DataFrame:
@@ -44,7 +45,7 @@ def scores(**tiers: list[int]) -> pd.DataFrame:
 def test_what_the_allowance_pays_for_is_selected(
     allowance: Allowance, tiers: dict[str, list[int]], ranked: str, taken: int
 ) -> None:
-    table = Chooser(TopK(), allowance, "s").choose(POOL, scores(**tiers), UNITS, 0)
+    table = Chooser(TopK(), allowance, "s").choose(POOL, scores(**tiers), 0)
     assert list(table.columns) == ["unit_id", "score", "rank", "selected"]
     assert table["unit_id"].tolist() == list(ranked)
     assert table["rank"].tolist() == [1, 2, 3, 4]
@@ -53,14 +54,14 @@ def test_what_the_allowance_pays_for_is_selected(
 
 def test_what_cannot_be_chosen_is_said() -> None:
     with pytest.raises(ValueError, match=r"got 9 where 'b' has 10 pixels; raise it"):
-        Chooser(TopK(), Allowance(2, 9), "s").choose(POOL, scores(), UNITS, 0)
+        Chooser(TopK(), Allowance(2, 9), "s").choose(POOL, scores(), 0)
     with pytest.raises(ValueError, match="CoreSet looks at features, got none"):
-        Chooser(CoreSet(), Allowance(2), "s").choose(POOL, scores(), UNITS, 0)
+        Chooser(CoreSet(), Allowance(2), "s").choose(POOL, scores(), 0)
 
 
 def test_while_the_ledger_does_not_know_of_a_query_its_shards_stand(tmp_path: Path) -> None:
     directory = CycleDirectory(tmp_path)
-    table = Chooser(TopK(), Allowance(2), "s").choose(POOL, scores(), UNITS, 0)
+    table = Chooser(TopK(), Allowance(2), "s").choose(POOL, scores(), 0)
     asked: list[Any] = []
 
     def ask(chosen: list[Any], strategy: str) -> list[str]:
@@ -69,7 +70,8 @@ def test_while_the_ledger_does_not_know_of_a_query_its_shards_stand(tmp_path: Pa
         asked.extend(chosen)
         return ["c"]
 
-    waiting = Chooser(TopK(), Allowance(2), "s").ask(SimpleNamespace(ask=ask), directory, table, UNITS)  # type: ignore[arg-type]
+    pool: Any = SimpleNamespace(**vars(POOL), ask=ask)
+    waiting = Chooser(TopK(), Allowance(2), "s").ask(pool, directory, table)
     assert waiting == ["c"]
     assert [(q.unit_id, q.score, q.rank) for q in asked] == [("b", 0.4, 1), ("c", 0.3, 2)]
     assert directory.is_queried
@@ -89,9 +91,10 @@ class Decided:
         return self.answer
 
 
-def fitted(folder: Path, query: QueryCallback) -> Digits:
-    data = Digits(
-        run_dir=str(folder), initial=RandomSubset(8), batch_size=4, num_train=20, num_val=10, allow_missing_classes=True
+def fitted(folder: Path, query: QueryCallback) -> Pool:
+    source = Digits(num_train=20, num_val=10)
+    data = PoolDataModule(
+        source, run_dir=str(folder), initial=RandomSubset(8), batch_size=4, allow_missing_classes=True
     )
     module = ClassificationModule(TwoLayerNet(10, 4, (1, 8, 8)), optimizer=lambda p: torch.optim.SGD(p, lr=0.01))
     trainer = pl.Trainer(
@@ -99,13 +102,13 @@ def fitted(folder: Path, query: QueryCallback) -> Digits:
         enable_model_summary=False, max_epochs=1, callbacks=[query], use_distributed_sampler=False,
     )  # fmt: skip
     trainer.fit(module, data)
-    return data
+    return data.pool
 
 
 def test_a_fit_by_a_plain_trainer_ends_with_a_query(tmp_path: Path) -> None:
-    data = fitted(tmp_path, QueryCallback(Random(), budget=2))
-    assert data.ledger.cycle == 1
-    assert len(data.ledger.labelled()) == 10
+    pool = fitted(tmp_path, QueryCallback(Random(), budget=2))
+    assert pool.ledger.cycle == 1
+    assert len(pool.ledger.labelled()) == 10
 
 
 @pytest.mark.parametrize(
@@ -114,6 +117,6 @@ def test_a_fit_by_a_plain_trainer_ends_with_a_query(tmp_path: Path) -> None:
 )
 def test_somebody_else_may_decide(tmp_path: Path, end: Decided, asked: int, cycle: int) -> None:
     query = QueryCallback(Random(), budget=2)
-    data = fitted(tmp_path, query.asking(end))
-    assert (end.asked, data.ledger.cycle) == (asked, cycle)
+    pool = fitted(tmp_path, query.asking(end))
+    assert (end.asked, pool.ledger.cycle) == (asked, cycle)
     assert query.asking(end) is not query

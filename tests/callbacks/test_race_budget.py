@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from datamodules.units import Unit
 
 from acquisition.functions import BALD
 from acquisition.predictors import MCDropout
@@ -36,15 +35,15 @@ def race(seed: int, sizes: np.ndarray, pixels: int, folder: Path) -> dict[str, A
     )
     query._score_units = lambda *_: None  # type: ignore[method-assign]
     trainer = SimpleNamespace(strategy=SimpleNamespace(barrier=lambda _: None), is_global_zero=True)
-    data: Any = SimpleNamespace(seed=0, size=lambda unit: (1, sizes[int(unit.unit_id)]))
+    units = SimpleNamespace(pixels=lambda unit_ids: [int(sizes[int(u)]) for u in unit_ids])
+    pool: Any = SimpleNamespace(seed=0, units=units)
+    data: Any = SimpleNamespace(seed=0, pool=pool)
     shards: Any = SimpleNamespace(table=table)
-    units, cycle = [Unit(n) for n in names], CycleDirectory(folder)
-    found = query._score_pool(trainer, None, data, units, cycle, shards)  # type: ignore[arg-type]
+    found = query._score_pool(trainer, None, data, names, CycleDirectory(folder), shards)  # type: ignore[arg-type]
     best = pd.DataFrame({"unit_id": names, "score": samples.mean(axis=1).to_numpy()})
-    by_id = {u.unit_id: u for u in units}
     chosen, right = (
         set(ranked["unit_id"][ranked["selected"]])
-        for ranked in (query.chooser.choose(data, scores, by_id, 0) for scores in (found, best))
+        for ranked in (query.chooser.choose(pool, scores, 0) for scores in (found, best))
     )
     return {"picks": len(chosen), "wrong": len(right - chosen), **json.loads((folder / "race.json").read_text())}
 

@@ -92,12 +92,12 @@ def test_a_query_by_features_goes_on_where_it_was_cut(
     real = QueryCallback._batches
 
     def dies(self: QueryCallback, *args: object) -> object:
-        for number, batch in enumerate(real(self, *args)):
+        for number, (batch, regions) in enumerate(real(self, *args)):
             if alive and number + len(asked) // 4 >= alive[0]:
                 alive.pop(0)
                 raise OSError("power cut")
-            asked.extend(batch["unit_id"])
-            yield batch
+            asked.extend(regions.unit_ids)
+            yield batch, regions
 
     monkeypatch.setattr(QueryCallback, "_batches", dies)
     for _ in range(2):

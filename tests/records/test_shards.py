@@ -34,11 +34,11 @@ def test_the_next_query_scores_only_what_is_missing(
     real = QueryCallback._batches
 
     def dies_after_three(self: QueryCallback, *args: object) -> object:
-        for number, batch in enumerate(real(self, *args)):
+        for number, (batch, regions) in enumerate(real(self, *args)):
             if number == 3 and len(scored) < 13:
                 raise OSError("power cut")
-            scored.extend(batch["unit_id"])
-            yield batch
+            scored.extend(regions.unit_ids)
+            yield batch, regions
 
     monkeypatch.setattr(QueryCallback, "_batches", dies_after_three)
     with pytest.raises(SystemExit):
