@@ -195,7 +195,7 @@ def test_the_stop_set_tells_not_how_many_processes_there_were(tmp_path: Path, mo
             )
             one.on_validation_start(trainer, module)  # type: ignore[arg-type]
             module.network(torch.eye(3)[[classes[n] for n in names]])
-            one.on_validation_batch_end(trainer, module, None, {"unit_id": names}, 0)  # type: ignore[arg-type]
+            one.on_validation_batch_end(trainer, module, None, {"image_id": names}, 0)  # type: ignore[arg-type]
             one.on_validation_end(trainer, module)  # type: ignore[arg-type]
         found = CycleDirectory(folder).read_stop_set()
         assert found is not None

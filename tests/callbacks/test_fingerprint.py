@@ -106,8 +106,8 @@ def test_a_query_with_other_data_or_precision_begins_anew(tmp_path: Path) -> Non
         return QueryCallback(BALD(), race=Race())._fingerprint(trainer, module, data, data.pool.unlabelled, 0)
 
     different = {
-        of(), of(image_size=[8, 8]), of(scenes={"size": [8, 8]}), of(scenes={"scene_seed": 1}), of(seed=1), of("bf16-mixed"),
-        of(layout=torch.channels_last),
+        of(), of(image_size=[8, 8]), of(scenes={"size": [8, 8]}), of(scenes={"scene_seed": 1}), of(seed=1),
+        of("bf16-mixed"), of(layout=torch.channels_last),
     }  # fmt: skip
     assert len(different) == 7
     assert of() == of(batch_size=2, num_workers=1)
