@@ -62,7 +62,9 @@ def test_every_parameter_is_changed_below() -> None:
     assert {Entropy, BALD, Mean, Margin} < concrete()
 
 
-@pytest.mark.parametrize(("kind", "arguments", "name", "value"), CHANGES, ids=lambda v: getattr(v, "__name__", str(v)))
+@pytest.mark.parametrize(
+    ("kind", "arguments", "name", "value"), CHANGES, ids=lambda v: getattr(v, "__name__", describe(v))
+)
 def test_another_argument_is_another_identity(
     kind: type[Described], arguments: dict[str, Any], name: str, value: object
 ) -> None:
