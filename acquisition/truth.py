@@ -6,13 +6,12 @@ is no truth to look at.
 
 from torch import Tensor
 
+from acquisition.annotation import VOID
 from acquisition.functional import class_log_probabilities, predicted_class
 from acquisition.kinds import TruthAcquisition
 from acquisition.regions import Regions
 
 __all__ = ["Incorrect", "LowestMIoU", "TrueClassLoss"]
-
-_VOID = 255
 
 
 class Incorrect(TruthAcquisition):
@@ -22,7 +21,7 @@ class Incorrect(TruthAcquisition):
     """
 
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return ((predicted_class(logits) != truth) & (truth != _VOID)).to(logits.dtype)
+        return ((predicted_class(logits) != truth) & (truth != VOID)).to(logits.dtype)
 
     def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
         return _mean_where_known(self.values(logits, truth), truth, regions)
@@ -32,7 +31,7 @@ class TrueClassLoss(TruthAcquisition):
     """Cross entropy in nats, -log p(true class), averaged over the pixels: how wrong, where Incorrect says whether."""
 
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        known = truth != _VOID
+        known = truth != VOID
         true_class = truth.where(known, 0).long().unsqueeze(1)
         losses = -class_log_probabilities(logits).gather(1, true_class).squeeze(1)
         return losses.where(known, 0)
@@ -48,7 +47,7 @@ class LowestMIoU(TruthAcquisition):
     """
 
     def values(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return ((predicted_class(logits) != truth) & (truth != _VOID)).to(logits.dtype)
+        return ((predicted_class(logits) != truth) & (truth != VOID)).to(logits.dtype)
 
     def scores(self, logits: Tensor, truth: Tensor, regions: Regions) -> Tensor:
         if truth.ndim != 3:
@@ -60,7 +59,7 @@ class LowestMIoU(TruthAcquisition):
         units = regions.of(truth)
         true, predicted = units.pick(truth).long(), units.pick(predicted_class(logits))
         # a class of its own for what does not count, cut off at the end
-        known = true != _VOID
+        known = true != VOID
         true, predicted = true.where(known & (true < classes), classes), predicted.where(known, classes)
         overlaps, true_sizes, predicted_sizes = (
             units.counts(which, classes + 1)[:, :classes].double()
@@ -74,4 +73,4 @@ class LowestMIoU(TruthAcquisition):
 
 def _mean_where_known(values: Tensor, truth: Tensor, regions: Regions) -> Tensor:
     units = regions.of(values)
-    return units.sum(units.pick(values)) / units.sum(units.pick(truth != _VOID)).clamp_min(1)
+    return units.sum(units.pick(values)) / units.sum(units.pick(truth != VOID)).clamp_min(1)

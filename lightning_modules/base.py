@@ -81,7 +81,7 @@ class NetworkModule(pl.LightningModule):
         Args:
             metrics: What `make_metrics` returned.
             logits: N x C x ...
-            targets: N x ..., classes or `IGNORE_INDEX`.
+            targets: N x ..., classes or `VOID`.
         """
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
+from acquisition.annotation import VOID
 from acquisition.functional import predicted_class
 from lightning_modules.base import Metrics, NetworkModule
-from lightning_modules.losses import IGNORE_INDEX
 from lightning_modules.metrics import classification_metrics
 
 __all__ = ["ClassificationModule", "probabilities"]
@@ -43,7 +43,7 @@ class ClassificationModule(NetworkModule):
         return classification_metrics(self.num_classes)
 
     def update_metrics(self, metrics: Metrics, logits: Tensor, targets: Tensor) -> None:
-        counted = targets != IGNORE_INDEX
+        counted = targets != VOID
         if counted.any():
             metrics.update(probabilities(logits[counted]), targets[counted])
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-__all__ = ["IGNORE_INDEX", "CrossEntropy", "PixelCrossEntropy"]
+from acquisition.annotation import VOID
 
-IGNORE_INDEX = 255
-"""Mask value of pixels, and label of images, that are neither trained on nor evaluated."""
+__all__ = ["CrossEntropy"]
 
 
 class CrossEntropy(nn.Module):
@@ -31,7 +30,7 @@ class CrossEntropy(nn.Module):
 
         Args:
             logits: N x C x ...
-            targets: N x ..., classes 0 to C - 1 (0 and 1 if C is 1) or `IGNORE_INDEX`.
+            targets: N x ..., classes 0 to C - 1 (0 and 1 if C is 1) or `VOID`.
 
         Returns:
             A scalar; 0, not NaN, for a batch without a label.
@@ -39,18 +38,14 @@ class CrossEntropy(nn.Module):
         weights = self.class_weights
         logits = logits.float()
         if logits.shape[1] > 1:
-            total = F.cross_entropy(logits, targets, weights, ignore_index=IGNORE_INDEX, reduction="sum")
+            total = F.cross_entropy(logits, targets, weights, ignore_index=VOID, reduction="sum")
         else:
-            labelled = targets != IGNORE_INDEX
+            labelled = targets != VOID
             target = targets.clamp_max(1)
             pixel_weights = labelled.float() if weights is None else weights[target] * labelled
             total = (
                 F.binary_cross_entropy_with_logits(logits[:, 0], target.float(), reduction="none") * pixel_weights
             ).sum()
-        labelled = targets != IGNORE_INDEX
+        labelled = targets != VOID
         count = labelled.sum() if weights is None else (weights[targets * labelled] * labelled).sum()
         return total / count.clamp_min(1e-12)
-
-
-PixelCrossEntropy = CrossEntropy
-"""The same loss under the name that segmentation configs use."""

@@ -13,7 +13,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities.data import dim_zero_cat
 
-from lightning_modules.losses import IGNORE_INDEX
+from acquisition.annotation import VOID
 
 __all__ = ["ClassRecall", "PresentAUROC", "SegmentationMetrics", "classification_metrics", "segmentation_metrics"]
 
@@ -56,7 +56,7 @@ class SegmentationMetrics(MulticlassConfusionMatrix):
     """
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes=num_classes, ignore_index=IGNORE_INDEX, validate_args=False)
+        super().__init__(num_classes=num_classes, ignore_index=VOID, validate_args=False)
 
     def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         return segmentation_metrics(self.confmat)

@@ -16,7 +16,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.optim import Optimizer
 
-from lightning_modules.losses import IGNORE_INDEX, CrossEntropy
+from acquisition.annotation import VOID
+from lightning_modules.losses import CrossEntropy
 
 __all__ = ["check_stackable", "fit_stacked"]
 
@@ -206,7 +207,7 @@ def _traced(
 def _is_plain(loss: Loss, logits: Tensor, labels: Tensor) -> bool:
     """Whether a batch's loss is the mean of its samples' cross entropies."""
     if isinstance(loss, CrossEntropy):
-        return loss.class_weights is None and logits.shape[1] > 1 and not bool((labels == IGNORE_INDEX).any())
+        return loss.class_weights is None and logits.shape[1] > 1 and not bool((labels == VOID).any())
     if type(loss) is not nn.CrossEntropyLoss or loss.weight is not None or loss.label_smoothing:
         return False
     return loss.reduction == "mean" and not bool((labels == loss.ignore_index).any())

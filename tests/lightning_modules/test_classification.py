@@ -10,11 +10,12 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import nn
 
+from acquisition.annotation import VOID
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import PerClass
 from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule, probabilities
-from lightning_modules.losses import IGNORE_INDEX, CrossEntropy
+from lightning_modules.losses import CrossEntropy
 from lightning_modules.metrics import classification_metrics
 from lightning_modules.networks import TwoLayerNet
 
@@ -97,7 +98,7 @@ def test_weight_decay_falls_with_the_labels_that_train(tmp_path: Path) -> None:
     assert [g["weight_decay"] for g in fit.optimizers[0].param_groups] == [pytest.approx(7 / 50)]
     data = digits(tmp_path)
     _, labels, image_ids = data.source.tensors("train")
-    labels[[image_ids.index(u) for u in data.pool.ledger.labelled()[:10]]] = IGNORE_INDEX
+    labels[[image_ids.index(u) for u in data.pool.ledger.labelled()[:10]]] = VOID
     fit = trainer(max_steps=1, limit_val_batches=0)
     fit.fit(module, data)
     assert [g["weight_decay"] for g in fit.optimizers[0].param_groups] == [pytest.approx(7 / 40)]
@@ -107,7 +108,7 @@ def test_weight_decay_falls_with_the_labels_that_train(tmp_path: Path) -> None:
 
 def test_images_of_none_of_the_classes_neither_train_nor_count() -> None:
     logits = torch.randn(6, 3, requires_grad=True)
-    labels = torch.tensor([0, 1, IGNORE_INDEX, 2, IGNORE_INDEX, 0])
+    labels = torch.tensor([0, 1, VOID, 2, VOID, 0])
     loss = CrossEntropy()(logits, labels)
     assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits[[0, 1, 3, 5]], labels[[0, 1, 3, 5]]).item())
     loss.backward()

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_modules.losses import IGNORE_INDEX, PixelCrossEntropy
+from acquisition.annotation import VOID
+from lightning_modules.losses import CrossEntropy
 
 
 def plain_loss(logits: Tensor, masks: Tensor, weights: list[float] | None) -> float:
     total = count = 0.0
     for n, y, x in torch.cartesian_prod(*(torch.arange(s) for s in masks.shape)).tolist():
         label = int(masks[n, y, x])
-        if label == IGNORE_INDEX:
+        if label == VOID:
             continue
         z = [float(v) for v in logits[n, :, y, x]]
         z = [0.0, z[0]] if len(z) == 1 else z
@@ -29,9 +30,9 @@ def test_against_a_loop(classes: int, weighted: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, classes, 4, 5, generator=generator) * 2
     masks = torch.randint(max(classes, 2), (2, 4, 5), generator=generator)
-    masks[0, :2] = IGNORE_INDEX
+    masks[0, :2] = VOID
     weights = [0.5, 2.0, 1.0, 3.0][: max(classes, 2)] if weighted else None
-    got = PixelCrossEntropy(weights)(logits, masks).item()
+    got = CrossEntropy(weights)(logits, masks).item()
     assert got == pytest.approx(plain_loss(logits, masks, weights), rel=1e-5)
 
 
@@ -39,8 +40,8 @@ def test_against_a_loop(classes: int, weighted: bool) -> None:
 def test_void_pixels_get_no_gradient(classes: int) -> None:
     logits = torch.randn(1, classes, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     masks = torch.ones(1, 3, 3, dtype=torch.long)
-    masks[0, 0] = IGNORE_INDEX
-    PixelCrossEntropy()(logits, masks).backward()
+    masks[0, 0] = VOID
+    CrossEntropy()(logits, masks).backward()
     assert torch.equal(logits.grad[:, :, 0], torch.zeros(1, classes, 3))
     assert (logits.grad[:, :, 1:] != 0).all()
 
@@ -49,7 +50,7 @@ def test_void_pixels_get_no_gradient(classes: int) -> None:
 @pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0]])
 def test_a_batch_of_void_has_loss_and_gradient_0(classes: int, weights: list[float] | None) -> None:
     logits = torch.ones(1, classes, 2, 2, requires_grad=True)
-    loss = PixelCrossEntropy(weights)(logits, torch.full((1, 2, 2), IGNORE_INDEX))
+    loss = CrossEntropy(weights)(logits, torch.full((1, 2, 2), VOID))
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros_like(logits))
@@ -57,12 +58,12 @@ def test_a_batch_of_void_has_loss_and_gradient_0(classes: int, weights: list[flo
 
 def test_half_precision_is_summed_in_float32() -> None:
     logits = torch.full((1, 2, 300, 300), 4.0, dtype=torch.float16)
-    loss = PixelCrossEntropy()(logits, torch.zeros(1, 300, 300, dtype=torch.long))
+    loss = CrossEntropy()(logits, torch.zeros(1, 300, 300, dtype=torch.long))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(math.log(2), rel=1e-4)
 
 
 def test_class_weights_travel_with_the_module() -> None:
-    loss = PixelCrossEntropy([1.0, 2.0])
+    loss = CrossEntropy([1.0, 2.0])
     assert loss.state_dict()["class_weights"].tolist() == [1, 2]
-    assert "class_weights" not in PixelCrossEntropy().state_dict()
+    assert "class_weights" not in CrossEntropy().state_dict()

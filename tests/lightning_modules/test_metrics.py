@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_modules.losses import IGNORE_INDEX
+from acquisition.annotation import VOID
 from lightning_modules.metrics import SegmentationMetrics, segmentation_metrics
 
 
 def plain_scores(truth: list[int], predicted: list[int], classes: int) -> dict[str, float]:
-    pairs = [(t, p) for t, p in zip(truth, predicted, strict=True) if t != IGNORE_INDEX]
+    pairs = [(t, p) for t, p in zip(truth, predicted, strict=True) if t != VOID]
     ious, recalls, weighted = [], [], 0.0
     for c in range(classes):
         both = sum(t == p == c for t, p in pairs)
@@ -31,7 +31,7 @@ def plain_scores(truth: list[int], predicted: list[int], classes: int) -> dict[s
     }
 
 
-@given(st.lists(st.tuples(st.sampled_from([0, 1, 2, 4, IGNORE_INDEX]), st.integers(0, 4)), min_size=1, max_size=40))
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2, 4, VOID]), st.integers(0, 4)), min_size=1, max_size=40))
 def test_against_a_loop(pixels: list[tuple[int, int]]) -> None:
     truth, predicted = (list(column) for column in zip(*pixels, strict=True))
     scores = SegmentationMetrics(5)
@@ -65,7 +65,7 @@ def test_a_class_that_is_only_predicted_counts_as_0() -> None:
 
 def test_the_split_without_a_labelled_pixel_scores_0() -> None:
     scores = SegmentationMetrics(3)
-    scores.update(torch.ones(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), IGNORE_INDEX))
+    scores.update(torch.ones(1, 2, 2, dtype=torch.long), torch.full((1, 2, 2), VOID))
     got = scores.compute()
     assert {name: float(v) for name, v in got.items() if name != "iou"} == {
         "miou": 0, "pixel_accuracy": 0, "mean_accuracy": 0, "fw_iou": 0,
