@@ -19,7 +19,7 @@ def examine_network(
     cycle: int = 0,
     truth: Tensor | None = None,
 ) -> list[Check]:
-    """Try the strategy on a few images: two samples of those that its predictor draws, or one pass.
+    """Try the strategy on a few images, with two samples of those that its predictor draws, or one pass.
 
     Args:
         scorer: What the strategy asks of the network.

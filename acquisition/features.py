@@ -34,7 +34,7 @@ class Embeddings:
         self._last: Tensor | None = None
 
     def see(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """A hook before a layer: what the last one got is the embedding.
+        """A hook before a layer; what the last one got is the embedding.
 
         Args:
             layer: Of the network.

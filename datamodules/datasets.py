@@ -22,15 +22,11 @@ __all__ = ["EpochSampler", "ImageDataset", "PoolDataset", "collate_images", "sha
 
 
 class PoolDataset(Dataset[dict[str, Any]], ABC):
-    """Images as samples, and what the doctor wants to know of them.
-
-    Attributes:
-        image_ids: The images.
-        annotated: Whether annotations are read; without them the truth is not even opened.
-    """
+    """Images as samples, and what the doctor wants to know of them."""
 
     image_ids: Sequence[str]
     annotated: bool
+    """Whether annotations are read; without them the truth is not even opened."""
 
     @property
     @abstractmethod

@@ -60,8 +60,11 @@ def image_size(path: Path) -> tuple[int, int]:
 def read_image(path: Path, value_range: Sequence[float] | None = None) -> np.ndarray:
     """H x W x 3, uint8; of a file of several pages the first, and without transparency.
 
-    value_range: the values of images of more than 8 bits that become 0 and 255, linearly and with what lies outside cut
-    off; such images are refused without it, because nothing in the file says how bright they are meant to be.
+    Args:
+        path: The file.
+        value_range: The values of images of more than 8 bits that become 0 and 255, linearly and with what lies outside
+            cut off; such images are refused without it, because nothing in the file says how bright they are meant to
+            be.
     """
     with _opened(path) as image:
         if image.mode == "F" or image.mode.startswith("I"):

@@ -17,7 +17,7 @@ __all__ = ["Grid", "Partition", "Region", "WholeImages"]
 class Region:
     """A unit of an image.
 
-    Attributes:
+    Args:
         unit_id: Stable, and the same for nothing else in the data set.
         pixels: How many it has.
         box: Its bounding box: row and column of its upper left pixel, height and width.

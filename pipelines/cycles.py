@@ -88,7 +88,7 @@ class Fitter(Protocol[AnyRun]):
     """How runs are fitted: a Lightning trainer (`pipelines.single`), or a stack of networks (`pipelines.stacked`)."""
 
     def guard(self, run: AnyRun) -> AbstractContextManager[None]:
-        """Around all that is done for one run: whether its mistake ends the program or is the run's own."""
+        """A context for what is done for one run; it says whether a mistake ends the program or is the run's own."""
 
     def make(self, run: AnyRun, cycle: int, last: bool) -> Experiment:
         """Make what a fit of the cycle needs."""

@@ -15,12 +15,16 @@ __all__ = ["Grid", "Run", "run_settings", "runs_of"]
 class Grid:
     """The runs of a study, and how they are done.
 
-    strategies: name to what it changes in `strategy`. seeds: a list, or how many, counted from 0. vary: setting to
-    the values it takes; several settings are crossed. stacked: train networks of one architecture together, in few
-    processes, instead of one process per run; None for wherever the data and the network allow it. at_once: processes
-    that work at the same time, as many as the machine has cores (or GPUs) unless given. retries: of a process that
-    failed. keep_scores: write every cycle's scores.parquet in stacked runs. part: do only the i-th of n parts ("i/n",
-    from 0) of the stacked runs, without a report.
+    Args:
+        strategies: Name of each strategy to what it changes in `strategy`.
+        seeds: A list, or how many, counted from 0.
+        vary: Dotted name of a setting to the values that it takes; several settings are crossed.
+        stacked: Train networks of one architecture together, in few processes, instead of one process per run; None for
+            wherever the data and the network allow it.
+        at_once: Processes that work at the same time; as many as the machine has cores (or GPUs) unless given.
+        retries: Of a process that failed.
+        keep_scores: Write every cycle's scores.parquet in stacked runs.
+        part: Do only the i-th of n parts ("i/n", from 0) of the stacked runs, without a report.
     """
 
     strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -84,8 +88,14 @@ def runs_of(grid: Grid) -> Iterator[Run]:
 def run_settings(study: dict[str, Any], grid: Grid, run: Run, root: Path) -> dict[str, Any]:
     """The settings of an ordinary fit that is this run.
 
-    study: the study's settings. A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...).
-    Keys of `vary` may leave out init_args, as on the command line.
+    A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...). Keys of `vary` may leave out
+    init_args, as on the command line.
+
+    Args:
+        study: The study's settings.
+        grid: What varies.
+        run: One of its runs.
+        root: The study's run directory.
     """
     settings = copy.deepcopy({key: value for key, value in study.items() if key != "grid"})
     settings |= {"seed_everything": run.seed, "run_dir": str(root / run.folder)}

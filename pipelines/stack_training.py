@@ -64,12 +64,20 @@ def fit_stacked(
 ) -> None:
     """Train the networks in place; each ends as it would after a fit of its own, up to rounding.
 
-    images: N x ..., shared by all n networks. labels: n x N, for every network its own, because oracles may err.
-    orders: for every network its batches, S x B positions among the images; S may differ from network to network, B
-    may not. loss: (logits, labels) of a batch to a scalar.
-    optimizer: made from the stacked parameters; it must treat every number by itself, see `check_stackable`.
-    dropout_seed: (network, step) to the seed from which that step's dropout is drawn, as if by torch.manual_seed;
-    needed where a layer drops anything. on_step: told the number of each step before it is taken.
+    Args:
+        networks: n networks of one architecture.
+        images: N x ..., shared by all networks.
+        labels: n x N, for every network its own, because oracles may err.
+        orders: For every network its batches, S x B positions among the images; S may differ from network to network,
+            B may not.
+        loss: From (logits, labels) of a batch to a scalar.
+        optimizer: Made from the stacked parameters; it must treat every number by itself, see `check_stackable`.
+        dropout_seed: From (network, step) to the seed from which that step's dropout is drawn, as if by
+            torch.manual_seed; needed where a layer drops anything.
+        on_step: Told the number of each step before it is taken.
+
+    Raises:
+        ValueError: If the networks cannot be stacked.
     """
     check_stackable(networks[0], optimizer)
     # the longest fits first: those that still run are always the first rows of the stack

@@ -52,9 +52,6 @@ class Member(Run):
     """One run of a stack.
 
     Args:
-        run_dir: Its directory.
-        make: From a cycle's number, and whether it is the last, to what a fit of that cycle begins with.
-        name: Before what is said of it.
         seed: Of the run; members with one seed have initial weights and initial set in common.
         config: Its settings as YAML, kept as config.yaml.
     """

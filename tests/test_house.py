@@ -304,32 +304,6 @@ def test_void_has_one_name(path: Path) -> None:
     assert not named or path.name == "annotation.py"
 
 
-WITH_ARGS = [
-    *(
-        path
-        for path in SOURCES
-        if path.relative_to(ROOT).parts[0] in ("records", "reports", "annotators", "lightning_modules")
-        and path.name != "stacked.py"
-    ),
-    *(ROOT / "callbacks" / f"{name}.py" for name in ("pictures", "progress", "tracking")),
-    *(
-        ROOT / "pipelines" / f"{name}.py"
-        for name in (
-            "command",
-            "difficulty",
-            "ensemble",
-            "jobs",
-            "jobs_view",
-            "processes",
-            "settings",
-            "submit",
-            "task",
-        )
-    ),
-]
-"""Files whose docstrings list arguments in a section Args and nowhere else."""
-
-
 def documented(path: Path) -> Iterator[tuple[str, list[str], str]]:
     """(name, arguments, docstring) of every public class, with its fields or constructor's arguments, and function."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -346,7 +320,7 @@ def documented(path: Path) -> Iterator[tuple[str, list[str], str]]:
         yield node.name, names, ast.get_docstring(node) or ""
 
 
-@pytest.mark.parametrize("path", WITH_ARGS, ids=lambda p: p.relative_to(ROOT).as_posix())
+@each_source
 def test_arguments_are_described_in_a_section_of_their_own(path: Path) -> None:
     """jsonargparse turns the section into help; ruff's D417 finds a function's arguments that are missing in it."""
     for name, arguments, docstring in documented(path):
@@ -360,7 +334,7 @@ def test_arguments_are_described_in_a_section_of_their_own(path: Path) -> None:
         assert not own or set(described) <= set(arguments), f"{name} describes arguments that it does not have"
 
 
-@pytest.mark.parametrize("path", WITH_ARGS, ids=lambda p: p.relative_to(ROOT).as_posix())
+@each_source
 def test_papers_are_cited_by_author_and_year(path: Path) -> None:
     assert re.findall(r"(?i)\bseed 00\d|\bthe thesis\b|\bthesis [\d,]", path.read_text()) == []
 

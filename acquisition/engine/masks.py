@@ -63,9 +63,14 @@ class MaskKey:
 class DropoutOp:
     """One dropout of the network.
 
-    layer: its name. rate: probability to drop. shape: the mask's, for one image. images: how many images one pass
-    holds; 0 where the input is no batch (a weight) and the mask has its whole shape. alpha: keep mean and
-    variance under SELU. scale: divide what is kept by 1 - rate.
+    Args:
+        layer: Its name.
+        rate: Probability to drop.
+        shape: The mask's, for one image.
+        images: How many images one pass holds; 0 where the input is no batch (a weight) and the mask has its whole
+            shape.
+        alpha: Keep mean and variance under SELU.
+        scale: Divide what is kept by 1 - rate.
     """
 
     layer: str
@@ -79,7 +84,7 @@ class DropoutOp:
     def for_input(
         cls, x: Tensor, layer: str, rate: float, images: int, by_feature: bool, alpha: bool, path: bool, scale: bool
     ) -> "DropoutOp":
-        """The dropout that masks x: so many images on axis 0, or a whole multiple of them (windows of each image)."""
+        """The dropout that masks x, which has the images on axis 0, or a whole multiple of them (windows of each image)."""
         if isinstance(x, torch.nn.Parameter):
             return cls(layer, rate, tuple(x.shape), 0, alpha, scale)
         if x.ndim == 0 or x.shape[0] % images:

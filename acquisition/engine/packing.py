@@ -44,8 +44,17 @@ class Packed:
 class Conv:
     """A 2-d convolution, the BatchNorm and ReLU behind it, and the part of it that is meant.
 
-    norm: running mean, running variance, weight, bias, eps. outputs and inputs: ranges of its channels;
-    biased: whether bias and norm's shift are added.
+    Args:
+        weight: The convolution's, like the next five.
+        bias: None without.
+        stride: Down and to the right.
+        padding: The same.
+        dilation: The same.
+        groups: How many.
+        norm: Running mean, running variance, weight, bias and eps of the BatchNorm.
+        relu: Whether a ReLU follows.
+        biased: Whether bias and the BatchNorm's shift are added.
+        part: Range of its input channels that is meant; None for all.
     """
 
     weight: Tensor

@@ -41,7 +41,13 @@ class Call:
 
 @dataclass
 class Tape:
-    """What a network does behind its dropouts for one batch. shapes: of every variable."""
+    """What a network does behind its dropouts for one batch.
+
+    Args:
+        calls: In their order.
+        output: The variables of the network's output, in its structure.
+        shapes: Of every variable.
+    """
 
     calls: list[Call]
     output: Any

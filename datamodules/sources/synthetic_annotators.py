@@ -29,9 +29,12 @@ __all__ = [
 class Habit:
     """How a person draws. Lengths are in pixels.
 
-    outward: places the boundary so far outside the true one, and as much again per pixel of the edge's softness.
-    shift: (down, right) of everything. guess: standard deviation of the boundary's place per pixel of softness.
-    smallest, faintest: radius and contrast of cells that are missed half the time; smaller or fainter ones more often.
+    Args:
+        outward: Places the boundary so far outside the true one, and as much again per pixel of the edge's softness.
+        shift: (down, right) of everything.
+        guess: Standard deviation of the boundary's place per pixel of softness.
+        smallest: Radius of cells that are missed half the time; smaller ones are missed more often.
+        faintest: Contrast of cells that are missed half the time; fainter ones are missed more often.
     """
 
     outward: float = 0.0
@@ -64,7 +67,13 @@ _STEADY = 0.3  # pixels: how exactly anybody places a sharp boundary
 class Cell:
     """A star-shaped cell: its radius at an angle is radius * (1 + sum of (amplitude, phase) waves of order 2, 3, ...).
 
-    contrast: 0 to 1, brightness above the background. softness: pixels over which the edge fades.
+    Args:
+        row: Of its centre, like column.
+        column: In pixels.
+        radius: In pixels.
+        waves: Amplitude, as a share of the radius, and phase of each wave.
+        contrast: Brightness above the background, 0 to 1.
+        softness: Pixels over which the edge fades.
     """
 
     row: float
