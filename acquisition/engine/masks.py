@@ -84,7 +84,7 @@ class DropoutOp:
     def for_input(
         cls, x: Tensor, layer: str, rate: float, images: int, by_feature: bool, alpha: bool, path: bool, scale: bool
     ) -> "DropoutOp":
-        """The dropout that masks x, which has the images on axis 0, or a whole multiple of them (windows of each image)."""
+        """The dropout that masks x, which has images on axis 0, or a whole multiple of them (windows of each image)."""
         if isinstance(x, torch.nn.Parameter):
             return cls(layer, rate, tuple(x.shape), 0, alpha, scale)
         if x.ndim == 0 or x.shape[0] % images:

@@ -54,7 +54,7 @@ class Conv:
         norm: Running mean, running variance, weight, bias and eps of the BatchNorm.
         relu: Whether a ReLU follows.
         biased: Whether bias and the BatchNorm's shift are added.
-        part: Range of its input channels that is meant; None for all.
+        part: Range of channels that is meant; None for all.
     """
 
     weight: Tensor
