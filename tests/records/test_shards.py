@@ -29,7 +29,7 @@ def test_the_next_query_scores_only_what_is_missing(
 ) -> None:
     command = ["fit", "--config", str(tiny_config), "--cycles", "2"]
     cli.main([*command, "--run_dir", str(tmp_path / "whole")])
-    monkeypatch.setattr("callbacks.query._FLUSH_SECONDS", -1)  # write every batch down
+    monkeypatch.setattr("callbacks.scored._FLUSH_SECONDS", -1)  # write every batch down
     scored: list[str] = []
     real = QueryCallback._batches
 
