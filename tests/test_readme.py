@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 TINY = [
     "--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1",
-    "--data.source.num_train=50", "--data.source.num_val=2", "--data.source.num_test=2", "--data.source.size=[32,48]",
+    "--data.source.num_train=70", "--data.source.num_val=2", "--data.source.num_test=2", "--data.source.size=[32,48]",
     "--data.crop_size=[32,48]", "--model.network.width=0.03",
     "--strategy.predictor.num_samples=2", "--strategy.pictures=0", "--wandb.mode=disabled", "--trainer.accelerator=cpu",
 ]  # fmt: skip
@@ -29,7 +29,7 @@ def test_the_quickstart_commands_run_in_their_order(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     ran = [c[0] for c in commands() if "configs/quickstart.yaml" in c and cli.main([*c, *TINY]) is None]
-    assert ran == ["fit", "fit", "query", "validate", "test", "predict"]
+    assert ran == ["fit", "fit", "query", "validate", "test", "predict", "fit"]
     assert (tmp_path / "runs" / "mine" / "cycles" / "03" / "queried.csv").is_file()
 
 

@@ -1,7 +1,6 @@
 """A folder of images for every class."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +51,8 @@ class ClassFolders(FileSource):
                 "or add training images of it"
             )
         found: dict[str, ImageFile] = {}
-        for name in names:
-            found |= _files(folder / name, name)
+        for label, name in enumerate(names):
+            found |= _files(folder / name, name, label)
         if not self._split_by_folder:
             found = {i: f for i, f in found.items() if (uniform_for("val", i) < self.val_fraction) == (split == "val")}
         if split == "train" and (self.root / _UNLABELLED).is_dir():
@@ -62,17 +61,13 @@ class ClassFolders(FileSource):
         return found
 
     def is_annotated(self, image_id: str) -> bool:
-        return not image_id.startswith(f"{_UNLABELLED}/")
+        return self.file(image_id).label is not None
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
-        name = image_id.partition("/")[0]
-        if name == _UNLABELLED:
+        label = self.file(image_id).label
+        if label is None:
             raise DataError(f"the image {image_id!r} has no label; move it into its class's folder")
-        return np.array(self._indices[name], dtype=np.uint8)
-
-    @cached_property
-    def _indices(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.class_names)}
+        return np.array(label, dtype=np.uint8)
 
     @property
     def _split_by_folder(self) -> bool:
@@ -88,9 +83,9 @@ def _classes(folder: Path) -> list[str]:
     return sorted(p.name for p in found)
 
 
-def _files(folder: Path, name: str) -> dict[str, ImageFile]:
+def _files(folder: Path, name: str, label: int) -> dict[str, ImageFile]:
     # a validation split need not hold every class
     found = find_files(folder) if folder.is_dir() else None
     if found is not None and not found:
         raise DataError(f"the class folder {folder} holds no image; add some, or remove the folder")
-    return {f"{name}/{file}": ImageFile(path) for file, path in (found or {}).items()}
+    return {f"{name}/{file}": ImageFile(path, label=label) for file, path in (found or {}).items()}

@@ -62,16 +62,23 @@ class Source(Described, AnnotationSource, ABC):
         return len(self.class_names)
 
 
+_SPLITS = ("train", "val", "test")
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image's file, and its mask's where there is one."""
+    """An image's file, and its mask's file or its class where there is one."""
 
     image: Path
     mask: Path | None = None
+    label: int | None = None
 
 
 class FileSource(Source, ABC):
     """Images, and masks where they are drawn, in files: a data set gives `class_names` and `find`.
+
+    Ids are the names that `find` gives; an image of the validation or test split that has the name of one in a split
+    before is called SPLIT/NAME.
 
     Args:
         value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
@@ -81,16 +88,14 @@ class FileSource(Source, ABC):
     def __init__(self, value_range: Sequence[float] | None = None) -> None:
         check_value_range(value_range)
         self.value_range = value_range
-        self._files: dict[str, ImageFile] = {}
+        self._found: dict[str, dict[str, ImageFile]] = {}
 
     @abstractmethod
     def find(self, split: str) -> dict[str, ImageFile]:
         """The files of "train", "val" or "test" by image id; empty where there is no such split."""
 
     def images(self, split: str) -> Sequence[str]:
-        found = self.find(split)
-        self._files |= found
-        return list(found)
+        return list(self._split(split))
 
     def read_image(self, image_id: str) -> np.ndarray:
         return read_image(self.file(image_id).image, self.value_range)
@@ -115,12 +120,20 @@ class FileSource(Source, ABC):
 
     def file(self, image_id: str) -> ImageFile:
         """An image's files."""
-        if image_id not in self._files:
-            for split in ("train", "val", "test"):
-                self._files |= self.find(split)
-        if image_id not in self._files:
-            raise DataError(f"{type(self).__name__} has no image {image_id!r}; check the id and data.source.root")
-        return self._files[image_id]
+        for split in _SPLITS:
+            if image_id in self._split(split):
+                return self._split(split)[image_id]
+        raise DataError(f"{type(self).__name__} has no image {image_id!r}; check the id and data.source.root")
+
+    def _split(self, split: str) -> dict[str, ImageFile]:
+        """The files of a split; an image with the name of one in a split before is called SPLIT/NAME."""
+        if split not in self._found:
+            before = [self._split(other) for other in _SPLITS[: _SPLITS.index(split)]]
+            self._found[split] = {
+                f"{split}/{name}" if any(name in other for other in before) else name: file
+                for name, file in self.find(split).items()
+            }
+        return self._found[split]
 
 
 def check_value_range(value_range: Sequence[float] | None) -> None:

@@ -35,7 +35,7 @@ VALUES = [
     Row(f"{FIT} --data.crop_size [32]", "data.crop_size must be (height, width)"),
     Row(f"{FIT} --data.image_size [0,32]", "data.image_size must be (height, width)"),
     Row(f"{FIT} --data.image_size [-1,32]", "data.image_size must be (height, width)"),
-    Row(f"{FIT} --data.source.size [0,0]", "data.size must be (height, width)"),
+    Row(f"{FIT} --data.source.size [0,0]", "data.source.size must be (height, width)"),
     Row(f"{FIT} --data.scale [2,0.5]", "data.scale must be (smallest, largest)"),
     Row(f"{FIT} --data.flip 2.0", "data.flip is a probability"),
     Row(f"{FIT} --data.num_workers -1", "data.num_workers must be 0 or more"),
@@ -43,7 +43,7 @@ VALUES = [
     Row(f"{FIT} --data.eval_batch_size -2", "data.eval_batch_size must be at least 1"),
     Row(f"{FIT} --data.source.num_train -4", "at least one image in the train split"),
     Row(f"{FIT} --data.source.num_val 0", "at least one image in the val split"),
-    Row(f"{FIT} --data.source.repeated 2", "data.repeated is a share"),
+    Row(f"{FIT} --data.source.repeated 2", "data.source.repeated is a share"),
     Row(f"{FIT} --trainer.max_epochs 0", "trainer.max_epochs of at least 1"),
     Row(f"{FIT} --trainer.max_epochs -5", "`max_epochs` must be a non-negative integer or -1"),
     Row(f"{FIT} --trainer.check_val_every_n_epoch 0", "trainer.check_val_every_n_epoch must be at least 1"),
@@ -67,7 +67,7 @@ VALUES = [
     Row("study --config tiny.yaml --run_dir run", "set grid.strategies"),
     Row("study --config tiny.yaml --run_dir run --grid.retries -1 --grid.strategies {}", "grid.retries must be 0"),
     Row("ensemble --config tiny.yaml --run_dir run", "expected --cycles 1, got 2"),
-    Row("difficulty --config tiny.yaml --run_dir run", "data with several annotators"),
+    Row("difficulty --config tiny.yaml --run_dir run", "data.source with several annotators"),
 ]
 
 CLASSES = [

@@ -77,7 +77,7 @@ def test_members_start_alike_and_see_their_annotator_outside_their_fold(trained:
     _, run_dir = trained
     whole = SyntheticAnnotators(num_images=12, size=(32, 32), annotators=PEOPLE, folds=2)
     for fold in range(2):
-        expected = {u.unit_id for u in whole.images() if whole.fold_of(u.unit_id) != fold}
+        expected = {i for i in whole.all_images() if whole.fold_of(i) != fold}
         finals = []
         for name in (*PEOPLE, "majority"):
             own = RunDirectory(run_dir).member(name, fold).path
@@ -100,13 +100,13 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
     table = pd.read_csv(run_dir / "images.csv").set_index("image", drop=False)
     assert list(table.columns) == COLUMNS
     assert len(table) == 12
-    for unit in whole.images():
-        row = table.loc[unit.unit_id]
-        with np.load(run_dir / "predictions" / f"{unit.unit_id}.npz") as stored:
+    for image_id in whole.all_images():
+        row = table.loc[image_id]
+        with np.load(run_dir / "predictions" / f"{image_id}.npz") as stored:
             assert stored["image"].shape == (32, 32, 3)
-            assert np.abs(stored["image"].astype(int) - whole.read_image(unit)).max() <= 1
+            assert np.abs(stored["image"].astype(int) - whole.read_image(image_id)).max() <= 1
             assert stored["annotators"].tolist() == stored["members"].tolist() == PEOPLE
-            masks = np.stack([whole.read_annotation(unit.unit_id, name) for name in PEOPLE])
+            masks = np.stack([whole.read_drawing(image_id, name) for name in PEOPLE])
             assert np.array_equal(stored["masks"], masks)
             np.testing.assert_allclose(stored["annotator_variance"], variance_map(masks), atol=1e-6)
             outputs = stored["member_probabilities"]
@@ -121,11 +121,11 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
             np.testing.assert_allclose(stored["total"], mean * (1 - mean), atol=1e-5)
             assert row["predicted_area"] == (mean > 0.5).sum()
         assert row["difficulty"] == pytest.approx(variance_map(masks).sum())
-        again = np.stack(list(whole.repeats_of(unit.unit_id).values()))
+        again = np.stack(list(whole.repeats(image_id).values()))
         assert row["repeat_difficulty"] == pytest.approx(variance_map(again).sum())
-        assert row["true_difficulty"] == pytest.approx(whole.true_difficulty(unit.unit_id))
+        assert row["true_difficulty"] == pytest.approx(whole.true_difficulty(image_id))
         assert row["repeated_difficulty"] == row["difficulty"]
-        assert row["fold"] == whole.fold_of(unit.unit_id)
+        assert row["fold"] == whole.fold_of(image_id)
     people = pd.read_csv(run_dir / "annotators.csv").set_index("annotator")
     assert people.index.tolist() == PEOPLE
     assert people["images"].tolist() == [12, 12]
@@ -175,17 +175,17 @@ def test_a_mask_that_was_corrected_is_measured_again(
 ) -> None:
     config, run_dir = trained
     monkeypatch.setattr(cli, "compare", lambda run_dir: None)
-    corrected = next(iter(SyntheticAnnotators(num_images=12, size=(32, 32)).images())).unit_id
+    corrected = SyntheticAnnotators(num_images=12, size=(32, 32)).all_images()[0]
     before = pd.read_csv(run_dir / "images.csv").set_index("image")["difficulty"]
-    drawn = SyntheticAnnotators.read_annotation
+    drawn = SyntheticAnnotators.read_drawing
 
-    def read(self: SyntheticAnnotators, unit_id: str, annotator: str) -> np.ndarray:
-        mask = drawn(self, unit_id, annotator)
-        return 1 - mask if (unit_id, annotator) == (corrected, PEOPLE[0]) else mask
+    def read(self: SyntheticAnnotators, image_id: str, annotator: str) -> np.ndarray:
+        mask = drawn(self, image_id, annotator)
+        return 1 - mask if (image_id, annotator) == (corrected, PEOPLE[0]) else mask
 
     command = ["difficulty", "--config", str(config), "--run_dir", str(run_dir)]
     with monkeypatch.context() as patch:
-        patch.setattr(SyntheticAnnotators, "read_annotation", read)
+        patch.setattr(SyntheticAnnotators, "read_drawing", read)
         cli.main(command)
     after = pd.read_csv(run_dir / "images.csv").set_index("image")["difficulty"]
     assert after.index[after != before].tolist() == [corrected]
@@ -298,7 +298,7 @@ def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.Cap
         Members(single="c").networks(["a", "b"])
     for changes, words in (
         ([], "expected --cycles 1"),
-        (["--cycles", "1"], "expected data with several annotators"),
+        (["--cycles", "1"], "expected data.source with several annotators"),
         (["--cycles", "1", "--initial_models", str(tmp_path)], "members share no initial model"),
     ):
         with pytest.raises(SystemExit):

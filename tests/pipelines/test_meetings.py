@@ -49,7 +49,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
         monkeypatch.setattr(module, "is_first_process", lambda: rank.number == 0)
     run_dir, strategy, did = tmp_path / "run", Together(), list[Made]()
 
-    class Data:
+    class Labels:
         def __init__(self) -> None:
             self.ledger = Ledger(run_dir / "ledger.sqlite")
 
@@ -64,7 +64,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
 
     def make(cycle: int, last: bool) -> Experiment:
         mine = rank.number
-        data = Data()
+        pool = Labels()
+        data = SimpleNamespace(pool=pool)
 
         def fit(*args: object, **options: object) -> None:
             did.append((mine, "fit", cycle))
@@ -72,7 +73,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
         def query(*args: object, **options: object) -> None:
             did.append((mine, "query", cycle))
             if mine == 0:
-                data.ledger.query(cycle, "s", [Queried("b", 1.0, 1)], [("b", 1)])
+                pool.ledger.query(cycle, "s", [Queried("b", 1.0, 1)], [("b", 1)])
             strategy.barrier("labelled")
 
         trainer: Any = SimpleNamespace(

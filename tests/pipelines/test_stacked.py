@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from acquisition.functions import Random
 from callbacks.query import QueryCallback
+from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
 from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule
@@ -29,10 +30,10 @@ def members(tmp_path: Path) -> list[Member]:
         torch.manual_seed(seed)
         network = TwoLayerNet(10, 4, (1, 8, 8))
         module = ClassificationModule(network, optimizer=partial(torch.optim.SGD, lr=0.01))
-        data = Digits(
-            run_dir=str(run_dir), seed=seed, initial=RandomSubset(8), batch_size=4, num_train=20, num_val=10,
-            allow_missing_classes=True,
-        )  # fmt: skip
+        source = Digits(num_train=20, num_val=10)
+        data = PoolDataModule(
+            source, run_dir=str(run_dir), seed=seed, initial=RandomSubset(8), batch_size=4, allow_missing_classes=True
+        )
         return Experiment(module, data, QueryCallback(Random(), budget=2), CycleEnd(run_dir, cycle, last))
 
     folders = [tmp_path / str(seed) for seed in range(3)]

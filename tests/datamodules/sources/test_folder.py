@@ -42,6 +42,20 @@ def test_folders_per_split(folder_root: Path) -> None:
         data.read_image("train8")
 
 
+def test_images_of_two_splits_may_have_one_name(
+    folder_root: Path, fake_pair: Callable[..., tuple[np.ndarray, np.ndarray]], save_image: Save
+) -> None:
+    image, mask = fake_pair(7, 3)
+    for folder, values in (("images", image), ("masks", mask)):
+        save_image(folder_root / "val" / folder / "train0.png", values)
+    data = Folder(str(folder_root))
+    assert data.images("val") == ["val/train0", "val0", "val1", "val2"]
+    assert data.images("train")[0] == "train0"
+    assert data.path("train0") != data.path("val/train0") == folder_root / "val" / "images" / "train0.png"
+    assert np.array_equal(data.read_annotation("val/train0"), mask)
+    assert not np.array_equal(data.read_annotation("train0"), mask)
+
+
 def test_a_share_is_held_out_by_name(flat: Path) -> None:
     data = Folder(str(flat), val_fraction=0.3)
     assert data.class_names == ["one", "two"]
