@@ -101,9 +101,19 @@ def _scenarios(every: int) -> list[Scenario]:
     ]
 
 
+def _cells() -> dict[str, Any]:
+    settings = _settings(TINY, 1, cycles=2)
+    settings["data"]["partition"] = {
+        "class_path": "datamodules.partitions.Grid",
+        "init_args": {"height": 16, "width": 16},
+    }
+    return settings
+
+
+_CELLS = Scenario("cells", "fit", _cells())
 # a stack validates after its last epoch
 _STACKED = Scenario("stacked", "study", _study(4, keep_scores=True, stacked=True))
-SCENARIOS = {s.name: s for s in [*_scenarios(1), *_scenarios(2), _STACKED]}
+SCENARIOS = {s.name: s for s in [*_scenarios(1), *_scenarios(2), _STACKED, _CELLS]}
 
 
 def findings(root: Path) -> dict[str, str]:

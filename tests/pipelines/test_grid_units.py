@@ -82,14 +82,15 @@ def test_killed_and_started_again_ends_as_if_never_interrupted(
 def test_two_processes_choose_the_same_cells_as_one(
     dropquery: Callable[..., subprocess.CompletedProcess[str]], whole: Path, config: Path, tmp_path: Path
 ) -> None:
-    best = whole / "cycles" / "00" / "best.ckpt"
-    two = ["--trainer.devices", 2, "--trainer.strategy", "ddp"]
-    dropquery("query", "--config", config, "--run_dir", tmp_path / "two", "--ckpt_path", best, *two)
+    query = ["query", "--config", config, "--ckpt_path", whole / "cycles" / "00" / "best.ckpt"]
+    dropquery(*query, "--run_dir", tmp_path / "one")
+    dropquery(*query, "--run_dir", tmp_path / "two", "--trainer.devices", 2, "--trainer.strategy", "ddp")
     # other batches round to other scores, by less than 1e-6
     one, two_processes = (
-        pd.read_parquet(run / "cycles" / "00" / "scores.parquet").sort_values("unit_id")
-        for run in (whole, tmp_path / "two")
+        pd.read_parquet(tmp_path / run / "cycles" / "00" / "scores.parquet").sort_values("unit_id")
+        for run in ("one", "two")
     )
+    assert len(one) == IMAGES * CELLS
     assert one["unit_id"].tolist() == two_processes["unit_id"].tolist()
     assert one["selected"].tolist() == two_processes["selected"].tolist()
     np.testing.assert_allclose(one["score"], two_processes["score"], rtol=0, atol=1e-6)
