@@ -107,6 +107,10 @@ class Scorer(Described):
             kept = self._kept = self.predictor.on(network, seed, cycle)
         return kept
 
+    def forget(self) -> None:
+        """Forget what is kept of a query: weights and files may be others by the next."""
+        self._kept = None
+
     def __call__(
         self,
         network: nn.Module,

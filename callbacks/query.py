@@ -160,6 +160,8 @@ class QueryCallback(Callback):
             checks = examine_network(
                 self.scorer, network, _images(module, batch), regions, pool.seed, pool.ledger.cycle, _truth(batch)
             )
+        # a fit may come before the query
+        self.scorer.forget()
         checks += examine_pool(pool, loader, asked)
         if self.scorer.is_oracle:
             # the loader that leaves labels out is not the one that this strategy is given

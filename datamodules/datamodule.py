@@ -28,8 +28,13 @@ from datamodules.transforms import eval_transform, to_display, train_transform
 
 __all__ = ["PoolDataModule"]
 
-_UNSEEN = frozenset({"run_dir", "seed", "initial", "oracle", "batch_size", "eval_batch_size", "num_workers"})
-"""Arguments that change neither an image nor its truth."""
+_UNSEEN = frozenset(
+    {
+        "run_dir", "seed", "initial", "oracle", "batch_size", "eval_batch_size", "num_workers", "crop_size", "scale",
+        "flip", "shift", "allow_missing_classes",
+    }
+)  # fmt: skip
+"""Arguments that change neither an image of the pool nor its truth."""
 
 
 class PoolDataModule(Described, pl.LightningDataModule):
@@ -86,9 +91,14 @@ class PoolDataModule(Described, pl.LightningDataModule):
         if num_workers < 0:
             raise DataError(f"data.num_workers must be 0 or more processes, got {num_workers}")
         in_memory = isinstance(source, TensorSource)
-        if in_memory and (image_size or crop_size or not isinstance(partition, WholeImages | None)):
+        if source.target == "label" and not isinstance(partition, WholeImages | None):
             raise DataError(
-                f"{type(source).__name__} keeps its images in memory and takes them whole: leave out data.partition, "
+                f"{type(source).__name__} has one class per image, so its images are units as they are: expected "
+                f"data.partition WholeImages, got {type(partition).__name__}; leave it out"
+            )
+        if in_memory and (image_size or crop_size):
+            raise DataError(
+                f"{type(source).__name__} keeps its images in memory and takes them as they are: leave out "
                 "data.image_size and data.crop_size"
             )
         if shift and not in_memory:
@@ -170,7 +180,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         images = self.pool.units.images_of(unit_ids)
         paths = [self.source.path(image_id) for image_id in images]
         if truth:
-            paths += [self.source.annotation_path(image_id) for image_id in images]
+            paths += [path for image_id in images for path in self.source.annotation_files(image_id)]
         return repr((self.description(_UNSEEN), truth, list(unit_ids), [_stamp(path) for path in paths]))
 
     def to_display(self, image: np.ndarray) -> np.ndarray:

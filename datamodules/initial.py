@@ -1,7 +1,7 @@
 """The initial labelled set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +20,8 @@ __all__ = ["AllAnswered", "FromFile", "InitialSet", "LabelReader", "PerClass", "
 class LabelReader(Protocol):
     """Where labels come from: a pool."""
 
-    def read_label(self, unit_id: str) -> np.ndarray:
-        """Class indices or `VOID`: of a unit's pixels, P, or of a classified image, of no dimension."""
+    def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """Each unit's id, in any order, with class indices or `VOID`: of its pixels, P, or one, of no dimension."""
 
 
 class InitialSet(Described, ABC):
@@ -75,9 +75,11 @@ class PerClass(InitialSet):
 
     def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         shuffled = sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))
-        if shuffled and reader.read_label(shuffled[0]).ndim:
-            raise DataError("PerClass needs images with one class each; choose StratifiedSubset for masks")
-        labels = {u: reader.read_label(u) for u in shuffled}
+        labels: dict[str, int] = {}
+        for unit_id, label in reader.read_labels(shuffled):
+            if label.ndim:
+                raise DataError("PerClass needs images with one class each; choose StratifiedSubset for masks")
+            labels[unit_id] = int(label)
         chosen: list[str] = []
         for index in range(num_classes):
             of_class = [u for u in shuffled if labels[u] == index][: self.size]
@@ -110,7 +112,9 @@ class StratifiedSubset(InitialSet):
     def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         _check_enough(self.size, unit_ids)
         pool = sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))[: max(self.candidates, self.size)]
-        counts = np.stack([_class_counts(reader.read_label(u), num_classes) for u in tqdm(pool, desc="class content")])
+        found = tqdm(reader.read_labels(pool), desc="class content", total=len(pool), unit="unit")
+        content = {unit_id: _class_counts(label, num_classes) for unit_id, label in found}
+        counts = np.stack([content[unit_id] for unit_id in pool])
         target = np.sqrt(counts.sum(axis=0) / max(counts.sum(), 1))
         chosen: list[int] = []
         sums = np.zeros(num_classes)

@@ -1,14 +1,14 @@
 """What is labelled, what is not, and how units move: the units of a data set, their oracle and their ledger."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
-from datamodules.annotations import LabelledUnits
+from datamodules.annotations import AnnotationSource, LabelledUnits
 from datamodules.checks import check_classes, check_content, check_known, check_mask, check_named
 from datamodules.files import DataError
 from datamodules.initial import InitialSet
@@ -191,6 +191,7 @@ class Pool:
         cycle = self.ledger.cycle
         queried, waiting = self.ledger.queried(cycle), self.ledger.waiting(cycle)
         answered = self._answers(waiting)
+        self._check_names(waiting)
         labelled = len(queried) - len(waiting) + len(answered)
         # units may have been labelled before, by `label` or because a mask was there when they were queried
         close = bool(labelled) and (self.oracle.partial or labelled == len(queried))
@@ -217,15 +218,24 @@ class Pool:
                 f"HiddenTruth, got {type(self.oracle).__name__}; choose another strategy"
             )
 
-    def read_label(self, unit_id: str) -> np.ndarray:
-        """Class indices or `VOID` of a unit as the oracle gives them: its pixels, P, or one class, of no dimension."""
-        image_id, index = self.units.place[unit_id]
-        annotation = self._checked(image_id)
-        return (
-            annotation
-            if annotation.ndim == 0
-            else annotation[self.units.index_map(image_id, annotation.shape) == index]
-        )
+    def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        """What the oracle says of units, image by image, so that each is read once.
+
+        Args:
+            unit_ids: Units of the train split, in any order.
+
+        Yields:
+            A unit's id, and class indices or `VOID`: of its pixels, P, or of a classified image, of no dimension.
+        """
+        by_image: dict[str, list[str]] = {}
+        for unit_id in unit_ids:
+            by_image.setdefault(self.units.image_of(unit_id), []).append(unit_id)
+        for image_id, units in by_image.items():
+            annotation = self._checked(image_id)
+            index = self.units.index_map(image_id, annotation.shape) if annotation.ndim else annotation
+            for unit_id in units:
+                k = self.units.place[unit_id][1]
+                yield unit_id, annotation[index == k] if annotation.ndim else annotation
 
     def read_class(self, image_id: str) -> int:
         """The class of a classified image as the oracle gives it, or `VOID`."""
@@ -234,13 +244,14 @@ class Pool:
     def read_truth(self, unit_id: str) -> np.ndarray | None:
         """The data set's own annotation of a unit's image, if it has one: for pictures, never for scores."""
         image_id = self.units.image_of(unit_id)
-        return self.source.read_annotation(image_id) if self.source.is_annotated(image_id) else None
+        return self._checked(image_id, self.source) if self.source.is_annotated(image_id) else None
 
-    def _checked(self, image_id: str) -> np.ndarray:
-        """An image's annotation by the oracle, refused where it is not what it should be."""
-        annotation = self.annotations.read_annotation(image_id)
+    def _checked(self, image_id: str, source: AnnotationSource | None = None) -> np.ndarray:
+        """An image's annotation, by the oracle unless told otherwise, refused where it is not what it should be."""
+        source = source or self.annotations
+        annotation = source.read_annotation(image_id)
         if self.source.target == "mask":
-            where = self.annotations.annotation_path(image_id) or image_id
+            where = source.annotation_path(image_id) or image_id
             check_mask(where, self.source.size(image_id), annotation, self.num_classes)
         return annotation
 
@@ -270,6 +281,17 @@ class Pool:
             )
         return [unit_id for unit_id, image_id, k in places if k not in waiting[image_id]]
 
+    def _check_names(self, waiting: Sequence[str]) -> None:
+        """Refuse a mask that is called like a part of an image: nobody would ever look at it."""
+        parts = [] if self.oracle.knows_truth else [u for u in waiting if u != self.units.image_of(u)]
+        for unit_id in parts:
+            if path := self.annotations.annotation_path(unit_id):
+                raise DataError(
+                    f"expected the mask of a whole image, {self.units.image_of(unit_id)}{path.suffix}, got {path}, "
+                    "which is called like a part of it; draw that part into the image's mask, of the image's size: "
+                    f"{self.oracle.instructions()}"
+                )
+
     def _check_initial(self, chosen: Sequence[str]) -> None:
         if not chosen:
             raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
@@ -279,7 +301,7 @@ class Pool:
             return
         images, held_out = self.units.images_of(chosen), self.units.images("val")
         first = self.annotations.annotation_path(images[0]) or images[0]
-        labels = (self.read_label(u) for u in chosen)
+        labels = (label for _, label in self.read_labels(chosen))
         check_content(labels, len(images), first, "initial set")
         first = self.source.annotation_path(held_out[0]) or held_out[0]
         masks = map(self.source.read_annotation, held_out)

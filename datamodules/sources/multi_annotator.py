@@ -97,6 +97,9 @@ class MultiAnnotatorFolder(SeveralAnnotators):
             )
         return self._images[image_id]
 
+    def annotation_files(self, image_id: str) -> Sequence[Path]:
+        return [drawn[image_id] for drawn in self._drawings.values() if image_id in drawn]
+
     def annotators_of(self, image_id: str) -> list[str]:
         self.path(image_id)
         return [a for a, drawn in self._drawings.items() if image_id in drawn]

@@ -53,6 +53,11 @@ class Source(Described, AnnotationSource, ABC):
         """The image's file, where there is one."""
         return None
 
+    def annotation_files(self, image_id: str) -> Sequence[Path]:
+        """The files behind an image's own annotation; more than one where several people have drawn it."""
+        path = self.annotation_path(image_id)
+        return [] if path is None else [path]
+
     def check(self) -> None:
         """Refuse a data set of which nothing can be learned; called before the first fit."""
 
@@ -89,6 +94,7 @@ class FileSource(Source, ABC):
         check_value_range(value_range)
         self.value_range = value_range
         self._found: dict[str, dict[str, ImageFile]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     @abstractmethod
     def find(self, split: str) -> dict[str, ImageFile]:
@@ -98,10 +104,15 @@ class FileSource(Source, ABC):
         return list(self._split(split))
 
     def read_image(self, image_id: str) -> np.ndarray:
-        return read_image(self.file(image_id).image, self.value_range)
+        image = read_image(self.file(image_id).image, self.value_range)
+        self._sizes[image_id] = image.shape[0], image.shape[1]
+        return image
 
     def size(self, image_id: str) -> tuple[int, int]:
-        return image_size(self.file(image_id).image)
+        # an image's units ask for it one after another
+        if image_id not in self._sizes:
+            self._sizes[image_id] = image_size(self.file(image_id).image)
+        return self._sizes[image_id]
 
     def path(self, image_id: str) -> Path | None:
         return self.file(image_id).image
@@ -128,11 +139,16 @@ class FileSource(Source, ABC):
     def _split(self, split: str) -> dict[str, ImageFile]:
         """The files of a split; an image with the name of one in a split before is called SPLIT/NAME."""
         if split not in self._found:
-            before = [self._split(other) for other in _SPLITS[: _SPLITS.index(split)]]
-            self._found[split] = {
-                f"{split}/{name}" if any(name in other for other in before) else name: file
-                for name, file in self.find(split).items()
-            }
+            before = {name for other in _SPLITS[: _SPLITS.index(split)] for name in self._split(other)}
+            found = self.find(split)
+            named = {f"{split}/{name}" if name in before else name: file for name, file in found.items()}
+            if len(named) < len(found) or before & named.keys():
+                twice = next(n for n in (f"{split}/{name}" for name in found) if n in before or n in found)
+                raise DataError(
+                    f"two images are called {twice}: {named[twice].image} and one of a split before or beside it; "
+                    "rename one of them"
+                )
+            self._found[split] = named
         return self._found[split]
 
 

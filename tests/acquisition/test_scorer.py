@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from acquisition.functions import (
     VoteEntropy,
 )
 from acquisition.kinds import AcquisitionFunction
-from acquisition.predictors import MCDropout
+from acquisition.predictors import Ensemble, MCDropout
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 
@@ -224,3 +225,20 @@ def test_odin_moves_the_input_towards_confidence(tiny_network: Network) -> None:
 def test_odin_arguments_that_mean_nothing(arguments: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="ODIN needs temperature > 0 and epsilon >= 0"):
         ODIN(*arguments)
+
+
+def test_a_scorer_that_has_forgotten_asks_the_files_again(
+    tiny_network: Callable[..., nn.Module], tmp_path: Path
+) -> None:
+    def save(name: str, scale: float) -> None:
+        state = {f"network.{k}": v * scale for k, v in tiny_network().state_dict().items()}
+        torch.save({"state_dict": state}, tmp_path / name)
+
+    network, images = tiny_network().eval(), torch.rand(1, 3, 8, 8)
+    scorer = Scorer(BALD(), predictor=Ensemble([str(tmp_path / "*.ckpt")]))
+    save("a.ckpt", 1.0)
+    save("b.ckpt", 1.0)
+    assert scorer(network, images, Regions.whole(["u"]), 0, 0).scores.item() == pytest.approx(0, abs=1e-6)
+    save("b.ckpt", 3.0)
+    scorer.forget()
+    assert scorer(network, images, Regions.whole(["u"]), 0, 0).scores.item() > 1e-3

@@ -1,5 +1,7 @@
 """Loaders over a pool whose units are cells."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.initial import RandomSubset
 from datamodules.partitions import Grid
+from datamodules.sources.class_folders import ClassFolders
 from datamodules.sources.folder import Folder
+from datamodules.sources.multi_annotator import MultiAnnotatorFolder
 from records.ledger import Queried
 
 Make = Callable[..., PoolDataModule]
@@ -173,3 +177,25 @@ def test_the_truth_is_read_for_oracle_strategies_alone(make: Make) -> None:
 def test_settings_that_cannot_be(make: Make, setting: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         make(**setting)
+
+
+def test_classified_images_are_units_as_they_are(tmp_path: Path, save_image: Callable[..., Path]) -> None:
+    for name in ("a", "b"):
+        save_image(tmp_path / "train" / name / "0.png", np.zeros((16, 16, 3), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"one class per image.*expected data\.partition WholeImages, got Grid"):
+        PoolDataModule(ClassFolders(str(tmp_path)), Grid(8, 8))
+
+
+def test_a_view_sees_what_changes_a_score_and_nothing_else(bubil: Path, tmp_path: Path) -> None:
+    def view(**settings: Any) -> str:
+        data = PoolDataModule(MultiAnnotatorFolder(str(root)), run_dir=str(tmp_path / "run"), **settings)
+        return data.view(data.pool.units.ids[:3], truth=True)
+
+    root = shutil.copytree(bubil, tmp_path / "bubil", ignore=lambda folder, names: names[40:])
+    plain = view()
+    assert plain == view(crop_size=[32, 32], scale=[1, 1], flip=0.1, allow_missing_classes=True, batch_size=2)
+    assert view(partition=Grid(8, 8)) != plain
+    image = PoolDataModule(MultiAnnotatorFolder(str(root)), run_dir=str(tmp_path / "run")).pool.units.ids[0]
+    drawn = sorted(root.glob(f"masks/*/{image}.png"))[-1]
+    os.utime(drawn, ns=(1, 1))
+    assert view() != plain, "one of several people has drawn it again"

@@ -1,6 +1,6 @@
 """The initial labelled set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,18 @@ from datamodules.initial import AllAnswered, FromFile, InitialSet, LabelReader, 
 UNITS = [f"u{i:02d}" for i in range(30)]
 
 
-class Masks:
+class OneByOne:
+    """Labels read one by one, in another order than they are asked for."""
+
+    def read_label(self, unit_id: str) -> np.ndarray:
+        raise NotImplementedError
+
+    def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+        for unit_id in sorted(unit_ids):
+            yield unit_id, self.read_label(unit_id)
+
+
+class Masks(OneByOne):
     """Units 0 to 26 are class 0 with a little of class 1; only 27 to 29 hold the rare class 2."""
 
     def read_label(self, unit_id: str) -> np.ndarray:
@@ -136,7 +147,7 @@ def test_sizes_that_cannot_be(kind: Callable[[int], InitialSet]) -> None:
 def test_per_class_takes_as_many_of_each_and_none_of_no_class() -> None:
     label = {u: VOID if i % 5 == 4 else i % 3 for i, u in enumerate(UNITS)}
 
-    class Classes:
+    class Classes(OneByOne):
         def read_label(self, unit_id: str) -> np.ndarray:
             return np.array(label[unit_id], dtype=np.uint8)
 

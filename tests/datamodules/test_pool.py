@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.datamodule import PoolDataModule
@@ -52,7 +53,7 @@ def test_pool_and_labelled_split_share_nothing_and_miss_nothing(started: PoolDat
     assert len(labelled) == 2
     assert sorted(labelled + pool) == TRAIN
     assert pool == sorted(pool)
-    assert all(started.pool.read_label(u).shape == (24 * 32,) for u in labelled)
+    assert {u: label.shape for u, label in started.pool.read_labels(labelled)} == dict.fromkeys(labelled, (24 * 32,))
 
 
 def test_starting_twice_changes_nothing(started: PoolDataModule) -> None:
@@ -380,3 +381,47 @@ def test_the_one_unit_of_an_image_need_not_be_in_its_middle(make: Make) -> None:
     assert regions.places.tolist() == [[0, 1.5 / 24, 1.5 / 32]]
     whole = make().pool.units.regions(["train0"], torch.zeros(1, 1, 1, dtype=torch.int32), {"train0"})
     assert whole.places.tolist() == [[0, 0.5, 0.5]]
+
+
+def test_labels_of_parts_are_read_image_by_image(folder_root: Path, tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Counted(Folder):
+        def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+            read.append(image_id)
+            return super().read_annotation(image_id, draw)
+
+    source = Counted(str(folder_root))
+    pool = PoolDataModule(source, Grid(8, 8), run_dir=str(tmp_path / "run")).pool
+    shuffled = sorted(pool.units.ids, key=lambda unit_id: unit_id[::-1])
+    labels = dict(pool.read_labels(shuffled))
+    assert sorted(read) == source.images("train")
+    for image_id in source.images("train"):
+        mask = source.read_annotation(image_id)
+        for region in Grid(8, 8).regions(source, image_id):
+            y, x, h, w = region.box
+            assert np.array_equal(labels[region.unit_id], mask[y : y + h, x : x + w].ravel())
+
+
+def test_a_mask_called_like_a_part_is_not_passed_over(
+    folder_root: Path, tmp_path: Path, save_image: Callable[..., Path]
+) -> None:
+    masks = tmp_path / "masks"
+    save_image(masks / "train0.png", np.zeros((24, 32), dtype=np.uint8))
+    pool = PoolDataModule(
+        Folder(str(folder_root)), Grid(12, 16), FolderOracle(str(masks)), run_dir=str(tmp_path / "run")
+    ).pool
+    pool.start()
+    unit = pool.unlabelled[0]
+    pool.ask([Queried(unit, 1.0, 1)], "s")
+    save_image(masks / f"{unit}.png", np.zeros((12, 16), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"mask of a whole image, train1\.png, got .*train1#crop=0,0,12,16\.png"):
+        pool.collect()
+
+
+def test_a_truth_that_cannot_be_is_said_before_it_is_drawn(folder_root: Path, tmp_path: Path) -> None:
+    path = folder_root / "train" / "masks" / "train5.png"
+    Image.fromarray(np.full((24, 32), 9, dtype=np.uint8)).save(path)
+    pool = PoolDataModule(Folder(str(folder_root)), run_dir=str(tmp_path / "run")).pool
+    with pytest.raises(DataError, match="expected mask values from 0 to 2, or 255 for void, got 9"):
+        pool.read_truth("train5")

@@ -190,8 +190,10 @@ def test_bad_files(make: Make, images: Tensor, labels: Tensor, names: str, messa
 
 
 def test_settings_that_a_data_set_in_memory_cannot_have(make: Make, tmp_path: Path) -> None:
-    for setting in ({"image_size": (4, 4)}, {"crop_size": (2, 2)}, {"partition": Grid(2, 2)}):
-        with pytest.raises(DataError, match=r"Squares keeps its images in memory .* leave out data\.partition"):
+    for setting in ({"image_size": (4, 4)}, {"crop_size": (2, 2)}):
+        with pytest.raises(DataError, match=r"Squares keeps its images in memory .* leave out data\.image_size"):
             make(**setting)
+    with pytest.raises(DataError, match=r"Squares has one class per image.*expected data\.partition WholeImages"):
+        make(partition=Grid(2, 2))
     with pytest.raises(DataError, match=r"data\.shift is for data sets in memory, got 2; set data\.crop_size"):
         PoolDataModule(SyntheticRoads(num_train=2, num_val=1), run_dir=str(tmp_path), shift=2)

@@ -100,3 +100,11 @@ def test_what_is_missing(folder_root: Path, tmp_path: Path) -> None:
     empty = PoolDataModule(Folder(str(tmp_path / "empty")), run_dir=str(tmp_path / "run"))
     with pytest.raises(DataError, match="at least one image in the train split of Folder, got none"):
         empty.prepare_data()
+
+
+def test_a_name_that_would_mean_two_images_is_refused(folder_root: Path, save_image: Save) -> None:
+    flat = np.zeros((24, 32, 3), dtype=np.uint8)
+    save_image(folder_root / "train" / "images" / "val" / "train0.png", flat)
+    save_image(folder_root / "val" / "images" / "train0.png", flat)
+    with pytest.raises(DataError, match="two images are called val/train0"):
+        Folder(str(folder_root)).images("val")
