@@ -210,6 +210,22 @@ def test_a_ledger_that_does_not_know_of_a_query_is_refused_unless_the_query_was_
         pass
 
 
+def test_shards_of_a_query_that_the_ledger_knows_are_removed(tmp_path: Path) -> None:
+    ledger = a_run(tmp_path)
+    closed, cut = (RunDirectory(tmp_path).cycle(number) for number in (0, 1))
+    closed.shards.mkdir()
+    (closed.shards / "fingerprint").touch()
+    with working_in(tmp_path):
+        assert not closed.shards.exists()
+        assert cut.shards.exists(), "the ledger does not know of it, so it goes on"
+    assert closed.is_queried
+    # and the ledger must go on knowing it
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE events SET cycle = 1 WHERE kind = 'queried'")
+    with pytest.raises(RunDirectoryError, match=r"does not know of what stands in .*00"), working_in(tmp_path):
+        pass
+
+
 def test_who_takes_a_run_directory_clears_what_a_killed_one_left(tmp_path: Path) -> None:
     a_run(tmp_path)
     dead = subprocess.Popen(["true"])
