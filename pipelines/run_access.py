@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from callbacks.processes import is_first_process
-from pipelines.settings import difference, parse_yaml, read_yaml
+from pipelines.settings import check_current, difference, parse_yaml, read_yaml
 from records.files import RunDirectoryError, remove_leftovers, replacing
 from records.ledger import Ledger
 from records.reviews import Reviews
@@ -98,14 +98,17 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
 
     Raises:
         RunDirectoryError: If it has left something.
+        ValueError: If that was before `data.source`.
 
     """
     run = RunDirectory(run_dir)
     kept = next((p for p in (run.config, run.queries) if p.is_file()), None)
     if kept == run.queries:
         ignored = (*ignored, *_FIT_ONLY)
-    changed = difference(read_yaml(kept), parse_yaml(config), ignored) if kept else ""
-    if changed and _begun(run_dir):
+    before = read_yaml(kept) if kept else {}
+    changed = difference(before, parse_yaml(config), ignored) if kept else ""
+    if kept and changed and _begun(run_dir):
+        check_current(kept, before)
         raise RunDirectoryError(
             f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
             "another --run_dir"
