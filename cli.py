@@ -25,7 +25,7 @@ from pipelines.grid import Grid
 from pipelines.jobs import Job, outcome_summary
 from pipelines.lightning_cli import VerbCLI, silence_hints
 from pipelines.run_access import keep_query, run_directory, working_in
-from pipelines.settings import check_run_dir, parse_yaml, read_yaml
+from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
 from pipelines.single import LightningFitter
 from pipelines.stopping import CycleEnd
 from pipelines.study import Planner, run_part, run_study
@@ -233,7 +233,8 @@ def main(args: list[str] | None = None) -> None:
 
 def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
     for path in config_files(args):
-        read_yaml(path)  # the parser would not say which of them is broken
+        # the parser would not say which of them is broken, or what has become of its settings
+        check_current(path, read_yaml(path))
     return cli(
         args,
         # a study completes the settings of its fits

@@ -128,11 +128,12 @@ def run_cycles(runs: Sequence[AnyRun], fitter: Fitter[AnyRun], cycles: int) -> I
         if turns:
             fitter.fit(turns)
         for run in going:
-            if run.over or run.error:
+            if run.error:
                 continue
+            # one that waits for people as well: it may have been killed before its caller drew the curve
             if run.cycle(cycle).is_fitted:
                 yield run
-            else:
+            elif not run.over:
                 run.say(f"Cycle {cycle} was queried without a fit: training goes on with cycle {cycle + 1}.")
         for turn in turns:
             with fitter.guard(turn.run):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
+from datamodules.partitions import WholeImages
 from datamodules.sources.several_annotators import MAJORITY, RANDOM, SeveralAnnotators
 from pipelines.jobs import Job
 from records.files import RunDirectoryError
@@ -87,15 +88,21 @@ class Members:
 
 
 def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
-    """Return the data module's source if it has several annotators.
+    """Return the data module's source if it has several annotators, whose images are the units.
 
     Raises:
-        DataError: It has not.
+        DataError: It has not, or units are parts of images.
     """
     if not isinstance(datamodule.source, SeveralAnnotators):
         raise DataError(
             f"an ensemble has one network per annotator: expected data.source with several annotators, such as "
             f"datamodules.sources.multi_annotator.MultiAnnotatorFolder, got {type(datamodule.source).__name__}"
+        )
+    partition = datamodule.pool.units.partition
+    if not isinstance(partition, WholeImages):
+        raise DataError(
+            f"an ensemble is trained on whole images and predicts others: expected data.partition WholeImages, got "
+            f"{type(partition).__name__}; leave out data.partition"
         )
     return datamodule.source
 
@@ -142,14 +149,14 @@ def member_jobs(run_dir: Path, members: Members, source: SeveralAnnotators, grou
     return [_job(run_dir, name, fold, group or run_dir.name) for fold in range(source.folds) for name in names]
 
 
-def check_held_out(run_dir: Path, name: str, fold: int, unit_ids: Sequence[str]) -> None:
+def check_held_out(run_dir: Path, name: str, fold: int, image_ids: Sequence[str]) -> None:
     """Check in a member's ledger that it was not trained on images that it is to predict.
 
     Args:
         run_dir: The ensemble's run directory.
         name: The member's name.
         fold: The fold that it is to predict, from 0.
-        unit_ids: The images of that fold.
+        image_ids: The images of that fold.
 
     Raises:
         RunDirectoryError: It was trained on one of them, or its ledger is missing.
@@ -160,7 +167,7 @@ def check_held_out(run_dir: Path, name: str, fold: int, unit_ids: Sequence[str])
             f"the ledger {path} is missing, so it is not known what that network was trained on; remove its folder and "
             "run ensemble again"
         )
-    seen = sorted(set(Ledger(path).labelled()) & set(unit_ids))
+    seen = sorted(set(Ledger(path).labelled()) & set(image_ids))
     if seen:
         raise RunDirectoryError(
             f"the network of {name!r} for fold {fold} trained on {len(seen)} images of that fold ({seen[0]!r} first), "

@@ -31,7 +31,7 @@ _OPTIONS: list[tuple[str, Any, Any, str]] = [
         None,
         "fit, study: the score of training on the whole pool, where the normalised area is 1; None for no such area.",
     ),
-    ("--warm_start", bool, False, "fit: start each cycle from the weights of the one before, not from scratch."),
+    ("--warm_start", bool, False, "fit: start each cycle from the weights of the last fitted one, not from scratch."),
     (
         "--initial_models",
         str | None,

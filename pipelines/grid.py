@@ -123,7 +123,10 @@ def _inside(place: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = value["class_path"] if isinstance(value, dict) and "class_path" in value else str(value)
+    if isinstance(value, dict) and "class_path" in value:
+        listed = ",".join(f"{name}={_short(given)}" for name, given in (value.get("init_args") or {}).items())
+        return _short(value["class_path"]) + (f"({listed})" if listed else "")
+    text = str(value)
     if re.fullmatch(r"[A-Za-z_][\w.]*\.[A-Za-z_]\w*", text):
         text = text.rpartition(".")[2]
     return re.sub(r"[^\w.+-]+", "_", text).strip("_")

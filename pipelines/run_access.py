@@ -1,5 +1,6 @@
 """Who may work in a run directory: one process at a time, and one experiment for ever."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from callbacks.processes import is_first_process
-from pipelines.settings import difference, parse_yaml, read_yaml
+from pipelines.settings import check_current, difference, parse_yaml, read_yaml
 from records.files import RunDirectoryError, remove_leftovers, replacing
 from records.ledger import Ledger
 from records.reviews import Reviews
@@ -25,7 +26,7 @@ _FIT_ONLY = (
 def working_in(run_dir: Path) -> Iterator[None]:
     """Keep other jobs out of the run directory while this one (a process, or several under DDP) works there.
 
-    What killed processes were writing is removed.
+    What killed processes were writing is removed, and so are the shards of queries that the ledger knows.
 
     Args:
         run_dir: Made if it is not there.
@@ -52,7 +53,11 @@ def working_in(run_dir: Path) -> Iterator[None]:
         ) from error
     try:
         remove_leftovers(RunDirectory(run_dir).folders())
-        _check_ledger(run_dir)
+        asked = _check_ledger(run_dir)
+        for cycle in RunDirectory(run_dir).cycles():
+            # a kill came between the ledger's commit and this; nobody queries such a cycle again
+            if cycle.number in asked and cycle.shards.exists():
+                shutil.rmtree(cycle.shards)
         yield
     finally:
         lock.release()
@@ -93,14 +98,17 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
 
     Raises:
         RunDirectoryError: If it has left something.
+        ValueError: If that was before `data.source`.
 
     """
     run = RunDirectory(run_dir)
     kept = next((p for p in (run.config, run.queries) if p.is_file()), None)
     if kept == run.queries:
         ignored = (*ignored, *_FIT_ONLY)
-    changed = difference(read_yaml(kept), parse_yaml(config), ignored) if kept else ""
-    if changed and _begun(run_dir):
+    before = read_yaml(kept) if kept else {}
+    changed = difference(before, parse_yaml(config), ignored) if kept else ""
+    if kept and changed and _begun(run_dir):
+        check_current(kept, before)
         raise RunDirectoryError(
             f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
             "another --run_dir"
@@ -108,12 +116,17 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
     return bool(changed)
 
 
-def _check_ledger(run_dir: Path) -> None:
-    """Refuse a lost, emptied or older ledger: it would be taken for a new run's, and queries be made twice."""
+def _check_ledger(run_dir: Path) -> set[int]:
+    """Refuse a lost, emptied or older ledger: it would be taken for a new run's, and queries be made twice.
+
+    Returns:
+        The cycles whose queries it knows.
+
+    """
     run = RunDirectory(run_dir)
     begun = [cycle for cycle in run.cycles() if cycle.is_begun]
     if not begun:
-        return
+        return set()
     path = run.ledger
     labelled, open_cycle, asked = -1, -1, set[int]()
     if path.is_file() and path.stat().st_size:
@@ -128,6 +141,7 @@ def _check_ledger(run_dir: Path) -> None:
                 f"{path} {known} and does not know of what stands in {cycle.path}"
                 f"{f', a fit on {trained}' if trained else ''}; put the ledger back, or choose another --run_dir"
             )
+    return asked
 
 
 def _keep_config(run_dir: Path, config: str, ignored: tuple[str, ...]) -> None:

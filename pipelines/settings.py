@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["check_run_dir", "checked_name", "difference", "parse_yaml", "read_yaml", "with_limit"]
+__all__ = ["check_current", "check_run_dir", "checked_name", "difference", "parse_yaml", "read_yaml", "with_limit"]
 
 _MOST_NODES = 100_000
 _DEEPEST = 100
@@ -97,6 +97,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())
         raise ValueError(f"{path} is not readable YAML ({said}); correct it, or restore its earlier content") from error
+
+
+def check_current(path: Path, settings: dict[str, Any]) -> None:
+    """Refuse settings whose `data` is a class, as it was before `data.source`.
+
+    Args:
+        path: Their file, for the message.
+        settings: What it holds.
+
+    Raises:
+        ValueError: They are of before.
+    """
+    data = settings.get("data")
+    if isinstance(data, dict) and "class_path" in data:
+        raise ValueError(
+            f"{path} was written for dropquery before data.source, got data.class_path {data['class_path']!r}; start a "
+            "new --run_dir with settings whose class and arguments are moved from data to data.source, see CHANGELOG.md"
+        )
 
 
 def difference(old: Any, new: Any, may_change: tuple[str, ...] = ()) -> str:

@@ -23,7 +23,7 @@ class LightningFitter:
     """Fits with the trainer that comes with each cycle's experiment; the query is a callback at the fit's end.
 
     Args:
-        warm_start: Start from the weights of the cycle before.
+        warm_start: Start from the weights of the last fitted cycle before, if there is one.
         initial_models: Where strategies that share `settings` keep their common initial model.
         settings: Everything that the first fit depends on.
     """
@@ -60,9 +60,10 @@ class LightningFitter:
 
     def _fit(self, turn: Turn[Run], trainer: QueryTrainer) -> None:
         directory, experiment = turn.directory, turn.experiment
-        if self.warm_start and directory.number:
-            before = turn.run.cycle(directory.number - 1).best
-            load_weights(experiment.module, before, "put a whole copy back, or start another --run_dir")
+        # a query without a fit leaves a cycle without weights
+        fitted = [before for number in range(directory.number) if (before := turn.run.cycle(number)).is_fitted]
+        if self.warm_start and fitted:
+            load_weights(experiment.module, fitted[-1].best, "put a whole copy back, or start another --run_dir")
         units = len(experiment.datamodule.pool.ledger.labelled())
         rank_zero_info(f"Cycle {directory.number}: fitting on {units} labelled units")
         # without the best weights so far, only a new fit can find them again

@@ -35,6 +35,8 @@ _MIGRATIONS = (
         )""",
         "CREATE INDEX IF NOT EXISTS by_drawing ON reviews (unit_id, annotator)",
     ),
+    # to label a unit is to find its query, which without an index takes a look at all of them
+    ("CREATE INDEX queried_unit ON events (unit_id) WHERE kind = 'queried'",),
 )
 """The statements that lead from each version of the tables to the next; a released migration never changes."""
 

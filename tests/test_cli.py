@@ -88,6 +88,7 @@ def test_people_answer_through_a_folder(tiny_config: Path, tmp_path: Path, capsy
     assert len(pd.read_csv(run_dir / "learning_curve.csv")) == 1
 
     Image.fromarray(masks[queried[0]]).save(drawn / f"{queried[0]}.png")
+    (run_dir / "learning_curve.csv").unlink()  # as if killed before it was written
     cli.main(command)
     assert ledger.waiting(0) == queried[1:], "what was drawn is labelled, the rest is waited for"
     assert len(pd.read_csv(run_dir / "learning_curve.csv")) == 1

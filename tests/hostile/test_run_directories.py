@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 import cli
 from tests.hostile.table import FIT, Row, listing, prepare, run_in_process, table
@@ -14,6 +15,17 @@ THREE = f"{FIT} --cycles 3"
 
 def swap(old: str, new: str) -> Callable[[Path], None]:
     return lambda path: path.write_text(path.read_text().replace(old, new))
+
+
+def of_before(path: Path) -> None:
+    """The settings as they were written when the data set was the data module."""
+    settings = yaml.safe_load(path.read_text())
+    source = settings["data"].pop("source")
+    settings["data"] = {
+        "class_path": "datamodules.synthetic.SyntheticRoads",
+        "init_args": {**source["init_args"], **settings["data"]},
+    }
+    path.write_text(yaml.safe_dump(settings))
 
 
 SETTINGS = [
@@ -37,6 +49,9 @@ DAMAGE = [
     Row(THREE, "run/config.yaml is not readable YAML", {"run/config.yaml": ""}),
     Row(QUERY, "run/config.yaml is not readable YAML", {"run/config.yaml": "a: [1"}),
     Row(THREE, "model.class_path: None then", {"run/config.yaml": swap("model:", "models:")}),
+    Row(FIT, "run/config.yaml was written for dropquery before data.source", {"run/config.yaml": of_before}),
+    Row(QUERY, "run/config.yaml was written for dropquery before data.source", {"run/config.yaml": of_before}),
+    Row(FIT, "tiny.yaml was written for dropquery before data.source", {"tiny.yaml": of_before}),
     Row(FIT, "the ledger run/ledger.sqlite cannot be used", {"run/ledger.sqlite": b"no database" * 99}),
     Row(FIT, "run/ledger.sqlite is lost or empty", {"run/ledger.sqlite": b""}),
     Row(FIT, "run/ledger.sqlite is lost or empty", {"run/ledger.sqlite": Path.unlink}),

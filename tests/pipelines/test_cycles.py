@@ -23,6 +23,7 @@ from pipelines.run_access import run_directory, working_in
 from records.files import RunDirectoryError, write_json
 from records.ledger import Ledger, Queried
 from records.reviews import Reviews
+from records.run_directory import RunDirectory
 from tests import forked
 from tests.conftest import TINY
 
@@ -209,6 +210,22 @@ def test_a_ledger_that_does_not_know_of_a_query_is_refused_unless_the_query_was_
         pass
 
 
+def test_shards_of_a_query_that_the_ledger_knows_are_removed(tmp_path: Path) -> None:
+    ledger = a_run(tmp_path)
+    closed, cut = (RunDirectory(tmp_path).cycle(number) for number in (0, 1))
+    closed.shards.mkdir()
+    (closed.shards / "fingerprint").touch()
+    with working_in(tmp_path):
+        assert not closed.shards.exists()
+        assert cut.shards.exists(), "the ledger does not know of it, so it goes on"
+    assert closed.is_queried
+    # and the ledger must go on knowing it
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("UPDATE events SET cycle = 1 WHERE kind = 'queried'")
+    with pytest.raises(RunDirectoryError, match=r"does not know of what stands in .*00"), working_in(tmp_path):
+        pass
+
+
 def test_who_takes_a_run_directory_clears_what_a_killed_one_left(tmp_path: Path) -> None:
     a_run(tmp_path)
     dead = subprocess.Popen(["true"])
@@ -221,14 +238,29 @@ def test_who_takes_a_run_directory_clears_what_a_killed_one_left(tmp_path: Path)
         assert not list(tmp_path.rglob(".half*"))
 
 
+def weights(run_dir: Path, cycle: int) -> torch.Tensor:
+    """One layer's, of a cycle's best validation."""
+    saved = torch.load(RunDirectory(run_dir).cycle(cycle).best, weights_only=True)
+    found: torch.Tensor = saved["state_dict"]["network.fc6.0.weight"]
+    return found
+
+
 def test_warm_start_goes_on_from_the_cycle_before(tiny_config: Path, tmp_path: Path) -> None:
     command = ["fit", "--config", str(tiny_config), "--warm_start", "true", "--cycles", "2"]
     cli.main([*command, "--run_dir", str(tmp_path / "run"), "--model.optimizer.lr", "1e-12"])
-    first, second = (
-        torch.load(tmp_path / "run" / "cycles" / c / "best.ckpt", weights_only=True)["state_dict"] for c in ("00", "01")
-    )
-    weight = "network.fc6.0.weight"
-    assert torch.allclose(first[weight], second[weight], atol=1e-6)
+    assert torch.allclose(weights(tmp_path / "run", 0), weights(tmp_path / "run", 1), atol=1e-6)
+
+
+def test_warm_start_begins_from_scratch_after_a_query_without_a_fit(tiny_config: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    same = [
+        "--config", str(tiny_config), "--run_dir", str(run_dir), "--model.optimizer.lr", "1e-12",
+        "--strategy.acquisition", "Random",
+    ]  # fmt: skip
+    cli.main(["query", *same])
+    cli.main(["fit", *same, "--warm_start", "true", "--cycles", "3", "--trainer.max_epochs", "1"])
+    assert [row["cycle"] for row in RunDirectory(run_dir).metrics()] == [1, 2]
+    assert torch.allclose(weights(run_dir, 1), weights(run_dir, 2), atol=1e-6)
 
 
 def test_two_processes_choose_the_same_units_as_one(dropquery: Dropquery, tiny_config: Path, tmp_path: Path) -> None:

@@ -306,6 +306,15 @@ def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.Cap
         assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["ensemble", "difficulty"])
+def test_parts_of_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    config = write_config(tmp_path / "tiny.yaml")
+    cells = ["--data.partition", "Grid", "--data.partition.height", "16", "--data.partition.width", "16"]
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--config", str(config), "--run_dir", str(tmp_path / "run"), *cells])
+    assert "expected data.partition WholeImages, got Grid; leave out" in capsys.readouterr().err
+
+
 def test_jobs_are_named_for_people_with_any_name(tmp_path: Path) -> None:
     class Two:
         annotators = ("Anna K.", "Bo")

@@ -29,6 +29,21 @@ def test_runs_are_all_combinations_with_a_folder_each() -> None:
     assert next(runs_of(Grid(strategies={"a": {}}))).folder == Path("runs/base/a/seed-0")
 
 
+def test_values_of_one_class_are_told_apart_by_their_arguments() -> None:
+    cells = [{"class_path": "p.Grid", "init_args": {"height": n, "width": n}} for n in (16, 32)]
+    nested = {"class_path": "p.Of", "init_args": {"what": cells[0], "root": "../a b", "names": ["c/d", "e"]}}
+    plain = [{"class_path": "p.WholeImages"}, {"class_path": "p.Other", "init_args": {}}, "p.Third"]
+    runs = runs_of(Grid(strategies={"a": {}}, vary={"data.partition": [*cells, nested, *plain]}))
+    assert [run.variant for run in runs] == [
+        "partition=Grid(height=16,width=16)",
+        "partition=Grid(height=32,width=32)",
+        "partition=Of(what=Grid(height=16,width=16),root=.._a_b,names=c_d_e)",
+        "partition=WholeImages",
+        "partition=Other",
+        "partition=Third",
+    ]
+
+
 def test_settings_of_a_run_differ_in_seed_folder_strategy_and_what_is_varied() -> None:
     grid = Grid(strategies={"b": {"acquisition": {"class_path": "B"}}}, seeds=[3], vary={"model.network.width": [4]})
     settings = run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))

@@ -68,7 +68,14 @@ def content(path: Path) -> dict[str, list[tuple]]:
 
 
 @pytest.mark.parametrize(
-    "scripts", [[], [EVENTS_OF_BEFORE], [REVIEWS_OF_BEFORE], [EVENTS_OF_BEFORE, REVIEWS_OF_BEFORE]]
+    "scripts",
+    [
+        [],
+        [EVENTS_OF_BEFORE],
+        [REVIEWS_OF_BEFORE],
+        [EVENTS_OF_BEFORE, REVIEWS_OF_BEFORE],
+        [EVENTS_OF_BEFORE, REVIEWS_OF_BEFORE, "PRAGMA user_version = 1"],
+    ],
 )
 def test_a_file_of_before_keeps_what_it_says(tmp_path: Path, scripts: list[str]) -> None:
     path = written_before(tmp_path / "ledger.sqlite", *scripts)
@@ -76,8 +83,8 @@ def test_a_file_of_before_keeps_what_it_says(tmp_path: Path, scripts: list[str])
     Database(path).close()
     Database(fresh).close()
     after = content(path)
-    assert before["version"] == [(0,)]
-    assert after["version"] == [(VERSION,)] == [(1,)]
+    assert before["version"] == [(int("PRAGMA user_version = 1" in scripts),)]
+    assert after["version"] == [(VERSION,)] == [(2,)]
     assert after["made"] == content(fresh)["made"], "and looks like a new one"
     for table in ("events", "reviews"):
         assert after[table] == before.get(table, [])
@@ -86,12 +93,24 @@ def test_a_file_of_before_keeps_what_it_says(tmp_path: Path, scripts: list[str])
 def test_an_old_ledger_goes_on(tmp_path: Path) -> None:
     path = written_before(tmp_path / "ledger.sqlite", EVENTS_OF_BEFORE)
     ledger = Ledger(path)
-    assert (ledger.version, ledger.cycle, ledger.labelled(), ledger.labelled_pixels()) == (1, 1, ["a", "b"], 17)
+    assert (ledger.version, ledger.cycle, ledger.labelled(), ledger.labelled_pixels()) == (2, 1, ["a", "b"], 17)
     with pytest.raises(AlreadyLabelledError, match="'b' is labelled already"):
         ledger.label(1, [("b", 8)])
     ledger.label(1, [("c", 7)], close_cycle=True)
     assert Reviews(path).assign([("a", "ann")], by="lead") == 1
     assert Ledger(path).cycle == 2
+
+
+def test_a_labelled_unit_finds_its_query_by_an_index(tmp_path: Path) -> None:
+    path = written_before(tmp_path / "ledger.sqlite", EVENTS_OF_BEFORE, REVIEWS_OF_BEFORE, "PRAGMA user_version = 1")
+    with closing(Ledger(path)) as ledger:
+        ran: list[str] = []
+        ledger.connection.set_trace_callback(ran.append)
+        ledger.label(1, [("c", 7)])
+        ledger.connection.set_trace_callback(None)
+        (insert,) = (statement for statement in ran if statement.startswith("INSERT"))
+        plan = [step[3] for step in ledger.rows(f"EXPLAIN QUERY PLAN {insert}")]
+    assert [step for step in plan if " events " in step] == ["SEARCH events USING INDEX queried_unit (unit_id=?)"], plan
 
 
 def test_a_newer_file_is_refused_in_a_sentence_and_left_alone(
@@ -104,7 +123,7 @@ def test_a_newer_file_is_refused_in_a_sentence_and_left_alone(
     before = path.read_bytes()
     for kind in (Ledger, Reviews):
         with pytest.raises(
-            LedgerError, match=r"was written by a newer dropquery \(version 2, this one knows 1\); go on"
+            LedgerError, match=r"was written by a newer dropquery \(version 3, this one knows 2\); go on"
         ):
             kind(path)
     with pytest.raises(SystemExit):
@@ -140,8 +159,8 @@ def test_a_kill_anywhere_in_a_migration_leaves_the_file_of_before(tmp_path: Path
         if done.returncode == 0 or content(path) != before:
             break
         assert done.returncode == -signal.SIGKILL
-    # at least the version, BEGIN, six statements, the new version, COMMIT
-    assert killed >= 10
+    # at least the version, BEGIN, seven statements, the new version, COMMIT
+    assert killed >= 11
     assert Ledger(path).labelled() == ["a", "b"]
 
 
