@@ -88,7 +88,7 @@ class Pool:
         """
         labelled = self.ledger.labelled()
         for unit_id in labelled:
-            if unit_id not in self.units.place:
+            if unit_id not in self.units.location:
                 raise DataError(
                     f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer "
                     "has; put the image back, or start a new run directory"
@@ -122,7 +122,7 @@ class Pool:
         """What trains: the annotation where a unit is labelled, void elsewhere."""
         labelled: dict[str, list[int]] = {}
         for unit_id in self.labelled:
-            image_id, index = self.units.place[unit_id]
+            image_id, index = self.units.location[unit_id]
             labelled.setdefault(image_id, []).append(index)
         return LabelledUnits(self.annotations, self.source, self.units.partition, labelled)
 
@@ -159,7 +159,7 @@ class Pool:
             DataError: If a unit is none of the train split, or units of the query before wait.
             AlreadyLabelledError: If one is labelled.
         """
-        check_known([q.unit_id for q in chosen], self.units.place)
+        check_known([q.unit_id for q in chosen], self.units.location)
         self.check_open()
         again = {q.unit_id for q in chosen} & set(self.ledger.labelled())
         if again:
@@ -219,7 +219,7 @@ class Pool:
 
     def read_label(self, unit_id: str) -> np.ndarray:
         """Class indices or `VOID` of a unit as the oracle gives them: its pixels, P, or one class, of no dimension."""
-        image_id, index = self.units.place[unit_id]
+        image_id, index = self.units.location[unit_id]
         annotation = self._checked(image_id)
         return (
             annotation
@@ -251,7 +251,7 @@ class Pool:
 
     def _answered(self, unit_ids: Sequence[str]) -> list[str]:
         """Those of the units that the oracle has answered; every image's annotation is read once."""
-        check_known(unit_ids, self.units.place)
+        check_known(unit_ids, self.units.location)
         waiting: dict[str, set[int]] = {}
         for image_id in self.units.images_of(unit_ids):
             if self.annotations.is_annotated(image_id):
@@ -259,8 +259,8 @@ class Pool:
                 undrawn = annotation == UNANSWERED
                 index = self.units.index_map(image_id, undrawn.shape) if undrawn.any() else undrawn
                 waiting[image_id] = set(np.unique(index[undrawn]).tolist())
-        places = [(u, *self.units.place[u]) for u in unit_ids if self.units.image_of(u) in waiting]
-        undrawn = [(u, image_id) for u, image_id, k in places if k in waiting[image_id]]
+        located = [(u, *self.units.location[u]) for u in unit_ids if self.units.image_of(u) in waiting]
+        undrawn = [(u, image_id) for u, image_id, k in located if k in waiting[image_id]]
         if undrawn and self.oracle.knows_truth:
             unit_id, image_id = undrawn[0]
             raise DataError(
@@ -268,7 +268,7 @@ class Pool:
                 f"{self.annotations.annotation_path(image_id) or 'it'} holds {UNANSWERED} there, which means that "
                 f"nobody has drawn it; draw it, or let people answer: set data.oracle to {_PEOPLE[self.source.target]}"
             )
-        return [unit_id for unit_id, image_id, k in places if k not in waiting[image_id]]
+        return [unit_id for unit_id, image_id, k in located if k not in waiting[image_id]]
 
     def _check_initial(self, chosen: Sequence[str]) -> None:
         if not chosen:
