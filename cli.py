@@ -23,7 +23,7 @@ from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_expe
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, outcome_summary
-from pipelines.lightning_cli import VerbCLI, silence_hints
+from pipelines.lightning_cli import VerbCLI, arrange_messages
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_run_dir, parse_yaml, read_yaml
 from pipelines.single import LightningFitter
@@ -222,7 +222,7 @@ def main(args: list[str] | None = None) -> None:
         args: The command line, without the program's name; sys.argv's unless given.
 
     """
-    silence_hints()
+    arrange_messages()
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:
         args = ["submit", *with_command_last(args[1:])]
