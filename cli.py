@@ -21,15 +21,14 @@ from pipelines.ensemble import member_jobs, several_annotators
 from pipelines.error_sentences import in_one_sentence
 from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
 from pipelines.fit_settings import FitSettings, seed_cycle
-from pipelines.grid import Grid
+from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, outcome_summary
-from pipelines.lightning_cli import VerbCLI, silence_hints
+from pipelines.lightning_cli import VerbCLI, arrange_messages
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
 from pipelines.single import LightningFitter
 from pipelines.stopping import CycleEnd
-from pipelines.study import Planner, run_part, run_study
-from pipelines.study import jobs_of as study_jobs
+from pipelines.study import Planner, run_part, run_study, study_jobs
 from pipelines.submit import submit
 from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
@@ -180,13 +179,13 @@ class DropqueryCLI(VerbCLI):
         with run_directory(root, self.settings_of("study"), MAY_CHANGE):
             return study_jobs(*whole)
 
-    def _study(self) -> tuple[dict[str, Any], Grid, Path, Planner]:
+    def _study(self) -> tuple[dict[str, Any], StudyGrid, Path, Planner]:
         """Its settings, what it consists of, its folder, and what this command line knows."""
         config = self.config["study"]
         check_experiment("study", config)
         fits = FitSettings(self.parser_of("fit"))
         planner = Planner(fits.complete, fits.parts, MAY_CHANGE)
-        return parse_yaml(self.settings_of("study")), Grid(**config.grid.as_dict()), Path(config.run_dir), planner
+        return parse_yaml(self.settings_of("study")), StudyGrid(**config.grid.as_dict()), Path(config.run_dir), planner
 
     def _experiment(self, cycle: int, last: bool) -> Experiment:
         self._cycle, self._last = cycle, last
@@ -223,7 +222,7 @@ def main(args: list[str] | None = None) -> None:
         args: The command line, without the program's name; sys.argv's unless given.
 
     """
-    silence_hints()
+    arrange_messages()
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:
         args = ["submit", *with_command_last(args[1:])]

@@ -90,8 +90,8 @@ class BatchSelection(Selection):
         looked_at = ranked[: self.candidates]
         if len(looked_at) < min(count, len(ranked)):
             raise ValueError(
-                f"{self.name} cannot choose {count} units among {len(looked_at)} candidates; raise selection.candidates"
-                " to the budget or more"
+                f"{self.name} cannot choose {count} units among {len(looked_at)} candidates; raise "
+                "strategy.selection.candidates to the budget or more"
             )
         names = [unit_ids[i] for i in looked_at]
         rows = self.choose({f: features(f, names) for f in self.needs}, labelled, count, seed, cycle)

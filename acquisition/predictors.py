@@ -213,6 +213,15 @@ class MCDropout(Predictor):
     def on(self, network: nn.Module, seed: int, cycle: int) -> "_SampledNetworks":
         return _SampledNetworks(network, self, seed, cycle)
 
+    def sampler(self, network: nn.Module, key: Sequence[object]) -> Sampler:
+        """What draws the samples of a network, for a query or for anything else.
+
+        Args:
+            network: From images, N x 3 x H x W, to logits, N x C x H x W or N x C.
+            key: What the masks are drawn from, beside layer and t.
+        """
+        return Sampler(network, key, self.rate, self.per_image_masks, self.at_output_stride)
+
 
 class _SampledNetworks(Predictions):
     samples_name = "samples"
@@ -222,8 +231,7 @@ class _SampledNetworks(Predictions):
 
     def __init__(self, network: nn.Module, predictor: MCDropout, seed: int, cycle: int) -> None:
         super().__init__(network, predictor, seed, cycle)
-        masks, low = predictor.per_image_masks, predictor.at_output_stride
-        self.sampler = Sampler(network, (seed, cycle), predictor.rate, masks, low)
+        self.sampler = predictor.sampler(network, (seed, cycle))
 
     def count(self, num_samples: int | None) -> int:
         return num_samples or self.predictor.num_samples

@@ -21,11 +21,9 @@ __all__ = [
     "Difficulty",
     "against_others",
     "difficulty",
-    "dissent_map",
     "majority",
     "pairwise",
     "variance_map",
-    "vote_entropy_map",
 ]
 
 Masks = Sequence[np.ndarray] | np.ndarray
@@ -52,35 +50,6 @@ def variance_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = voters / (voters - 1) * (1 - np.square(shares).sum(axis=0)) / 2
     return np.where(voters > 1, np.maximum(spread, 0), np.nan)
-
-
-def vote_entropy_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
-    """Entropy of the shares of votes at each pixel.
-
-    Args:
-        masks: N x H x W.
-        num_classes: Number of classes C.
-
-    Returns:
-        Entropies in nats from 0 to log C, H x W; NaN where fewer than two people voted.
-    """
-    shares, voters = _shares(masks, num_classes)
-    entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=0)
-    return np.where(voters > 1, np.maximum(entropy, 0), np.nan)
-
-
-def dissent_map(masks: Masks, num_classes: int = 2) -> np.ndarray:
-    """Share of the votes at each pixel that are not for its most frequent class.
-
-    Args:
-        masks: N x H x W.
-        num_classes: Number of classes C.
-
-    Returns:
-        Shares from 0 to 1 - 1 / C, H x W; NaN where fewer than two people voted.
-    """
-    shares, voters = _shares(masks, num_classes)
-    return np.where(voters > 1, 1 - shares.max(axis=0), np.nan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from acquisition import functional
-from acquisition.engine import Sampler, frozen
+from acquisition.engine import frozen
+from acquisition.predictors import MCDropout
 from acquisition.statistics import Statistic, StreamingStatistics
 
-__all__ = ["MAPS", "DifficultyPredictor", "ensemble_variance", "member_probabilities", "uncertainty_maps"]
+__all__ = [
+    "MAPS",
+    "DifficultyPredictor",
+    "check_predictor",
+    "ensemble_variance",
+    "member_probabilities",
+    "uncertainty_maps",
+]
 
 MAPS = ("ensemble_variance", "epistemic", "aleatoric", "total", "entropy", "bald")
 """The predictors of disagreement with one value per pixel."""
@@ -89,6 +97,23 @@ def member_probabilities(networks: Sequence[nn.Module], images: Tensor) -> Tenso
     return torch.stack(outputs)
 
 
+def check_predictor(predictor: MCDropout) -> None:
+    """Refuse MC samples without a variance at every pixel of the image.
+
+    Args:
+        predictor: How a network is sampled.
+
+    Raises:
+        ValueError: It draws fewer than 2 samples, or takes values at the network's output stride.
+    """
+    predictor.check("a variance over MC samples", 2, asks_files=False)
+    if predictor.at_output_stride:
+        raise ValueError(
+            "maps of difficulty have a value for every pixel, but the predictor takes values at the network's output "
+            "stride; set at_output_stride to false"
+        )
+
+
 class DifficultyPredictor:
     """Predicts disagreement from one network per annotator and from the MC samples of a single network.
 
@@ -96,11 +121,10 @@ class DifficultyPredictor:
         members: Networks by annotator, at least two.
         single: The network that is sampled, usually that of the majority.
         key: What the dropout masks are drawn from: seed, purpose and fold.
-        num_samples: MC samples T, at least 2.
-        dropout_rate: Dropout rate while sampling; None for the training rates.
+        predictor: How it is sampled (see `check_predictor`).
 
     Raises:
-        ValueError: `num_samples` is below 2.
+        ValueError: The predictor gives no maps.
     """
 
     def __init__(
@@ -108,14 +132,12 @@ class DifficultyPredictor:
         members: Mapping[str, nn.Module],
         single: nn.Module,
         key: Sequence[object],
-        num_samples: int,
-        dropout_rate: float | None = None,
+        predictor: MCDropout,
     ) -> None:
-        if num_samples < 2:
-            raise ValueError(f"num_samples must be at least 2 for a variance over MC samples, got {num_samples}")
+        check_predictor(predictor)
         self.members = dict(members)
-        self.num_samples = num_samples
-        self._sampler = Sampler(single, key, dropout_rate)
+        self.num_samples = predictor.num_samples
+        self._sampler = predictor.sampler(single, key)
 
     def __call__(self, images: Tensor, unit_ids: Sequence[str]) -> dict[str, Tensor]:
         """Predict a batch.

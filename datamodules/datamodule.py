@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource
-from datamodules.datasets import EpochSampler, ImageDataset, collate_images, shard
+from datamodules.datasets import EpochSampler, ImageDataset, collate_images, share_of_process
 from datamodules.files import DataError
 from datamodules.initial import AllAnswered, InitialSet
 from datamodules.loop import progress_in_epoch
@@ -166,7 +166,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         """
         if truth:
             self.pool.check_truth()
-        return self._loader(shard(image_ids, *self._process), self.source if truth else None, indexed=True)
+        return self._loader(share_of_process(image_ids, *self._process), self.source if truth else None, indexed=True)
 
     def view(self, unit_ids: Sequence[str], truth: bool) -> str:
         """What scores of units of the train split depend on: text, equal in every process.
@@ -205,7 +205,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
                 f"the {split} split has {len(images)} images for {world_size} processes; use fewer devices or add "
                 "images"
             )
-        return self._loader(shard(images, rank, world_size), self.source)
+        return self._loader(share_of_process(images, rank, world_size), self.source)
 
     def _loader(
         self,

@@ -18,7 +18,7 @@ from datamodules.partitions import Partition
 from datamodules.sources.source import Source
 from datamodules.transforms import JointTransform
 
-__all__ = ["EpochSampler", "ImageDataset", "PoolDataset", "collate_images", "shard"]
+__all__ = ["EpochSampler", "ImageDataset", "PoolDataset", "collate_images", "share_of_process"]
 
 
 class PoolDataset(Dataset[dict[str, Any]], ABC):
@@ -171,6 +171,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield self.epoch, position
 
 
-def shard(image_ids: Sequence[str], rank: int, world_size: int) -> list[str]:
+def share_of_process(image_ids: Sequence[str], rank: int, world_size: int) -> list[str]:
     """This process's share, without padding and without duplicates."""
     return list(image_ids[rank::world_size])

@@ -88,7 +88,7 @@ class Pool:
         """
         labelled = self.ledger.labelled()
         for unit_id in labelled:
-            if unit_id not in self.units.place:
+            if unit_id not in self.units.location:
                 raise DataError(
                     f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer "
                     "has; put the image back, or start a new run directory"
@@ -122,7 +122,7 @@ class Pool:
         """What trains: the annotation where a unit is labelled, void elsewhere."""
         labelled: dict[str, list[int]] = {}
         for unit_id in self.labelled:
-            image_id, index = self.units.place[unit_id]
+            image_id, index = self.units.location[unit_id]
             labelled.setdefault(image_id, []).append(index)
         return LabelledUnits(self.annotations, self.source, self.units.partition, labelled)
 
@@ -159,7 +159,7 @@ class Pool:
             DataError: If a unit is none of the train split, or units of the query before wait.
             AlreadyLabelledError: If one is labelled.
         """
-        check_known([q.unit_id for q in chosen], self.units.place)
+        check_known([q.unit_id for q in chosen], self.units.location)
         self.check_open()
         again = {q.unit_id for q in chosen} & set(self.ledger.labelled())
         if again:
@@ -234,7 +234,7 @@ class Pool:
             annotation = self._checked(image_id)
             index = self.units.index_map(image_id, annotation.shape) if annotation.ndim else annotation
             for unit_id in units:
-                k = self.units.place[unit_id][1]
+                k = self.units.location[unit_id][1]
                 yield unit_id, annotation[index == k] if annotation.ndim else annotation
 
     def read_class(self, image_id: str) -> int:
@@ -262,7 +262,7 @@ class Pool:
 
     def _answered(self, unit_ids: Sequence[str]) -> list[str]:
         """Those of the units that the oracle has answered; every image's annotation is read once."""
-        check_known(unit_ids, self.units.place)
+        check_known(unit_ids, self.units.location)
         waiting: dict[str, set[int]] = {}
         for image_id in self.units.images_of(unit_ids):
             if self.annotations.is_annotated(image_id):
@@ -270,8 +270,8 @@ class Pool:
                 undrawn = annotation == UNANSWERED
                 index = self.units.index_map(image_id, undrawn.shape) if undrawn.any() else undrawn
                 waiting[image_id] = set(np.unique(index[undrawn]).tolist())
-        places = [(u, *self.units.place[u]) for u in unit_ids if self.units.image_of(u) in waiting]
-        undrawn = [(u, image_id) for u, image_id, k in places if k in waiting[image_id]]
+        located = [(u, *self.units.location[u]) for u in unit_ids if self.units.image_of(u) in waiting]
+        undrawn = [(u, image_id) for u, image_id, k in located if k in waiting[image_id]]
         if undrawn and self.oracle.knows_truth:
             unit_id, image_id = undrawn[0]
             raise DataError(
@@ -279,7 +279,7 @@ class Pool:
                 f"{self.annotations.annotation_path(image_id) or 'it'} holds {UNANSWERED} there, which means that "
                 f"nobody has drawn it; draw it, or let people answer: set data.oracle to {_PEOPLE[self.source.target]}"
             )
-        return [unit_id for unit_id, image_id, k in places if k not in waiting[image_id]]
+        return [unit_id for unit_id, image_id, k in located if k not in waiting[image_id]]
 
     def _check_names(self, waiting: Sequence[str]) -> None:
         """Refuse a mask that is called like a part of an image: nobody would ever look at it."""

@@ -51,29 +51,29 @@ class Units:
         return {image_id: self.partition.unit_ids(self.source, image_id) for image_id in self.images("train")}
 
     @cached_property
-    def place(self) -> Mapping[str, tuple[str, int]]:
+    def location(self) -> Mapping[str, tuple[str, int]]:
         """Image, and number in its index map, of every unit."""
         return {unit_id: (image_id, k) for image_id, units in self.of_image.items() for k, unit_id in enumerate(units)}
 
     @cached_property
     def ids(self) -> Sequence[str]:
         """Ids of all units, sorted."""
-        return sorted(self.place)
+        return sorted(self.location)
 
     def image_of(self, unit_id: str) -> str:
         """Id of the image that a unit is part of."""
-        return self.place[unit_id][0]
+        return self.location[unit_id][0]
 
     def images_of(self, unit_ids: Iterable[str]) -> list[str]:
         """Ids of the images that units are part of, each once, in their order."""
-        return list(dict.fromkeys(self.place[unit_id][0] for unit_id in unit_ids))
+        return list(dict.fromkeys(self.location[unit_id][0] for unit_id in unit_ids))
 
     def pixels(self, unit_ids: Sequence[str]) -> list[int]:
         """How many pixels each unit has, as annotators see the image."""
         found = [0] * len(unit_ids)
         # image by image
-        for i in sorted(range(len(unit_ids)), key=lambda i: self.place[unit_ids[i]]):
-            image_id, k = self.place[unit_ids[i]]
+        for i in sorted(range(len(unit_ids)), key=lambda i: self.location[unit_ids[i]]):
+            image_id, k = self.location[unit_ids[i]]
             found[i] = self._regions_of(image_id)[k].pixels
         return found
 

@@ -58,7 +58,7 @@ def predict_images(
         paths = {name: member_weights(run_dir, name, fold, members.weights) for name in names}
         for name in names:
             check_held_out(run_dir, name, fold, images)
-        made_by = _fingerprint(paths, members.single, members.num_samples, members.dropout_rate, datamodule.seed)
+        made_by = _fingerprint(paths, members.single, members.predictor.description(), datamodule.seed)
         # a corrected mask changes the measured disagreement
         wanted = {i: made_by + _digest(datamodule.resized(source.drawings(i))) for i in images}
         missing = [i for i in images if _made_by(RunDirectory(run_dir).prediction(i)) != wanted[i]]
@@ -70,8 +70,7 @@ def predict_images(
             {name: networks[name] for name in people},
             networks[members.single],
             (datamodule.seed, "difficulty", fold),
-            members.num_samples,
-            members.dropout_rate,
+            members.predictor,
         )
         layout = getattr(module, "memory_format", torch.contiguous_format)
         for batch in tqdm(datamodule.pool_dataloader(missing), desc=f"fold {fold}", disable=None):

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from acquisition.predictors import MCDropout
+from annotators.prediction import check_predictor
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.partitions import WholeImages
@@ -18,7 +19,6 @@ from records.run_directory import RunDirectory
 __all__ = ["Members", "check_held_out", "member_jobs", "member_weights", "several_annotators"]
 
 
-@dataclass
 class Members:
     """The members of an ensemble, one network per annotator and fold, and how they predict.
 
@@ -27,29 +27,33 @@ class Members:
         single: Whose network's MC samples predict the disagreement: "majority", "random" or an annotator.
         at_once: Fits side by side on this machine; one per GPU, or as many as cores and memory allow, unless given.
         retries: How often a failed fit is started again.
-        num_samples: MC samples T of the single network, at least 2.
-        dropout_rate: Dropout rate at prediction; None for the training rates.
+        predictor: How the single network is sampled, at least twice.
         weights: "last" for the weights at the end of a fit, "best" for those of its best validation. That validation is
             on the predicted images themselves, so their masks have some influence on the choice.
 
     Raises:
-        ValueError: A number is too small.
+        ValueError: A number is too small, or the predictor gives no maps.
     """
 
-    names: list[str] | None = None
-    single: str = MAJORITY
-    at_once: int | None = None
-    retries: int = 1
-    num_samples: int = 50
-    dropout_rate: float | None = None
-    weights: Literal["last", "best"] = "last"
-
-    def __post_init__(self) -> None:
-        least = {"at_once": 1, "retries": 0, "num_samples": 2}
-        for name, value in least.items():
-            given = getattr(self, name)
-            if given is not None and given < value:
-                raise ValueError(f"members.{name} must be at least {value}, got {given}")
+    def __init__(
+        self,
+        names: list[str] | None = None,
+        single: str = MAJORITY,
+        at_once: int | None = None,
+        retries: int = 1,
+        predictor: MCDropout = MCDropout(num_samples=50),  # noqa: B008 - a setting; here, command lines can change it
+        weights: Literal["last", "best"] = "last",
+    ) -> None:
+        for name, given, least in (("at_once", at_once, 1), ("retries", retries, 0)):
+            if given is not None and given < least:
+                raise ValueError(f"members.{name} must be at least {least}, got {given}")
+        check_predictor(predictor)
+        self.names = names
+        self.single = single
+        self.at_once = at_once
+        self.retries = retries
+        self.predictor = predictor
+        self.weights: Literal["last", "best"] = weights
 
     def annotators(self, annotators: Sequence[str]) -> list[str]:
         """Names of the annotators who have a network of their own.

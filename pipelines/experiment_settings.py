@@ -9,7 +9,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings
 from pipelines.ensemble import Members
-from pipelines.grid import Grid
+from pipelines.grid import StudyGrid
 from pipelines.stopping import StoppingCriterion
 
 __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
@@ -63,7 +63,7 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(QueryCallback, "strategy")
     parser.add_class_arguments(WandbSettings, "wandb")
     parser.add_class_arguments(Members, "members")
-    parser.add_class_arguments(Grid, "grid")
+    parser.add_class_arguments(StudyGrid, "grid")
     parser.link_arguments("run_dir", "data.run_dir")
     parser.link_arguments("seed_everything", "data.seed")
 

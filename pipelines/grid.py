@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Grid", "Run", "run_settings", "runs_of"]
+__all__ = ["StudyGrid", "StudyRun", "run_settings", "runs_of"]
 
 
 @dataclass
-class Grid:
+class StudyGrid:
     """The runs of a study, and how they are done.
 
     Args:
@@ -59,7 +59,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One run of a study; `variant` names the values of the varied settings and is "" where there are none."""
 
     variant: str
@@ -73,7 +73,7 @@ class Run:
         return Path("runs") / (self.variant or "base") / self.strategy / f"seed-{self.seed}"
 
 
-def runs_of(grid: Grid) -> Iterator[Run]:
+def runs_of(grid: StudyGrid) -> Iterator[StudyRun]:
     """All runs, seeds innermost, so that the first ones done can be compared."""
     if not grid.strategies:
         raise ValueError("a study needs strategies, got none; set grid.strategies to {NAME: {acquisition: ...}, ...}")
@@ -82,10 +82,10 @@ def runs_of(grid: Grid) -> Iterator[Run]:
         name = ",".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in pairs)
         for strategy in grid.strategies:
             for seed in grid.seed_list:
-                yield Run(name, pairs, strategy, seed)
+                yield StudyRun(name, pairs, strategy, seed)
 
 
-def run_settings(study: dict[str, Any], grid: Grid, run: Run, root: Path) -> dict[str, Any]:
+def run_settings(study: dict[str, Any], grid: StudyGrid, run: StudyRun, root: Path) -> dict[str, Any]:
     """The settings of an ordinary fit that is this run.
 
     A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...). Keys of `vary` may leave out

@@ -13,9 +13,10 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from callbacks.processes import is_first_process
 from pipelines.settings import with_limit
 
-__all__ = ["VerbCLI", "silence_hints"]
+__all__ = ["VerbCLI", "arrange_messages"]
 
 set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
 
@@ -137,11 +138,20 @@ class VerbCLI(LightningCLI):
         self.run_plain_verb(subcommand, settings)
 
 
-def silence_hints() -> None:
-    """Keep back Lightning's hints (workers, tensor cores) and its warnings about our own choices from users."""
+def arrange_messages() -> None:
+    """Show what data sets say of themselves as Lightning shows its notes, and keep Lightning's hints from users.
+
+    Hints are those about workers and tensor cores, and warnings about our own choices. Of several processes the first
+    alone speaks of the data.
+    """
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_hint)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
+    notes = logging.getLogger("datamodules")
+    notes.handlers = logging.getLogger("pytorch_lightning").handlers
+    notes.setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    if not is_first_process():
+        warnings.filterwarnings("ignore", module="datamodules")
 
 
 def _first_line(function: Callable[..., Any]) -> str:

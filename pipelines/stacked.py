@@ -34,7 +34,7 @@ from pipelines.trainer import QueryTrainer
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
 
-__all__ = ["Member", "StackFitter", "run_stack", "why_not_stacked"]
+__all__ = ["StackFitter", "StackedRun", "run_stack", "why_not_stacked"]
 
 _SCORED_AT_ONCE = 4096
 _KNOWN = {
@@ -48,11 +48,11 @@ _KNOWN = {
 
 
 @dataclass
-class Member(Run):
+class StackedRun(Run):
     """One run of a stack.
 
     Args:
-        seed: Of the run; members with one seed have initial weights and initial set in common.
+        seed: Of the run; runs with one seed have initial weights and initial set in common.
         config: Its settings as YAML, kept as config.yaml.
     """
 
@@ -104,20 +104,19 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
 
 
 def run_stack(
-    members: Sequence[Member],
+    runs: Sequence[StackedRun],
     cycles: int,
     epochs: int,
     may_change: tuple[str, ...] = (),
     keep_scores: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
-    """Run all cycles of all members; each leaves behind the run directory of an ordinary run.
+    """Do all cycles of all runs; each leaves behind the run directory of an ordinary run.
 
-    What is done already is not done again. A member with an error stops with a message in `error`, and the others go
-    on.
+    What is done already is not done again. A run with an error stops with a message in `error`, and the others go on.
 
     Args:
-        members: Runs whose settings are equal but for seed and strategy.
+        runs: Their settings are equal but for seed and strategy.
         cycles: How many, the first included.
         epochs: Of each fit.
         may_change: Settings that may differ from those of before (see `run_directory`).
@@ -126,14 +125,14 @@ def run_stack(
 
     """
     with ExitStack() as directories:
-        for member in members:
-            with _reported(member):
-                directories.enter_context(run_directory(member.run_dir, member.config, may_change))
+        for run in runs:
+            with _reported(run):
+                directories.enter_context(run_directory(run.run_dir, run.config, may_change))
         fitter = StackFitter(cycles, epochs, keep_scores, progress)
-        through = {member.run_dir: member for member in run_cycles(members, fitter, cycles)}
+        through = dict.fromkeys(run.run_dir for run in run_cycles(runs, fitter, cycles))
         for run_dir in through:
-            run = RunDirectory(run_dir)
-            run.write_curve(pd.DataFrame(run.metrics()))
+            directory = RunDirectory(run_dir)
+            directory.write_curve(pd.DataFrame(directory.metrics()))
 
 
 class StackFitter:
@@ -158,11 +157,11 @@ class StackFitter:
         self._first: dict[int, Ledger] = {}
         self._fresh: dict[tuple[int, int], ClassificationModule] = {}
 
-    def guard(self, run: Member) -> AbstractContextManager[None]:
+    def guard(self, run: StackedRun) -> AbstractContextManager[None]:
         """Write a mistake down as the run's own."""
         return _reported(run)
 
-    def make(self, run: Member, cycle: int, last: bool) -> Experiment:
+    def make(self, run: StackedRun, cycle: int, last: bool) -> Experiment:
         """Make a module, with the trained weights where the fit is done; data and strategy serve all cycles.
 
         Modules of one seed are equal, and so are their runs' initial sets, which are chosen once.
@@ -183,7 +182,7 @@ class StackFitter:
             load_weights(module, run.cycle(cycle).best)
         return replace(own, module=module, end=replace(own.end, cycle=cycle, last=last))
 
-    def fit(self, turns: Sequence[Turn[Member]]) -> None:
+    def fit(self, turns: Sequence[Turn[StackedRun]]) -> None:
         """Train together what is not trained, write scores and weights down, and query."""
         able = []
         for turn in turns:
@@ -205,7 +204,7 @@ class StackFitter:
             self._images = StackImages(data.source)
         return self._images
 
-    def _data(self, made: Experiment, run: Member) -> PoolDataModule:
+    def _data(self, made: Experiment, run: StackedRun) -> PoolDataModule:
         """The run's data: what has been read is shared by all, the initial set by the runs of one seed."""
         shared = next(iter(self._experiments.values()), made).datamodule
         data = shared.at(run.run_dir, run.seed)
@@ -254,7 +253,7 @@ class StackFitter:
 class _Fit:
     """One fit of a stack. order: its batches, as positions in the train split. answers: that split's classes."""
 
-    turn: Turn[Member]
+    turn: Turn[StackedRun]
     images: StackImages
     order: Tensor
     answers: Tensor
@@ -296,7 +295,7 @@ def _validated(module: ClassificationModule, images: StackImages) -> dict[str, f
     return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
-def _query(turn: Turn[Member], images: StackImages, keep_scores: bool) -> None:
+def _query(turn: Turn[StackedRun], images: StackImages, keep_scores: bool) -> None:
     """What `QueryCallback` does; without its pictures and its loaders, where scores are all that the strategy takes."""
     pool, query, module = turn.experiment.datamodule.pool, turn.experiment.query, _classifier(turn.experiment)
     if not _is_plain(query):
@@ -328,7 +327,7 @@ def _is_plain(query: QueryCallback) -> bool:
     return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
 
 
-def _scores(turn: Turn[Member], images: StackImages) -> np.ndarray:
+def _scores(turn: Turn[StackedRun], images: StackImages) -> np.ndarray:
     """Scores of the whole train split: slices of what is in memory cost less than a copy of the pool."""
     pool, scorer, cycle = turn.experiment.datamodule.pool, turn.experiment.query.scorer, turn.directory.number
     network = _classifier(turn.experiment).network.eval()
@@ -351,7 +350,7 @@ def _scores(turn: Turn[Member], images: StackImages) -> np.ndarray:
 
 @contextmanager
 def _reported(run: Run) -> Iterator[None]:
-    """A member's mistake is its own, whatever it is."""
+    """A run's mistake is its own, whatever it is."""
     try:
         yield
     except Exception as error:

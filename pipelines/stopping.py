@@ -32,7 +32,7 @@ __all__ = [
     "why_stop",
 ]
 
-Predictions = NDArray[np.int64]
+StopSetClasses = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class History:
 
     rows: Sequence[dict[str, Any]]
     monitor: str
-    predictions: Callable[[int], Predictions | None] = lambda cycle: None
+    predictions: Callable[[int], StopSetClasses | None] = lambda cycle: None
 
     def scores(self, name: str | None) -> list[float]:
         """A score over the cycles; the monitored one unless named."""
@@ -153,7 +153,7 @@ class StabilisingPredictions(StoppingCriterion):
         return f"successive predictions agree with kappa {values}, above {self.threshold:g}"
 
 
-def agreement(first: Predictions | None, second: Predictions | None) -> float | None:
+def agreement(first: StopSetClasses | None, second: StopSetClasses | None) -> float | None:
     """Cohen's kappa of two networks' classes for the same things; None where they cannot be compared.
 
     Where both give everything the same class, chance explains all and kappa is 0/0; they agree, so it is 1 here.

@@ -15,22 +15,22 @@ from tqdm.auto import tqdm
 
 from callbacks.progress import Progress
 from pipelines.cycles import Experiment
-from pipelines.grid import Grid, Run, run_settings, runs_of
+from pipelines.grid import StudyGrid, StudyRun, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
 from pipelines.processes import share
 from pipelines.run_access import check_settings
-from pipelines.stacked import Member, run_stack, why_not_stacked
+from pipelines.stacked import StackedRun, run_stack, why_not_stacked
 from records.files import replacing, write_json
 from records.run_directory import RunDirectory, StudyDirectory
 
-__all__ = ["PlannedRun", "Planner", "gather", "jobs_of", "plan", "run_part", "run_study"]
+__all__ = ["PlannedRun", "Planner", "gather", "plan", "run_part", "run_study", "study_jobs"]
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """A run with its folder, its settings, and the stack it belongs to (runs that differ in seed and strategy only)."""
 
-    run: Run
+    run: StudyRun
     run_dir: Path
     settings: dict[str, Any]
     stack: str
@@ -66,7 +66,7 @@ class Planner:
     may_change: tuple[str, ...] = ()
 
 
-def plan(settings: dict[str, Any], grid: Grid, root: Path) -> list[PlannedRun]:
+def plan(settings: dict[str, Any], grid: StudyGrid, root: Path) -> list[PlannedRun]:
     """All runs of a study."""
     planned = []
     for run in runs_of(grid):
@@ -80,7 +80,7 @@ def plan(settings: dict[str, Any], grid: Grid, root: Path) -> list[PlannedRun]:
     return planned
 
 
-def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> list[str]:
+def run_study(settings: dict[str, Any], grid: StudyGrid, root: Path, planner: Planner) -> list[str]:
     """Do what is missing of a study and gather study.csv and jobs.csv; a run that fails costs the others nothing.
 
     Returns the names of those that failed.
@@ -109,7 +109,7 @@ def run_study(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner
     return list(lost)
 
 
-def jobs_of(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> list[Job]:
+def study_jobs(settings: dict[str, Any], grid: StudyGrid, root: Path, planner: Planner) -> list[Job]:
     """What is missing of a study as independent jobs: parts of the stacked runs, and a fit for each of the others.
 
     The parts read their settings from root/config.yaml; their number is grid.at_once, or what makes sense on a machine
@@ -120,7 +120,7 @@ def jobs_of(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) 
     return _part_jobs(stacked, parts, root) + _single_jobs(single, root, planner)
 
 
-def run_part(settings: dict[str, Any], grid: Grid, root: Path, planner: Planner) -> None:
+def run_part(settings: dict[str, Any], grid: StudyGrid, root: Path, planner: Planner) -> None:
     """Do one of several parts of a study's stacked runs; PART/done.json, written last, names those that failed."""
     assert grid.part is not None
     number, parts = map(int, grid.part.split("/"))
@@ -154,7 +154,9 @@ def _checked(planned: list[PlannedRun], planner: Planner) -> list[PlannedRun]:
     return planned
 
 
-def _divided(planned: Sequence[PlannedRun], grid: Grid, planner: Planner) -> tuple[list[PlannedRun], list[PlannedRun]]:
+def _divided(
+    planned: Sequence[PlannedRun], grid: StudyGrid, planner: Planner
+) -> tuple[list[PlannedRun], list[PlannedRun]]:
     """Runs to be stacked, those of one stack together, and runs to be done one by one."""
     if grid.stacked is False:
         return [], list(planned)
@@ -172,7 +174,7 @@ def _divided(planned: Sequence[PlannedRun], grid: Grid, planner: Planner) -> tup
     return stacked, single
 
 
-def _run_stacked(planned: Sequence[PlannedRun], grid: Grid, root: Path, planner: Planner) -> dict[Path, str]:
+def _run_stacked(planned: Sequence[PlannedRun], grid: StudyGrid, root: Path, planner: Planner) -> dict[Path, str]:
     parts, _ = share(len(planned), grid.at_once)
     if parts == 1:
         with tqdm(
@@ -203,20 +205,20 @@ def _part_jobs(planned: Sequence[PlannedRun], parts: int, root: Path) -> list[Jo
 
 
 def _run_here(
-    planned: Sequence[PlannedRun], grid: Grid, planner: Planner, progress: Callable[[Progress], None]
+    planned: Sequence[PlannedRun], grid: StudyGrid, planner: Planner, progress: Callable[[Progress], None]
 ) -> dict[Path, str]:
     failed: dict[Path, str] = {}
     for stack in dict.fromkeys(p.stack for p in planned):
         runs = [p for p in planned if p.stack == stack]
-        members = [_member(p, planner) for p in runs]
-        epochs = yaml.safe_load(members[0].config)["trainer"]["max_epochs"]
-        run_stack(members, runs[0].cycles, epochs, planner.may_change, grid.keep_scores, progress)
-        failed |= {m.run_dir: m.error for m in members if m.error}
+        stacked = [_stacked_run(p, planner) for p in runs]
+        epochs = yaml.safe_load(stacked[0].config)["trainer"]["max_epochs"]
+        run_stack(stacked, runs[0].cycles, epochs, planner.may_change, grid.keep_scores, progress)
+        failed |= {run.run_dir: run.error for run in stacked if run.error}
     return failed
 
 
-def _member(planned: PlannedRun, planner: Planner) -> Member:
-    return Member(
+def _stacked_run(planned: PlannedRun, planner: Planner) -> StackedRun:
+    return StackedRun(
         planned.run_dir,
         lambda cycle, last: planner.parts(planned.settings, cycle, last),
         name=str(planned.run_dir),

@@ -126,24 +126,6 @@ class Reviews(Database):
         )
         return [ReviewEvent(*row) for row in rows]
 
-    def waiting_for(self, person: str) -> dict[str, list[tuple[str, str]]]:
-        """The drawings that a person can work on next.
-
-        Returns:
-            (unit id, annotator) of each drawing, oldest first, under "annotate" and "correct" (the person's own) and
-            "review" (those that the person neither drew nor corrected).
-        """
-        waiting: dict[str, list[tuple[str, str]]] = {"annotate": [], "correct": [], "review": []}
-        for key, drawing in self._drawings().items():
-            own = key[1] == person
-            if drawing.state == "assigned" and own:
-                waiting["annotate"].append(key)
-            elif drawing.state == "rejected" and own:
-                waiting["correct"].append(key)
-            elif drawing.state in ("annotated", "corrected") and person not in (drawing.drawn_by or ()):
-                waiting["review"].append(key)
-        return waiting
-
     def counts(self) -> Counter[tuple[str, str]]:
         """The number of drawings by (annotator, state)."""
         return Counter((annotator, str(d.state)) for (_, annotator), d in self._drawings().items())

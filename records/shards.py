@@ -124,5 +124,5 @@ class Shards:
         if size > free:
             raise OSError(
                 f"the features of {units} units take {size / 1e9:.1f} GB beside their shards, but {self.folder} has "
-                f"{free / 1e9:.1f} GB left; make room, or set selection.candidates"
+                f"{free / 1e9:.1f} GB left; make room, or set strategy.selection.candidates"
             )

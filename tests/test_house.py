@@ -191,6 +191,13 @@ def test_networks_never_import_lightning(path: Path) -> None:
     assert not {m for m, _ in imports(path) if m.startswith(("pytorch_lightning", "lightning."))}
 
 
+def test_what_there_is_to_label_knows_no_lightning() -> None:
+    lightning = ("pytorch_lightning", "lightning")
+    files = [p for p in SOURCES if p.relative_to(ROOT).parts[0] == "datamodules"]
+    knowing = {p.relative_to(ROOT).as_posix() for p in files for m, _ in imports(p) if m.startswith(lightning)}
+    assert knowing == {"datamodules/datamodule.py", "datamodules/loop.py"}
+
+
 def test_one_file_knows_albumentations() -> None:
     knowing = {p.relative_to(ROOT).as_posix() for p in SOURCES for m, _ in imports(p) if m.startswith("albumentations")}
     assert knowing == {"datamodules/transforms.py"}

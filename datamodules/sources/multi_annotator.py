@@ -1,5 +1,6 @@
 """A folder of images with a folder of masks for each annotator."""
 
+import logging
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.annotation import VOID
 from datamodules.checks import check_mask
@@ -17,6 +17,8 @@ from datamodules.sources.source import check_value_range
 from datamodules.texts import read_class_names
 
 __all__ = ["MultiAnnotatorFolder"]
+
+_log = logging.getLogger(__name__)
 
 Drawings = dict[str, dict[str, Path]]
 """Mask files by annotator and image."""
@@ -148,7 +150,7 @@ class MultiAnnotatorFolder(SeveralAnnotators):
             copies += len(same)
             again[annotator] = {n: path for n, path in drawn.items() if n not in same}
         if copies:
-            rank_zero_info(f"{copies} masks in {self.root / self.second} are copies of the first drawing: left out.")
+            _log.info(f"{copies} masks in {self.root / self.second} are copies of the first drawing: left out.")
         return again
 
     def _find_drawings(self, folder: str) -> Drawings:

@@ -1,11 +1,11 @@
 """Images that several people have drawn."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_warn
 
 from acquisition.annotation import VOID
 from acquisition.seeding import uniform_for
@@ -117,7 +117,7 @@ class SeveralAnnotators(Source):
                 raise DataError(
                     f"{problem}: there is nothing to learn; check them or choose another data.source.annotator"
                 )
-            rank_zero_warn(f"{problem}; they count all the same, so take them out if that is wrong")
+            warnings.warn(f"{problem}; they count all the same, so take them out if that is wrong", stacklevel=2)
         if self.annotator == MAJORITY and not any(_holds_something(self.read_annotation(i)) for i in images):
             raise DataError("the majority's masks are all empty: there is nothing to learn; check the masks")
 

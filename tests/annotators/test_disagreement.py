@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score, jaccard_score
 
 from acquisition.annotation import VOID
-from annotators.disagreement import against_others, difficulty, dissent_map, pairwise, variance_map, vote_entropy_map
+from annotators.disagreement import against_others, difficulty, pairwise, variance_map
 
 binary = arrays(np.uint8, (4, 5, 6), elements=st.integers(0, 1))
 threes = arrays(np.uint8, (5, 4, 4), elements=st.integers(0, 2))
@@ -27,8 +27,6 @@ def test_the_example_of_the_seed() -> None:
     # "classified as road by 5 of the annotators and as not road by the remaining 5"
     masks = np.array([1] * 5 + [0] * 5, dtype=np.uint8)[:, None, None]
     assert variance_map(masks).item() == pytest.approx(10 * 0.25 / 9)
-    assert vote_entropy_map(masks).item() == pytest.approx(np.log(2))
-    assert dissent_map(masks).item() == 0.5
 
 
 @given(threes)
@@ -39,17 +37,14 @@ def test_variance_of_classes_is_half_the_chance_that_two_differ(masks: np.ndarra
 
 @given(with_void)
 def test_void_is_no_vote(masks: np.ndarray) -> None:
-    maps = [f(masks, 3) for f in (variance_map, vote_entropy_map, dissent_map)]
+    variance = variance_map(masks, 3)
     for y, x in np.ndindex(masks.shape[1:]):
         votes = [v for v in masks[:, y, x] if v != VOID]
         if len(votes) < 2:
-            assert all(np.isnan(m[y, x]) for m in maps)
+            assert np.isnan(variance[y, x])
             continue
-        share = np.bincount(votes) / len(votes)
         alone = np.array(votes, dtype=np.uint8)[:, None, None]
-        assert maps[0][y, x] == pytest.approx(variance_map(alone, 3).item())
-        assert maps[1][y, x] == pytest.approx(-sum(s * np.log(s) for s in share if s))
-        assert maps[2][y, x] == pytest.approx(1 - share.max())
+        assert variance[y, x] == pytest.approx(variance_map(alone, 3).item())
     assert np.isfinite(difficulty(masks, 3).total)
 
 
@@ -117,9 +112,7 @@ def test_nothing_drawn_at_all() -> None:
         assert all(np.isnan([a.precision, a.recall, a.area_ratio]).all() for a in against_others(empty))
 
 
-@pytest.mark.parametrize(
-    "function", [variance_map, vote_entropy_map, dissent_map, difficulty, pairwise, against_others]
-)
+@pytest.mark.parametrize("function", [variance_map, difficulty, pairwise, against_others])
 def test_masks_that_cannot_be_compared(function: object) -> None:
     with pytest.raises(ValueError, match="at least 2 annotators, got 1; variance needs two"):
         function([np.zeros((2, 2))])  # type: ignore[operator]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from acquisition.engine import Sampler
+from acquisition.predictors import MCDropout
 from acquisition.statistics import Statistic, StreamingStatistics
 from annotators.prediction import MAPS, DifficultyPredictor, ensemble_variance, uncertainty_maps
 
@@ -87,7 +88,7 @@ def test_predictor_runs_members_without_dropout_and_the_single_network_with_it(
         for factor, network in enumerate(networks, 1):
             network.head.bias.add_(0.3 * factor)
     images = torch.randn(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
-    predictor = DifficultyPredictor({"a": networks[0], "b": networks[1]}, networks[2], (5, 0), num_samples=4)
+    predictor = DifficultyPredictor({"a": networks[0], "b": networks[1]}, networks[2], (5, 0), MCDropout(4))
     maps = predictor(images, ["x", "y"])
     assert set(maps) == {*MAPS, "mean", "member_probabilities"}
 
@@ -113,10 +114,12 @@ def test_mistakes_are_said(tiny_network: Callable[..., nn.Module]) -> None:
     with pytest.raises(ValueError, match="at least 2 networks, got 1"):
         ensemble_variance(probabilities(0, 1, 2))
     with pytest.raises(ValueError, match="num_samples must be at least 2"):
-        DifficultyPredictor({}, tiny_network(), (0,), num_samples=1)
+        DifficultyPredictor({}, tiny_network(), (0,), MCDropout(1))
+    with pytest.raises(ValueError, match="set at_output_stride to false"):
+        DifficultyPredictor({}, tiny_network(), (0,), MCDropout(2, at_output_stride=True))
     broken = tiny_network()
     with torch.no_grad():
         broken.head.bias.fill_(torch.nan)
-    predictor = DifficultyPredictor({"a": broken, "b": tiny_network()}, tiny_network(), (0,), num_samples=2)
+    predictor = DifficultyPredictor({"a": broken, "b": tiny_network()}, tiny_network(), (0,), MCDropout(2))
     with pytest.raises(ValueError, match="NaN or infinite"):
         predictor(torch.zeros(1, 3, 8, 8), ["x"])

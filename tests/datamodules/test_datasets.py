@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from acquisition.annotation import UNANSWERED, VOID
-from datamodules.datasets import EpochSampler, ImageDataset, collate_images, shard
+from datamodules.datasets import EpochSampler, ImageDataset, collate_images, share_of_process
 from datamodules.files import DataError
 from datamodules.partitions import Grid, WholeImages
 from datamodules.sources.source import Source
@@ -85,7 +85,7 @@ def test_an_epoch_can_be_drawn_again_alone() -> None:
 @given(st.integers(0, 20), st.integers(1, 5))
 def test_shards_are_a_partition(count: int, world: int) -> None:
     images = [str(i) for i in range(count)]
-    shares = [shard(images, rank, world) for rank in range(world)]
+    shares = [share_of_process(images, rank, world) for rank in range(world)]
     assert sorted((i for s in shares for i in s), key=int) == images
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

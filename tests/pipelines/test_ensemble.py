@@ -36,9 +36,13 @@ COLUMNS = [
 ]  # fmt: skip
 
 
+def sampled(times: int) -> dict[str, Any]:
+    return {"class_path": "acquisition.predictors.MCDropout", "init_args": {"num_samples": times}}
+
+
 def write_config(path: Path) -> Path:
     settings: dict[str, Any] = yaml.safe_load(yaml.safe_dump(TINY))
-    settings |= {"cycles": 1, "members": {"num_samples": 3, "at_once": 1, "retries": 0}}
+    settings |= {"cycles": 1, "members": {"predictor": sampled(3), "at_once": 1, "retries": 0}}
     settings["model"]["init_args"]["network"]["init_args"]["num_classes"] = 1
     settings["data"] = {
         "source": {
@@ -164,7 +168,7 @@ def test_other_weights_or_samples_are_predicted_again(
     file = next((run_dir / "predictions").glob("*.npz"))
     before = str(np.load(file)["made_by"])
     command = ["difficulty", "--config", str(config), "--run_dir", str(run_dir)]
-    cli.main([*command, "--members.num_samples", "4"])
+    cli.main([*command, "--members.predictor.num_samples", "4"])
     assert str(np.load(file)["made_by"]) != before
     cli.main(command)
     assert str(np.load(file)["made_by"]) == before

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.grid import Grid, run_settings, runs_of
+from pipelines.grid import StudyGrid, run_settings, runs_of
 
 STUDY = {
     "seed_everything": 7,
@@ -16,7 +16,7 @@ STUDY = {
 
 
 def test_runs_are_all_combinations_with_a_folder_each() -> None:
-    grid = Grid(
+    grid = StudyGrid(
         strategies={"a": {}, "b": {}}, seeds=[3, 5], vary={"model.network.width": [4, 8], "data.class_path": ["x.Y"]}
     )
     runs = list(runs_of(grid))
@@ -26,7 +26,7 @@ def test_runs_are_all_combinations_with_a_folder_each() -> None:
         ("width=4,class_path=Y", "b", 3),
     ]
     assert len({r.folder for r in runs}) == len(runs) == 8
-    assert next(runs_of(Grid(strategies={"a": {}}))).folder == Path("runs/base/a/seed-0")
+    assert next(runs_of(StudyGrid(strategies={"a": {}}))).folder == Path("runs/base/a/seed-0")
 
 
 def test_values_of_one_class_are_told_apart_by_their_arguments() -> None:
@@ -45,7 +45,9 @@ def test_values_of_one_class_are_told_apart_by_their_arguments() -> None:
 
 
 def test_settings_of_a_run_differ_in_seed_folder_strategy_and_what_is_varied() -> None:
-    grid = Grid(strategies={"b": {"acquisition": {"class_path": "B"}}}, seeds=[3], vary={"model.network.width": [4]})
+    grid = StudyGrid(
+        strategies={"b": {"acquisition": {"class_path": "B"}}}, seeds=[3], vary={"model.network.width": [4]}
+    )
     settings = run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))
     assert settings == {
         "seed_everything": 3,
@@ -69,12 +71,12 @@ def test_settings_of_a_run_differ_in_seed_folder_strategy_and_what_is_varied() -
 )
 def test_mistakes_are_explained(wrong: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Grid(**wrong)
+        StudyGrid(**wrong)
 
 
 def test_a_study_needs_strategies_and_settings_to_vary() -> None:
     with pytest.raises(ValueError, match=r"grid\.strategies"):
-        list(runs_of(Grid()))
-    grid = Grid(strategies={"a": {}}, vary={"model.nothing.width": [1]})
+        list(runs_of(StudyGrid()))
+    grid = StudyGrid(strategies={"a": {}}, vary={"model.nothing.width": [1]})
     with pytest.raises(ValueError, match="nothing at 'nothing'"):
         run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))

@@ -1,4 +1,4 @@
-"""Stacks of runs: what one member does wrong costs the others nothing."""
+"""Stacks of runs: what one run does wrong costs the others nothing."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +18,12 @@ from lightning_modules.classification import ClassificationModule
 from lightning_modules.networks import TwoLayerNet
 from pipelines import stacked
 from pipelines.cycles import Experiment
-from pipelines.stacked import Member, run_stack
+from pipelines.stacked import StackedRun, run_stack
 from pipelines.stopping import CycleEnd
 
 
 @pytest.fixture
-def members(tmp_path: Path) -> list[Member]:
+def runs(tmp_path: Path) -> list[StackedRun]:
     """Three runs of one cycle, with seeds of their own."""
 
     def make(run_dir: Path, seed: int, cycle: int, last: bool) -> Experiment:
@@ -37,12 +37,12 @@ def members(tmp_path: Path) -> list[Member]:
         return Experiment(module, data, QueryCallback(Random(), budget=2), CycleEnd(run_dir, cycle, last))
 
     folders = [tmp_path / str(seed) for seed in range(3)]
-    return [Member(f, partial(make, f, seed), seed=seed, config="a: 1") for seed, f in enumerate(folders)]
+    return [StackedRun(f, partial(make, f, seed), seed=seed, config="a: 1") for seed, f in enumerate(folders)]
 
 
-def outcome(members: list[Member]) -> list[tuple[bool, bool]]:
+def outcome(runs: list[StackedRun]) -> list[tuple[bool, bool]]:
     """Of each, whether it says an error and whether it has its scores."""
-    return [(bool(m.error), m.cycle(0).is_fitted) for m in members]
+    return [(bool(r.error), r.cycle(0).is_fitted) for r in runs]
 
 
 ALONE = [(False, True), (True, False), (False, True)]
@@ -50,10 +50,10 @@ ALONE = [(False, True), (True, False), (False, True)]
 
 @pytest.mark.parametrize("error", [IndexError("Target 12 is out of bounds"), RuntimeError("out of memory")])
 def test_a_fit_that_fails_in_the_stack_fails_alone(
-    members: list[Member], monkeypatch: pytest.MonkeyPatch, error: Exception
+    runs: list[StackedRun], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     real, sizes = stacked.fit_stacked, list[int]()
-    bad = next(members[1].make(0, True).module.parameters())
+    bad = next(runs[1].make(0, True).module.parameters())
 
     def fit(networks: Any, *rest: Any) -> None:
         sizes.append(len(networks))
@@ -62,35 +62,35 @@ def test_a_fit_that_fails_in_the_stack_fails_alone(
         real(networks, *rest)
 
     monkeypatch.setattr(stacked, "fit_stacked", fit)
-    run_stack(members, cycles=1, epochs=1)
-    assert outcome(members) == ALONE
-    assert str(error) in members[1].error
+    run_stack(runs, cycles=1, epochs=1)
+    assert outcome(runs) == ALONE
+    assert str(error) in runs[1].error
     assert sizes == [3, 1, 1, 1]
 
 
-def taken(member: Member) -> object:
-    member.run_dir.mkdir()
-    lock = FileLock(member.run_dir / ".lock")
+def taken(run: StackedRun) -> object:
+    run.run_dir.mkdir()
+    lock = FileLock(run.run_dir / ".lock")
     lock.acquire()
     return lock
 
 
-def unmade(member: Member) -> None:
+def unmade(run: StackedRun) -> None:
     def make(cycle: int, last: bool) -> Experiment:
         raise TypeError("no such argument")
 
-    member.make = make
+    run.make = make
 
 
-def infinite(member: Member) -> None:
-    make = member.make
+def infinite(run: StackedRun) -> None:
+    make = run.make
 
     def spoilt(cycle: int, last: bool) -> Experiment:
         parts = make(cycle, last)
         torch.nn.init.constant_(next(parts.module.parameters()), torch.nan)
         return parts
 
-    member.make = spoilt
+    run.make = spoilt
 
 
 @pytest.mark.parametrize(
@@ -101,24 +101,24 @@ def infinite(member: Member) -> None:
         (infinite, "have NaN or infinite values"),
     ],
 )
-def test_a_member_that_cannot_be_fitted_says_why(
-    members: list[Member], spoil: Callable[[Member], object], words: str
+def test_a_run_that_cannot_be_fitted_says_why(
+    runs: list[StackedRun], spoil: Callable[[StackedRun], object], words: str
 ) -> None:
-    held = spoil(members[1])
-    run_stack(members, cycles=1, epochs=1)
-    assert outcome(members) == ALONE, held
-    assert words in members[1].error
+    held = spoil(runs[1])
+    run_stack(runs, cycles=1, epochs=1)
+    assert outcome(runs) == ALONE, held
+    assert words in runs[1].error
 
 
-def test_weights_that_cannot_be_read_again_are_named(members: list[Member]) -> None:
-    run_stack(members, cycles=1, epochs=1)
-    members[1].cycle(0).best.write_bytes(b"PK")
-    run_stack(members, cycles=2, epochs=1)
-    assert [bool(m.error) for m in members] == [False, True, False]
-    assert "best.ckpt is not a readable checkpoint" in members[1].error
-    assert "delete it and its metrics.json" in members[1].error
+def test_weights_that_cannot_be_read_again_are_named(runs: list[StackedRun]) -> None:
+    run_stack(runs, cycles=1, epochs=1)
+    runs[1].cycle(0).best.write_bytes(b"PK")
+    run_stack(runs, cycles=2, epochs=1)
+    assert [bool(r.error) for r in runs] == [False, True, False]
+    assert "best.ckpt is not a readable checkpoint" in runs[1].error
+    assert "delete it and its metrics.json" in runs[1].error
     for name in ("best.ckpt", "metrics.json"):
-        (members[1].cycle(0).path / name).unlink()
-    members[1].error = ""
-    run_stack(members, cycles=2, epochs=1)
-    assert all(m.cycle(1).is_fitted for m in members)
+        (runs[1].cycle(0).path / name).unlink()
+    runs[1].error = ""
+    run_stack(runs, cycles=2, epochs=1)
+    assert all(r.cycle(1).is_fitted for r in runs)

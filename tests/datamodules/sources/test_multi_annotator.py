@@ -1,5 +1,7 @@
 """Images that several people drew: whose mask is trained on, which fold, and what is refused."""
 
+import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -158,9 +160,11 @@ def test_sizes_of_drawings(make: Make, over: Over) -> None:
     assert data.resized({}) == {}
 
 
-def test_second_drawings(make: Make) -> None:
+def test_second_drawings(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     data = make(repeats="masks_again")
-    assert data.repeats("cell04") == {}  # a copy of the first
+    with caplog.at_level(logging.INFO, "datamodules"):
+        assert data.repeats("cell04") == {}  # a copy of the first
+    assert re.search(r"5 masks in .*masks_again are copies of the first drawing: left out", caplog.text)
     assert list(data.repeats("cell05")) == ["anna"]
     assert np.array_equal(data.repeats("cell05")["anna"], disc(5, 3))
     assert make().repeats("cell05") == {}
