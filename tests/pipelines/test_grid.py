@@ -33,7 +33,7 @@ def test_values_of_one_class_are_told_apart_by_their_arguments() -> None:
     cells = [{"class_path": "p.Grid", "init_args": {"height": n, "width": n}} for n in (16, 32)]
     nested = {"class_path": "p.Of", "init_args": {"what": cells[0], "root": "../a b", "names": ["c/d", "e"]}}
     plain = [{"class_path": "p.WholeImages"}, {"class_path": "p.Other", "init_args": {}}, "p.Third"]
-    runs = runs_of(Grid(strategies={"a": {}}, vary={"data.partition": [*cells, nested, *plain]}))
+    runs = runs_of(StudyGrid(strategies={"a": {}}, vary={"data.partition": [*cells, nested, *plain]}))
     assert [run.variant for run in runs] == [
         "partition=Grid(height=16,width=16)",
         "partition=Grid(height=32,width=32)",
