@@ -52,7 +52,7 @@ def test_a_disk_that_cannot_hold_the_features(tmp_path: Path, monkeypatch: pytes
     shards.open()
     shards.add(1, ["a"], [0], [0], {"embedding": np.zeros((1, 500), dtype=np.float32)})
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1999})())
-    with pytest.raises(OSError, match=r"features of 1 units take 0\.0 GB beside.*set selection\.candidates"):
+    with pytest.raises(OSError, match=r"features of 1 units take 0\.0 GB beside.*set strategy\.selection\.candidates"):
         shards.features(1, "embedding", ["a"])
 
 
