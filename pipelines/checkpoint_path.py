@@ -54,8 +54,9 @@ def no_weights(verb: str, run_dir: Path) -> ValueError:
         run_dir: Where it would find weights, had a fit been made there.
 
     """
-    best = RunDirectory(run_dir).cycle(0).best
-    return ValueError(f"{verb} needs trained weights, got no --ckpt_path; give one, such as {best}")
+    run = RunDirectory(run_dir)
+    newest = [run.cycle(0), *(cycle for cycle in run.cycles() if cycle.is_fitted)][-1]
+    return ValueError(f"{verb} needs trained weights, got no --ckpt_path; give one, such as {newest.best}")
 
 
 def check_fitted(run_dir: Path, cycle: int) -> None:

@@ -60,7 +60,7 @@ ROWS = [
     Row(f"{VERB} run", "expected a checkpoint at run"),
     Row(f"{VERB} best", "expected a checkpoint at best"),
     Row("validate --config tiny.yaml --run_dir run", "validate needs trained weights"),
-    Row("query --config tiny.yaml --run_dir run", "query needs trained weights"),
+    Row("query --config tiny.yaml --run_dir run", "got no --ckpt_path; give one, such as run/cycles/01/best"),
     *[
         Row(f"{verb} --config tiny.yaml --run_dir run --ckpt_path {address}", f"on this machine, got {address}")
         for verb, address in (
