@@ -27,9 +27,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from acquisition.aggregation import Mean
 from acquisition.engine import Sampler
 from acquisition.functional import bald
 from acquisition.fused import has_kernel
+from acquisition.regions import Regions
 from acquisition.statistics import Statistic
 from lightning_modules.networks import DeepLabV3Plus, FCN8s
 
@@ -126,6 +128,20 @@ def engine_bald(engine: Sampler, images: Tensor, samples: int) -> Tensor:
     return bald(statistics[Statistic.MEAN], statistics[Statistic.EXPECTED_ENTROPY])
 
 
+def engine_scores(engine: Sampler, images: Tensor, samples: int, units: int) -> Tensor:
+    """BALD averaged over the cells of a grid of units x units on each image, which is read anew for each batch."""
+    names = [str(i) for i in range(len(images))]
+    if units == 1:
+        regions = Regions.whole(names)
+    else:
+        rows, columns = ((torch.arange(n) * units // n) for n in SIZE)
+        cells, count = rows[:, None] * units + columns, units * units
+        index = cells + count * torch.arange(len(images))[:, None, None]
+        places = torch.tensor([(i, 0.5, 0.5) for i in range(len(images)) for _ in range(count)])
+        regions = Regions(names, [str(u) for u in range(count * len(images))], index, places.double())
+    return Mean()(engine_bald(engine, images, samples), regions)
+
+
 def baal_methods(network: nn.Module, images: Tensor, samples: int) -> dict[str, Callable[[], Tensor]]:
     try:
         from baal.bayesian.caching_utils import MCCachingModule
@@ -211,6 +227,9 @@ def measure(name: str, samples: int, rounds: int, quick: bool, fast_only: bool) 
         "ours": lambda: engine_bald(engine, images, samples),
         "ours at output stride": lambda: engine_bald(low, images, samples),
     }
+    if network(images).ndim == 4:
+        every["ours, scores of images"] = lambda: engine_scores(engine, images, samples, units=1)
+        every["ours, scores of 100 units each"] = lambda: engine_scores(engine, images, samples, units=10)
     slow = {"T full passes": lambda: running_bald(noisy(images) for _ in range(samples))}
     slow |= baal_methods(network, images, samples)
     slow = {} if fast_only else slow

@@ -45,7 +45,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
 
     Args:
         source: The data set.
-        partition: What is queried, labelled and paid: whole images unless given, or parts of them.
+        partition: What is queried, labelled and paid: whole images, or parts of them.
         oracle: Who answers queries; the data set's own annotations unless given.
         initial: The labelled set of cycle 0, chosen among the units that the oracle has answered; all of those unless
             given.
@@ -69,7 +69,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
     def __init__(
         self,
         source: Source,
-        partition: Partition | None = None,
+        partition: Partition = WholeImages(),  # noqa: B008 - a setting; here, run directories name it
         oracle: Oracle | None = None,
         initial: InitialSet | None = None,
         run_dir: str = "runs/default",
@@ -91,7 +91,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         if num_workers < 0:
             raise DataError(f"data.num_workers must be 0 or more processes, got {num_workers}")
         in_memory = isinstance(source, TensorSource)
-        if source.target == "label" and not isinstance(partition, WholeImages | None):
+        if source.target == "label" and not isinstance(partition, WholeImages):
             raise DataError(
                 f"{type(source).__name__} has one class per image, so its images are units as they are: expected "
                 f"data.partition WholeImages, got {type(partition).__name__}; leave it out"
@@ -114,7 +114,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         self.shift = shift
         self.pool = Pool(
             source,
-            partition or WholeImages(),
+            partition,
             oracle or HiddenTruth(),
             initial or AllAnswered(),
             Path(run_dir),

@@ -90,8 +90,9 @@ class Pool:
         for unit_id in labelled:
             if unit_id not in self.units.location:
                 raise DataError(
-                    f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set no longer "
-                    "has; put the image back, or start a new run directory"
+                    f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set, divided "
+                    f"by {self.units.partition.short_description}, does not have; put the image back, take the partition "
+                    "of before, or start a new run directory"
                 )
             if not self.annotations.is_annotated(self.units.image_of(unit_id)):
                 raise DataError(

@@ -243,7 +243,9 @@ def test_labels_and_images_that_have_gone(people: People, make: Make, folder_roo
         _ = data.pool.labelled
     (folder_root / "train" / "images" / "train1.png").unlink()
     (folder_root / "train" / "masks" / "train1.png").unlink()
-    with pytest.raises(DataError, match=r"lists the labelled unit 'train1', which the data set no longer has"):
+    with pytest.raises(
+        DataError, match=r"'train1', which the data set, divided by WholeImages, does not have; put the image back"
+    ):
         _ = make(oracle=data.pool.oracle).pool.labelled
 
 

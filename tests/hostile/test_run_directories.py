@@ -32,6 +32,10 @@ SETTINGS = [
     Row(f"{THREE} --strategy.budget 7", "strategy.budget: 4 then, 7 now"),
     Row(f"{THREE} --data.batch_size 2", "data.batch_size: 4 then, 2 now"),
     Row(f"{THREE} --data.crop_size null", "data.crop_size.0: 32 then, None now"),
+    Row(
+        f"{THREE} --data.partition Grid --data.partition.height 16 --data.partition.width 16",
+        "data.partition.class_path: 'datamodules.partitions.WholeImages' then, 'datamodules.partitions.Grid' now",
+    ),
     Row(f"{THREE} --model.scheduler.power 0.5", "model.init_args.scheduler.init_args.power: 0.9 then, 0.5 now"),
     Row(f"{THREE} --seed_everything 4", "seed_everything: 3 then, 4 now"),
     Row(f"{THREE} --warm_start true", "warm_start: False then, True now"),
