@@ -91,8 +91,8 @@ class Pool:
             if unit_id not in self.units.location:
                 raise DataError(
                     f"the ledger {self.ledger.path} lists the labelled unit {unit_id!r}, which the data set, divided "
-                    f"by {self.units.partition.short_description}, does not have; put the image back, take the partition "
-                    "of before, or start a new run directory"
+                    f"by {self.units.partition.short_description}, does not have; put the image back, take the "
+                    "partition of before, or start a new run directory"
                 )
             if not self.annotations.is_annotated(self.units.image_of(unit_id)):
                 raise DataError(
