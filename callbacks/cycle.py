@@ -222,8 +222,10 @@ def record_fit(
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:
-    """How many units are labelled, and how many pixels they have: labelled_units and labelled_pixels."""
-    return {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+    """How much is labelled: labelled_units, labelled_pixels and, where objects are counted, labelled_objects."""
+    objects = ledger.labelled_objects()
+    counts = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+    return counts if objects is None else {**counts, "labelled_objects": objects}
 
 
 def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "find_files",
     "image_size",
     "read_image",
+    "read_instances",
     "read_mask",
 ]
 
@@ -85,6 +86,14 @@ def read_mask(path: Path) -> np.ndarray:
     if values.size and (values.min() < 0 or values.max() > 255):
         raise DataError(f"expected class indices from 0 to 255 in {path}, got {values.min()} to {values.max()}")
     return values.astype(np.uint8)
+
+
+def read_instances(path: Path) -> np.ndarray:
+    """H x W, int32: the values of a grey image of up to 32 bits as they stand in the file."""
+    with _opened(path) as image:
+        if image.mode not in ("L", "I") and not image.mode.startswith("I;16"):
+            raise DataError(f"expected one channel of object numbers in {path}, got mode {image.mode}")
+        return np.asarray(image).astype(np.int32)
 
 
 def _to_8_bits(values: np.ndarray, value_range: Sequence[float] | None, mode: str, path: Path) -> np.ndarray:

@@ -1,16 +1,19 @@
 """Who answers a query: hidden ground truth, or people who fill a folder or a table."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from acquisition.annotation import UNANSWERED, VOID
 from acquisition.identity import Described
-from datamodules.annotations import AnnotationSource, ClassTable, MaskFolder
+from datamodules.annotations import AnnotationSource, ClassTable, LabelledUnits, MaskFolder
 from datamodules.files import DataError
+from datamodules.objects import DrawnObjects, LabelledObjects
 from datamodules.sources.source import Source
+from datamodules.units import Units
+from records.ledger import Labelled
 
-__all__ = ["FolderOracle", "HiddenTruth", "LabelTable", "Oracle"]
+__all__ = ["FolderOracle", "HiddenTruth", "LabelTable", "Oracle", "WholeObjects"]
 
 
 class Oracle(Described, ABC):
@@ -29,6 +32,28 @@ class Oracle(Described, ABC):
         """Ids that the answers are written down for, where they stand in a list; each must be an image."""
         return ()
 
+    def labelled_part(
+        self, annotations: AnnotationSource, units: Units, labelled: Mapping[str, Sequence[int]]
+    ) -> AnnotationSource:
+        """What of the annotations trains: the pixels of labelled units, unless more is drawn with them.
+
+        Args:
+            annotations: The answers.
+            units: Of the train split.
+            labelled: Which units of an image are labelled, as their positions in its index map.
+        """
+        return LabelledUnits(annotations, units.source, units.partition, labelled)
+
+    def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
+        """What answers cost, as the ledger records it: a unit's pixels, unless more is drawn with it.
+
+        Args:
+            units: Of the train split.
+            labelled: Ids of the units that were labelled before.
+            answered: Ids of units, in the order in which they are labelled.
+        """
+        return list(zip(answered, units.pixels(answered), strict=True))
+
     @abstractmethod
     def instructions(self) -> str:
         """What people have to do, in one sentence."""
@@ -44,6 +69,33 @@ class HiddenTruth(Oracle):
 
     def instructions(self) -> str:
         return "the ground truth answers at once"
+
+
+class WholeObjects(HiddenTruth):
+    """Simulation in which every object that a queried unit overlaps is drawn completely (Kasarla et al. 2019).
+
+    Objects are the data set's instances, or else connected parts of a class (see `Source.read_instances`). Nothing is
+    paid twice: the ledger has a unit's newly labelled pixels and objects. A unit that is void throughout is labelled,
+    and brings nothing.
+    """
+
+    def labelled_part(
+        self, annotations: AnnotationSource, units: Units, labelled: Mapping[str, Sequence[int]]
+    ) -> AnnotationSource:
+        return LabelledObjects(units.source, units.partition, labelled)
+
+    def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
+        before: dict[str, list[int]] = {}
+        for unit_id in labelled:
+            image_id, k = units.location[unit_id]
+            before.setdefault(image_id, []).append(k)
+        found: dict[str, tuple[int, int]] = {}
+        for image_id in units.images_of(answered):
+            drawn = DrawnObjects(units.source, units.partition, image_id)
+            drawn.add(before.get(image_id, []))
+            for unit_id in (u for u in answered if units.image_of(u) == image_id):
+                found[unit_id] = drawn.add([units.location[unit_id][1]])
+        return [(unit_id, *found[unit_id]) for unit_id in answered]
 
 
 class FolderOracle(Oracle):

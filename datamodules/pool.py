@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
-from datamodules.annotations import AnnotationSource, LabelledUnits
+from datamodules.annotations import AnnotationSource
 from datamodules.checks import check_classes, check_content, check_known, check_mask, check_named
 from datamodules.files import DataError
 from datamodules.initial import InitialSet
@@ -16,7 +16,7 @@ from datamodules.oracle import Oracle
 from datamodules.partitions import Partition
 from datamodules.sources.source import Source
 from datamodules.units import Units
-from records.ledger import AlreadyLabelledError, Ledger, Queried
+from records.ledger import AlreadyLabelledError, Labelled, Ledger, Queried
 from records.run_directory import RunDirectory
 
 __all__ = ["Pool"]
@@ -119,13 +119,13 @@ class Pool:
                 raise DataError("every labelled image is of none of the classes, so there is nothing to train on")
         return images
 
-    def training_annotations(self) -> LabelledUnits:
-        """What trains: the annotation where a unit is labelled, void elsewhere."""
+    def training_annotations(self) -> AnnotationSource:
+        """What trains: the annotation where something is labelled, void elsewhere."""
         labelled: dict[str, list[int]] = {}
         for unit_id in self.labelled:
             image_id, index = self.units.location[unit_id]
             labelled.setdefault(image_id, []).append(index)
-        return LabelledUnits(self.annotations, self.source, self.units.partition, labelled)
+        return self.oracle.labelled_part(self.annotations, self.units, labelled)
 
     def start(self) -> None:
         """Label the initial set if nothing is labelled yet.
@@ -203,7 +203,7 @@ class Pool:
     def label(self, unit_ids: Sequence[str]) -> None:
         """Move units from the pool to the labelled split, all or none; the oracle must have answered them."""
         answers = self._answers(unit_ids)
-        missing = sorted(set(unit_ids) - {u for u, _ in answers})
+        missing = sorted(set(unit_ids) - {unit_id for unit_id, *_ in answers})
         if missing:
             raise DataError(
                 f"unit {missing[0]!r} cannot be labelled: it has no {self.source.target} yet; "
@@ -256,10 +256,9 @@ class Pool:
             check_mask(where, self.source.size(image_id), annotation, self.num_classes)
         return annotation
 
-    def _answers(self, unit_ids: Sequence[str]) -> list[tuple[str, int]]:
-        """Those of the units that the oracle has answered, with their pixels."""
-        answered = self._answered(unit_ids)
-        return list(zip(answered, self.units.pixels(answered), strict=True))
+    def _answers(self, unit_ids: Sequence[str]) -> list[Labelled]:
+        """Those of the units that the oracle has answered, with what they cost."""
+        return self.oracle.costs(self.units, self.ledger.labelled(), self._answered(unit_ids))
 
     def _answered(self, unit_ids: Sequence[str]) -> list[str]:
         """Those of the units that the oracle has answered; every image's annotation is read once."""

@@ -37,6 +37,8 @@ _MIGRATIONS = (
     ),
     # to label a unit is to find its query, which without an index takes a look at all of them
     ("CREATE INDEX queried_unit ON events (unit_id) WHERE kind = 'queried'",),
+    # where whole objects are drawn, how many a unit brought
+    ("ALTER TABLE events ADD COLUMN objects INTEGER",),
 )
 """The statements that lead from each version of the tables to the next; a released migration never changes."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from records.database import Database, LedgerError, utc_now
 
-__all__ = ["AlreadyLabelledError", "Event", "Ledger", "LedgerError", "Queried"]
+__all__ = ["AlreadyLabelledError", "Event", "Labelled", "Ledger", "LedgerError", "Queried"]
 
 
 class AlreadyLabelledError(ValueError):
@@ -26,6 +26,10 @@ class Queried:
     rank: int
 
 
+Labelled = tuple[str, int] | tuple[str, int, int]
+"""A unit's id, its newly labelled pixels and, where whole objects are drawn, its newly labelled objects."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One row of the ledger.
@@ -38,7 +42,8 @@ class Event:
         strategy: The name of the strategy that chose the unit.
         score: The unit's score when it was queried.
         rank: Its place in the query, from 1.
-        pixels: Its size when it was labelled.
+        pixels: How many pixels were labelled with it.
+        objects: How many objects were; None where objects are not counted.
     """
 
     at: str
@@ -49,6 +54,7 @@ class Event:
     score: float | None
     rank: int | None
     pixels: int | None
+    objects: int | None = None
 
 
 class Ledger(Database):
@@ -66,7 +72,7 @@ class Ledger(Database):
 
     def events(self) -> list[Event]:
         """All events, in the order in which they were recorded."""
-        columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels"
+        columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels, objects"
         return [Event(*row) for row in self.rows(f"SELECT {columns} FROM events ORDER BY id")]
 
     def labelled(self) -> list[str]:
@@ -77,6 +83,11 @@ class Ledger(Database):
         """Number of pixels of all labelled units together."""
         (total,) = self.rows("SELECT SUM(pixels) FROM events WHERE kind IN ('initial', 'labelled')")[0]
         return int(total or 0)
+
+    def labelled_objects(self) -> int | None:
+        """The number of objects that were labelled; None where objects are not counted."""
+        (total,) = self.rows("SELECT SUM(objects) FROM events WHERE kind IN ('initial', 'labelled')")[0]
+        return None if total is None else int(total)
 
     def queried(self, cycle: int) -> list[Queried]:
         """Units that were queried in a cycle, first choice first; empty before its query."""
@@ -91,11 +102,11 @@ class Ledger(Database):
         labelled = set(self.labelled()) if queried else set()
         return [q.unit_id for q in queried if q.unit_id not in labelled]
 
-    def start(self, units: Sequence[tuple[str, int]]) -> None:
+    def start(self, units: Sequence[Labelled]) -> None:
         """Label the initial set.
 
         Args:
-            units: (unit id, pixels) of each unit.
+            units: (unit id, pixels[, objects]) of each unit.
 
         Raises:
             AlreadyLabelledError: A unit is labelled already; nothing is recorded.
@@ -103,14 +114,14 @@ class Ledger(Database):
         with self.transaction():
             self._label("initial", 0, units)
 
-    def query(self, cycle: int, strategy: str, chosen: Sequence[Queried], answered: Sequence[tuple[str, int]]) -> None:
+    def query(self, cycle: int, strategy: str, chosen: Sequence[Queried], answered: Sequence[Labelled]) -> None:
         """Record a query, label the units that the oracle answered, and close the cycle if those are all of them.
 
         Args:
             cycle: The cycle that queries.
             strategy: The strategy's name.
             chosen: The queried units.
-            answered: (unit id, pixels) of the units whose labels are there already.
+            answered: (unit id, pixels[, objects]) of the units whose labels are there already.
 
         Raises:
             AlreadyLabelledError: An answered unit is labelled already; nothing is recorded.
@@ -126,12 +137,12 @@ class Ledger(Database):
             if len(answered) == len(chosen):
                 self._close_cycle(cycle)
 
-    def label(self, cycle: int, units: Sequence[tuple[str, int]], close_cycle: bool = False) -> None:
+    def label(self, cycle: int, units: Sequence[Labelled], close_cycle: bool = False) -> None:
         """Label units whose labels came after the query.
 
         Args:
             cycle: The cycle that queried them.
-            units: (unit id, pixels) of each unit.
+            units: (unit id, pixels[, objects]) of each unit.
             close_cycle: Whether the cycle is closed in the same transaction.
 
         Raises:
@@ -142,20 +153,21 @@ class Ledger(Database):
             if close_cycle:
                 self._close_cycle(cycle)
 
-    def _label(self, kind: str, cycle: int, units: Sequence[tuple[str, int]]) -> None:
+    def _label(self, kind: str, cycle: int, units: Sequence[Labelled]) -> None:
         now = utc_now()
         labelled = set(self.labelled())
         try:
             self.connection.executemany(
-                """INSERT INTO events (at, cycle, kind, unit_id, pixels, strategy, score, rank)
-                   SELECT ?1, ?2, ?3, ?4, ?5, q.strategy, q.score, q.rank FROM (SELECT 1)
+                """INSERT INTO events (at, cycle, kind, unit_id, pixels, objects, strategy, score, rank)
+                   SELECT ?1, ?2, ?3, ?4, ?5, ?6, q.strategy, q.score, q.rank FROM (SELECT 1)
                    LEFT JOIN (SELECT * FROM events WHERE kind = 'queried' AND unit_id = ?4
                               ORDER BY id DESC LIMIT 1) q""",
-                [(now, cycle, kind, unit_id, pixels) for unit_id, pixels in units],
+                [(now, cycle, kind, *unit, *[None] * (3 - len(unit))) for unit in units],
             )
         except sqlite3.IntegrityError as error:
             again = next(
-                (f"{u!r} is labelled already" for u, _ in units if u in labelled), "one is named twice in a call"
+                (f"{unit[0]!r} is labelled already" for unit in units if unit[0] in labelled),
+                "one is named twice in a call",
             )
             raise AlreadyLabelledError(
                 f"a unit is labelled once, but {again} in {self.path}; nothing was changed"

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from acquisition.annotation import VOID
 from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource
 from datamodules.files import DataError, image_size, read_image, read_mask
@@ -57,6 +58,18 @@ class Source(Described, AnnotationSource, ABC):
         """The files behind an image's own annotation; more than one where several people have drawn it."""
         path = self.annotation_path(image_id)
         return [] if path is None else [path]
+
+    def read_instances(self, image_id: str) -> np.ndarray:
+        """Which object each pixel belongs to, H x W int32, and -1 where to none.
+
+        Where a data set has no instances: the connected parts of each class of its own annotation.
+        """
+        from skimage.measure import label  # few runs need it, and it takes long to import
+
+        mask = self.read_annotation(image_id).astype(np.int32)
+        # each class by itself, and void as background
+        components: np.ndarray = label(np.where(mask == VOID, 0, mask + 1), background=0, connectivity=2)
+        return components.astype(np.int32) - 1
 
     def check(self) -> None:
         """Refuse a data set of which nothing can be learned; called before the first fit."""

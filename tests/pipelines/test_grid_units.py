@@ -130,6 +130,17 @@ def test_people_draw_parts_of_an_image(config: Path, tmp_path: Path) -> None:
     assert pd.read_csv(run_dir / "learning_curve.csv")["labelled_pixels"].tolist() == [6 * 256, 14 * 256]
 
 
+def test_whole_objects_are_counted_in_the_curve(config: Path, tmp_path: Path) -> None:
+    cli.main(["fit", "--config", str(config), "--run_dir", str(tmp_path / "run"), "--data.oracle", "WholeObjects"])
+    curve = pd.read_csv(tmp_path / "run" / "learning_curve.csv")
+    assert curve["labelled_units"].tolist() == [12, 20]
+    assert curve["labelled_objects"].is_monotonic_increasing
+    assert (curve["labelled_objects"] >= 12).all()
+    assert curve["labelled_pixels"].iloc[0] > 12 * 256, "objects reach out of their cells"
+    events = Ledger(tmp_path / "run" / "ledger.sqlite").events()
+    assert sum(e.objects or 0 for e in events) == curve["labelled_objects"].iloc[-1]
+
+
 @pytest.mark.real
 def test_a_study_of_cells_on_camvid(camvid: Path, tmp_path: Path) -> None:
     settings = copy.deepcopy(SETTINGS)
