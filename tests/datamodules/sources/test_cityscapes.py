@@ -65,3 +65,21 @@ def test_an_image_without_its_mask(root: Path) -> None:
         Cityscapes(str(root)).images("val")
     with pytest.raises(DataError, match=r"expected a folder of images at .*leftImg8bit"):
         Cityscapes(str(root / "gtFine")).images("train")
+
+
+def test_published_instances(root: Path, save_image: Save) -> None:
+    data = Cityscapes(str(root))
+    image_id = data.images("train")[0]
+    ids = np.concatenate([np.arange(34), [255, 255]]).astype(np.uint16).reshape(4, 9)
+    # cars are numbered, a road is one thing
+    instances = np.where(ids == 26, 26001, ids).astype(np.uint16)
+    save_image(root / "gtFine" / "train" / f"{image_id}_gtFine_instanceIds.png", instances)
+    found = data.read_instances(image_id).ravel()
+    void = data.read_annotation(image_id).ravel() == VOID
+    assert (found[void] == -1).all()
+    assert found[26] == 26001
+    assert found[7] == 7
+    assert len(set(found[~void].tolist())) == 19
+    save_image(root / "gtFine" / "train" / f"{image_id}_gtFine_instanceIds.png", instances[:2])
+    with pytest.raises(DataError, match=r"instances of the image's size 4 x 9 in .*instanceIds\.png, got 2 x 9"):
+        data.read_instances(image_id)
