@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules.networks import DeepLabV3Plus, FCN8s
-from lightning_modules.networks.fcn8s import bilinear_upsampling
+from lightning_modules.networks.upsampling import bilinear_upsampling
 from lightning_modules.networks.weights import WeightsUnavailableError, downloading
 
 
