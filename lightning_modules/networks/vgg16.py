@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torchvision.models import VGG, VGG16_BN_Weights, VGG16_Weights
+from torchvision import models
 
 from lightning_modules.networks.weights import downloading
 
@@ -84,7 +84,7 @@ def check_vgg16_weights(weights: str | None, width: float, in_channels: int) -> 
         )
 
 
-def load_vgg16(stages: nn.Module, batch_norm: bool) -> VGG:
+def load_vgg16(stages: nn.Module, batch_norm: bool) -> models.VGG:
     """Load torchvision's ImageNet weights into stages of width 1.
 
     Args:
@@ -97,13 +97,11 @@ def load_vgg16(stages: nn.Module, batch_norm: bool) -> VGG:
     Raises:
         WeightsUnavailableError: The weights could not be downloaded.
     """
-    from torchvision.models import vgg16, vgg16_bn
-
     with downloading("ImageNet weights of VGG16", "network.weights: null"):
         if batch_norm:
-            source = vgg16_bn(weights=VGG16_BN_Weights.IMAGENET1K_V1)
+            source = models.vgg16_bn(weights=models.VGG16_BN_Weights.IMAGENET1K_V1)
         else:
-            source = vgg16(weights=VGG16_Weights.IMAGENET1K_V1)
+            source = models.vgg16(weights=models.VGG16_Weights.IMAGENET1K_V1)
     loaded = [m for m in source.features if isinstance(m, _KINDS)]
     ours = [m for m in stages.modules() if isinstance(m, _KINDS)]
     bias = None

@@ -89,8 +89,8 @@ def load_encoder(encoder: nn.Module, path: Path, name: str) -> None:
         ) from error
     own = encoder.state_dict()
     parts = {key.partition(".")[0] for key in own}
-    # timm calls the first stage of some encoders stages_0 where the classifier's is stages.0
-    split = {k: re.sub(r"^(\w+)\.(\d+)\.", r"\1_\2.", k) for k in loaded}
+    # timm calls a part of some encoders stages_0 where the classifier has stages.0
+    split = {k: re.sub(r"^(\w+)\.(\w+)\.", r"\1_\2.", k) for k in loaded}
     loaded = {new if new.partition(".")[0] in parts else k: loaded[k] for k, new in split.items()}
     # torch counts batches for a setting that these norms do not use, and older files lack the count
     wrong = {k: "there is none" for k in own if k not in loaded and not k.endswith("num_batches_tracked")}
