@@ -1,13 +1,14 @@
 """DeepLabv3+ (Chen et al. 2018), from segmentation-models-pytorch."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from lightning_modules.networks.weights import downloading, wanted_weights
+from lightning_modules.networks.weights import downloading, is_file, load_encoder, wanted_weights
 
 __all__ = ["DeepLabV3Plus"]
 
@@ -20,12 +21,18 @@ class DeepLabV3Plus(nn.Module):
     Args:
         num_classes: Logits per pixel, C; 1 means binary with a sigmoid.
         encoder: A name that segmentation-models-pytorch knows, such as resnet18, resnet50 or mobilenet_v2.
-        weights: "imagenet", another name that the encoder offers, or None for random weights.
+        weights: "imagenet", another name that the encoder offers, None for random weights, or the path of a
+            .safetensors file of the encoder's classifier, under timm's names for a "tu-" encoder such as
+            tu-tf_efficientnet_lite0, and under torchvision's for others.
         output_stride: Stride of the encoder's last features.
         atrous_rates: Rates of the pyramid; Chen et al. 2018 and Chen 2020 use 6, 12, 18 at stride 16.
         decoder_channels: Channels of pyramid and decoder.
         dropout: Dropout rate after the pyramid's projection.
         in_channels: Channels of the images.
+
+    Raises:
+        ValueError: There are no such weights, or the file of weights is missing, broken or another network's.
+        WeightsUnavailableError: The weights could not be downloaded.
     """
 
     def __init__(
@@ -55,8 +62,12 @@ class DeepLabV3Plus(nn.Module):
             )
 
         weights = wanted_weights(weights)
-        if weights is None:
+        if weights is None or is_file(weights):
             self.model = build(None)
+            if weights is not None:
+                # smp wraps timm's encoders, and inherits from torchvision's
+                inner = self.model.get_submodule("encoder")
+                load_encoder(getattr(inner, "model", inner), Path(weights), encoder)
         else:
             with downloading(f"weights {weights!r} of encoder {encoder!r}", "network.weights: null"):
                 self.model = build(weights)

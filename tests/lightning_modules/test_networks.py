@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_modules.networks import DeepLabV3Plus, FCN8s
-from lightning_modules.networks.fcn8s import bilinear_upsampling
+from lightning_modules.networks.upsampling import bilinear_upsampling
 from lightning_modules.networks.weights import WeightsUnavailableError, downloading
 
 
@@ -200,3 +200,53 @@ def test_padding_of_the_batch_does_not_leak_between_images(network: Any) -> None
     images = torch.randn(2, 3, 33, 40)
     with torch.no_grad():
         torch.testing.assert_close(net(images)[:1], net(images[:1]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (32, 64), (33, 47)])
+def test_fcn8s_with_padding_keeps_any_size(size: tuple[int, int]) -> None:
+    network = FCN8s(3, width=1 / 64, padding=100).eval()
+    with torch.no_grad():
+        assert network(torch.randn(2, 3, *size)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("path", ["score_fc7", "score_pool4", "score_pool3"])
+@pytest.mark.parametrize("padding", [0, 100])
+def test_fcn8s_answers_where_it_looks(path: str, padding: int) -> None:
+    """With convolutions that pass on a ramp, and mean pooling, each of the three ways gives the ramp back."""
+    network = FCN8s(1, width=1 / 64, padding=padding).eval()
+    with torch.no_grad():
+        for stage in network.stages:
+            stage[-1] = nn.AvgPool2d(2, ceil_mode=bool(padding))
+        for layer in (m for m in network.modules() if isinstance(m, nn.Conv2d)):
+            layer.weight.zero_()
+            layer.bias.zero_()
+            if layer not in (network.score_fc7, network.score_pool4, network.score_pool3):
+                layer.weight[0, 0, layer.kernel_size[0] // 2, layer.kernel_size[0] // 2] = 1
+        getattr(network, path).weight[0, 0] = 1
+        rows, columns = torch.meshgrid(torch.arange(224.0), torch.arange(256.0), indexing="ij")
+        ramp = (3 * rows + 2 * columns).expand(1, 3, -1, -1)
+        inside = (..., slice(80, -80), slice(80, -80))
+        torch.testing.assert_close(network(ramp)[inside], ramp[:, :1][inside])
+
+
+def test_fcn8s_options_change_no_weights() -> None:
+    """A checkpoint fits with and without them."""
+    states = []
+    for options in ({}, {"padding": 100, "channel_dropout": True}):
+        torch.manual_seed(0)
+        states.append(FCN8s(2, width=1 / 64, **options).state_dict())
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_fcn8s_drops_channels() -> None:
+    network = FCN8s(2, width=1 / 32, channel_dropout=True).train()
+    assert [type(m) for m in network.modules() if "Dropout" in type(m).__name__] == [nn.Dropout2d] * 2
+    dropped = network.fc6[2](torch.ones(1, 128, 3, 3))
+    assert {len(channel.unique()) for channel in dropped[0]} == {1}
+    assert dropped.unique().tolist() == [0, 2]
+
+
+def test_fcn8s_refuses_another_padding() -> None:
+    with pytest.raises(ValueError, match="expected padding 0 or 100, got 50"):
+        FCN8s(2, width=1 / 64, padding=50)  # type: ignore[arg-type]
