@@ -48,7 +48,7 @@ class Pool:
         allow_missing_classes: bool = False,
     ) -> None:
         self.source = source
-        self.units = Units(source, partition)
+        self.units = Units(source, partition, run_dir)
         self.oracle = oracle
         self.annotations = oracle.annotations(source)
         self.initial = initial

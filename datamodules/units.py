@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from acquisition.regions import Regions
 from datamodules.files import DataError
 from datamodules.partitions import Partition, Region
 from datamodules.sources.source import Source
+from records.run_directory import RunDirectory
 
 __all__ = ["Units"]
 
@@ -22,11 +24,13 @@ class Units:
     Args:
         source: The data set.
         partition: What the units of its images are.
+        run_dir: Where the partition leaves what takes long to find out.
     """
 
-    def __init__(self, source: Source, partition: Partition) -> None:
+    def __init__(self, source: Source, partition: Partition, run_dir: Path) -> None:
         self.source = source
         self.partition = partition
+        self.run_dir = run_dir
         self._splits: dict[str, list[str]] = {}
         self._regions: tuple[str, list[Region]] = ("", [])  # of the image that was asked for last
 
@@ -48,7 +52,9 @@ class Units:
     @cached_property
     def of_image(self) -> Mapping[str, list[str]]:
         """Ids of the units of every image, in the order of its index map."""
-        return {image_id: self.partition.unit_ids(self.source, image_id) for image_id in self.images("train")}
+        images = self.images("train")
+        self.partition.prepare(self.source, images, RunDirectory(self.run_dir))
+        return {image_id: self.partition.unit_ids(self.source, image_id) for image_id in images}
 
     @cached_property
     def location(self) -> Mapping[str, tuple[str, int]]:

@@ -189,6 +189,28 @@ class RunDirectory:
         return self.predictions / f"{unit_id}.npz"
 
     @property
+    def label_maps(self) -> Path:
+        """Folder of the label maps of images that were divided by what they show; runs of a study share the study's."""
+        # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED
+        parents = self.path.absolute().parents
+        in_study = len(parents) > 3 and parents[2].name == "runs" and StudyDirectory(parents[3]).config.is_file()
+        return (parents[3] if in_study else self.path) / "label_maps"
+
+    def label_map(self, digest: str) -> Path:
+        """The label map of an image and of how it was divided, by a hash of both."""
+        return self.label_maps / f"{digest}.npz"
+
+    @property
+    def label_maps_lock(self) -> Path:
+        """Lock of the process that makes label maps."""
+        return self.label_maps / ".lock"
+
+    @property
+    def label_map_table(self) -> Path:
+        """Which label map each image of this run has, and from which pixels it was made."""
+        return self.path / "label_maps.json"
+
+    @property
     def images(self) -> Path:
         """Table of images: measured disagreement and its predictors."""
         return self.path / "images.csv"
@@ -257,12 +279,14 @@ class RunDirectory:
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.glob("*"))]
-        written = (self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report)
+        written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        # where runs share the folder, one on another machine may be writing there
+        written += [self.label_maps] if self.label_maps.parent == self.path else []
         return [folder for folder in written if folder.is_dir()]
 
     def remove_ledger(self) -> None:
-        """Delete the ledger and SQLite's journal of it."""
-        for path in (self.ledger, self.ledger.with_name(f"{self.ledger.name}-journal")):
+        """Delete the ledger, SQLite's journal of it, and what says how images fell into its units."""
+        for path in (self.ledger, self.ledger.with_name(f"{self.ledger.name}-journal"), self.label_map_table):
             path.unlink(missing_ok=True)
 
 
