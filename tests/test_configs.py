@@ -1,5 +1,6 @@
 """Every YAML, found by glob, runs with tiny limits; headers say what they must."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,7 +144,25 @@ def test_cityscapes_trains_the_network_of_the_thesis() -> None:
     assert settings["strategy"]["predictor"]["init_args"]["rate"] == 0.5
 
 
-@pytest.mark.parametrize("config", STUDIES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", [p for p in STUDIES if "cityscapes" in p.stem], ids=lambda p: p.stem)
+def test_a_study_of_cityscapes_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of its strategies tiny; all of them are read."""
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    settings = yaml.safe_load(config.read_text())
+    arguments = [*LIMITS, *READ_ONE_BY_ONE, *fake_data("Cityscapes", tmp_path / "data"), "--data.initial.size", "2"]
+    arguments += [*SMALLER["DeepLabV3Plus"], "--model.network.weights", "null", "--grid.seeds", "1"]
+    if "partition" in settings["data"]:
+        arguments += ["--data.partition.height", "16", "--data.partition.width", "16"]
+    command = ["study", "--config", str(config), "--run_dir", str(tmp_path / "run"), *arguments]
+    assert len(cli.jobs_of(command)) == len(settings["grid"]["strategies"])
+    strategies = settings["grid"]["strategies"]
+    few = {name: strategies[name] for name in ("random", "entropy-counted")}
+    where = ["--run_dir", str(tmp_path / "few"), "--grid.strategies", json.dumps(few), "--grid.at_once", "1"]
+    cli.main([*command, *where])
+    assert pd.read_csv(tmp_path / "few" / "study.csv")["labelled_units"].tolist() == [2, 4] * 2
+
+
+@pytest.mark.parametrize("config", [p for p in STUDIES if "cityscapes" not in p.stem], ids=lambda p: p.stem)
 def test_study_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "run_jobs", one_after_another)
