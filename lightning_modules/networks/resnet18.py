@@ -10,7 +10,7 @@ __all__ = ["ResNet18"]
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 with dropout on its pooled features; MC samples repeat the last layer, or with `dropout_everywhere` all.
+    """ResNet-18 with dropout on its pooled features; MC samples repeat the last layer, or all if it is everywhere.
 
     Args:
         num_classes: Logits per image, C; 1 means binary with a sigmoid.

@@ -28,6 +28,7 @@ from lightning_modules.classification import ClassificationModule
 from lightning_modules.metrics import PresentAUROC, segmentation_metrics
 from lightning_modules.networks import TwoLayerNet
 from lightning_modules.segmentation import SegmentationModule
+from reports.learning_curve import curve_text
 from tests.conftest import TINY, TINY_DIGITS
 from tests.pipelines.test_cycles import history
 
@@ -192,6 +193,7 @@ def test_a_fit_has_the_scores_in_its_curve_and_is_the_same_fit(fits: Path) -> No
     assert {"val/mc_miou", "val/mc_pixel_accuracy"} <= set(added)
     assert on[added].notna().all(axis=None)
     assert on.drop(columns=added).equals(off)
+    assert "last/val/miou  val/mc_miou" in curve_text(on, fits / "on")
     assert history(fits / "on") == history(fits / "off")
     for cycle in (0, 1):
         best = [torch.load(fits / n / "cycles" / f"0{cycle}" / "best.ckpt")["state_dict"] for n in ("on", "off")]
