@@ -29,6 +29,7 @@ from lightning_modules.metrics import PresentAUROC, segmentation_metrics
 from lightning_modules.networks import TwoLayerNet
 from lightning_modules.segmentation import SegmentationModule
 from reports.learning_curve import curve_text
+from tests.callbacks.test_cycle import Killed, dies_after
 from tests.conftest import TINY, TINY_DIGITS
 from tests.pipelines.test_cycles import history
 
@@ -220,20 +221,26 @@ def test_validate_says_of_the_kept_weights_what_the_fit_said(
     assert "test/mc_miou" in said[1]
 
 
-def test_a_fit_cut_before_or_in_its_evaluation_ends_the_same(
-    fits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(BaseException):
-        pass
-
+def dies_evaluating(monkeypatch: pytest.MonkeyPatch) -> None:
     def die(self: MCScores, split: str) -> dict[str, float]:
         raise Killed
 
+    monkeypatch.setattr(MCScores, "compute", die)
+
+
+def dies_in_mid_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # best.ckpt and last.ckpt of the first of three epochs
+    dies_after(2, monkeypatch)
+
+
+@pytest.mark.parametrize("die", [dies_evaluating, dies_in_mid_fit])
+def test_a_fit_that_was_cut_ends_the_same(
+    fits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, die: Callable[[pytest.MonkeyPatch], None]
+) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    with monkeypatch.context() as patched:
-        patched.setattr(MCScores, "compute", die)
-        with pytest.raises(Killed):
-            cli.main(command(tmp_path, "cut", *ON))
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        die(patched)
+        cli.main(command(tmp_path, "cut", *ON))
     cycle = tmp_path / "cut" / "cycles" / "00"
     assert (cycle / "last.ckpt").exists()
     assert not (cycle / "metrics.json").exists(), "the fit is not done before its scores are there"
