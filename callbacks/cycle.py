@@ -295,6 +295,15 @@ class CycleMetrics(Callback):
         # earlier versions did not remember the last
         self.best, self.last = state_dict["best"], state_dict.get("last", {})
 
+    def add_to_best(self, scores: dict[str, float]) -> None:
+        """Add what was measured of the kept weights after the fit.
+
+        Args:
+            scores: By name, val/NAME.
+
+        """
+        self.best = self.best | scores
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.labelled = label_counts(_data(trainer).pool.ledger)
 

@@ -6,6 +6,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import ClosedUnitInterval
 from pytorch_lightning.cli import LightningArgumentParser
 
+from acquisition.predictors import MCDropout
 from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings
 from pipelines.ensemble import Members
@@ -15,7 +16,7 @@ from pipelines.stopping import StoppingCriterion
 __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
 MAY_CHANGE = (
-    "run_dir", "data.run_dir", "cycles", "stop", "full_score", "members", "data.num_workers",
+    "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "data.num_workers",
     "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
     "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
@@ -43,6 +44,13 @@ _OPTIONS: list[tuple[str, Any, Any, str]] = [
         list[StoppingCriterion] | None,
         None,
         "fit: criteria, by class_path, of which the first that fires ends the cycles (see pipelines.stopping).",
+    ),
+    (
+        "--mc_evaluation",
+        MCDropout | None,
+        None,
+        "fit, validate, test: MC dropout whose mean prediction is scored too, as val/mc_NAME or test/mc_NAME; None for "
+        "one pass with dropout off alone. A fit scores the weights that it keeps.",
     ),
 ]
 

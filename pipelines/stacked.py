@@ -86,6 +86,8 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
         return "stacked fits send nothing to Weights & Biases: set wandb.mode to disabled"
     if any(criterion.needs_predictions for criterion in parts.end.criteria):
         return "stacked fits keep no predictions on the validation images: leave out the stop that needs them"
+    if settings.get("mc_evaluation"):
+        return "stacked fits are scored with dropout off: leave out mc_evaluation"
     if settings.get("warm_start") or settings.get("initial_models"):
         return "stacked fits start afresh in each cycle: leave out warm_start and initial_models"
     if (trainer["max_epochs"] or 0) < 1 or trainer["check_val_every_n_epoch"] != trainer["max_epochs"]:

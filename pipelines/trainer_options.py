@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckpoints
+from callbacks.mc_evaluation import MCEvaluation
 from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.progress import ProgressFile
 from records.run_directory import RunDirectory
@@ -27,7 +28,11 @@ def trainer_options(verb: str, config: Namespace, module: pl.LightningModule) ->
         module: The model.
 
     """
-    ours = [prediction_writer(module, RunDirectory(Path(config.run_dir)).predictions)] if verb == "predict" else []
+    ours: list[pl.Callback] = (
+        [prediction_writer(module, RunDirectory(Path(config.run_dir)).predictions)] if verb == "predict" else []
+    )
+    if verb in ("validate", "test") and config.mc_evaluation is not None:
+        ours.append(MCEvaluation(config.mc_evaluation, config.seed_everything))
     return {"logger": False, "enable_checkpointing": False, **_common(config, ours)}
 
 
@@ -45,7 +50,7 @@ def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | boo
     keeps_last = bool(getattr(module, "keeps_last", False))
     metrics = CycleMetrics(RunDirectory(run_dir).cycle(cycle), module.monitor, keeps_last)
     # CycleMetrics stands before the query: a fit counts as done before its query starts
-    ours = [
+    ours: list[pl.Callback] = [
         StepSeed(config.seed_everything, cycle),
         metrics,
         CycleCheckpoint(metrics),
@@ -53,6 +58,9 @@ def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | boo
     ]
     if any(criterion.needs_predictions for criterion in config.stop or ()):
         ours.append(StopSetPredictions(metrics))
+    if config.mc_evaluation is not None:
+        # metrics.json, which says that the fit is done, waits for these scores
+        ours.insert(0, MCEvaluation(config.mc_evaluation, config.seed_everything, metrics))
     loggers = [x for x in (logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
     plugins = _listed(config.trainer.plugins)
     if not any(isinstance(p, CheckpointIO) for p in plugins):

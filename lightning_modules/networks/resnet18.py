@@ -1,7 +1,8 @@
-"""ResNet-18 (He et al. 2016) from torchvision, with dropout before its last layer."""
+"""ResNet-18 (He et al. 2016) from torchvision, with dropout before its last layer or after every one."""
 
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models.resnet import BasicBlock
 
 from lightning_modules.networks.weights import downloading, wanted_weights
 
@@ -9,7 +10,7 @@ __all__ = ["ResNet18"]
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 with dropout on its pooled features; MC samples repeat only the last layer.
+    """ResNet-18 with dropout on its pooled features; MC samples repeat the last layer, or all if it is everywhere.
 
     Args:
         num_classes: Logits per image, C; 1 means binary with a sigmoid.
@@ -17,6 +18,8 @@ class ResNet18(nn.Module):
         dropout: Dropout rate on the pooled features.
         small_images: Whether the first convolution is 3 x 3 with stride 1 and without pooling, as is usual for CIFAR's
             32 x 32 pixels; only with random weights.
+        dropout_everywhere: Whether dropout of the same rate also follows each of the 17 convolutions, after its ReLU
+            and, where a shortcut ends, after the sum. The weights keep their names.
 
     Raises:
         ValueError: The weights are unknown or do not fit `small_images`.
@@ -24,7 +27,12 @@ class ResNet18(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, weights: str | None = None, dropout: float = 0.5, small_images: bool = False
+        self,
+        num_classes: int,
+        weights: str | None = None,
+        dropout: float = 0.5,
+        small_images: bool = False,
+        dropout_everywhere: bool = False,
     ) -> None:
         super().__init__()
         weights = wanted_weights(weights)
@@ -41,6 +49,10 @@ class ResNet18(nn.Module):
         if small_images:
             self.body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             self.body.maxpool = nn.Identity()
+        if dropout_everywhere:
+            # a block runs its own after either convolution
+            for part in (self.body, *(m for m in self.body.modules() if isinstance(m, BasicBlock))):
+                part.relu = nn.Sequential(nn.ReLU(inplace=True), nn.Dropout(dropout))
         self.body.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(512, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ class GalCNN(nn.Module):
         channels: Kernels of each convolution.
         width: Units of the dense layer.
         dropout: Dropout rates after the pooling and after the dense layer.
+        dropout_everywhere: Whether dropout follows every layer but the last, each convolution too, with the rate that
+            stands after the pooling. The weights keep their names.
 
     Raises:
         ValueError: There is no convolution, or the images are too small for so many.
@@ -63,6 +65,7 @@ class GalCNN(nn.Module):
         channels: int = 32,
         width: int = 128,
         dropout: Sequence[float] = (0.25, 0.5),
+        dropout_everywhere: bool = False,
     ) -> None:
         super().__init__()
         depth, rows, columns = image_shape
@@ -76,7 +79,10 @@ class GalCNN(nn.Module):
         self.image_shape = tuple(image_shape)
         layers: list[nn.Module] = []
         for number in range(convolutions):
-            layers += [nn.Conv2d(channels if number else depth, channels, 4), nn.ReLU()]
+            # the pooling behind the last one has its own
+            dropped = dropout_everywhere and number < convolutions - 1
+            after = nn.Sequential(nn.ReLU(), nn.Dropout(dropout[0])) if dropped else nn.ReLU()
+            layers += [nn.Conv2d(channels if number else depth, channels, 4), after]
         self.features = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Dropout(dropout[0]))
         self.hidden = nn.Sequential(nn.Linear(channels * rows * columns, width), nn.ReLU(), nn.Dropout(dropout[1]))
         self.head = nn.Linear(width, num_classes)

@@ -13,6 +13,8 @@ NETWORKS = [
     (lambda: GalCNN(), (1, 28, 28)),
     (lambda: GalCNN(convolutions=1, image_shape=(3, 32, 32)), (3, 32, 32)),
     (lambda: ResNet18(10, small_images=True), (3, 32, 32)),
+    (lambda: GalCNN(dropout_everywhere=True), (1, 28, 28)),
+    (lambda: ResNet18(10, small_images=True, dropout=0.1, dropout_everywhere=True), (3, 32, 32)),
 ]
 
 
@@ -65,3 +67,30 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         ResNet18(10, weights="mine")
     with pytest.raises(ValueError, match="set small_images to false"):
         ResNet18(10, weights="imagenet", small_images=True)
+
+
+@pytest.mark.parametrize(
+    ("plain", "everywhere", "modules", "run", "shape"),
+    [
+        (GalCNN(), GalCNN(dropout_everywhere=True), 3, 3, (1, 28, 28)),
+        (
+            GalCNN(convolutions=3, dropout=(0.1, 0.5)),
+            GalCNN(convolutions=3, dropout=(0.1, 0.5), dropout_everywhere=True), 4, 4, (1, 28, 28),
+        ),
+        # one after the first convolution, one in each of 8 blocks, which runs twice, and one before the last layer
+        (ResNet18(10, dropout=0.2), ResNet18(10, dropout=0.2, dropout_everywhere=True), 10, 18, (3, 32, 32)),
+    ],
+)  # fmt: skip
+def test_dropout_after_every_layer(
+    plain: nn.Module, everywhere: nn.Module, modules: int, run: int, shape: tuple[int, ...]
+) -> None:
+    rates = [[m.p for m in network.modules() if isinstance(m, nn.Dropout)] for network in (plain, everywhere)]
+    assert len(rates[1]) == modules > len(rates[0])
+    assert set(rates[1]) == set(rates[0])
+    # with dropout off it is the same network
+    everywhere.load_state_dict(plain.state_dict())
+    x = images(shape)
+    assert torch.equal(plain.eval()(x), everywhere.eval()(x))
+    sampler = Sampler(everywhere, (0, 0))
+    sampler.statistics(x, 2, {Statistic.MEAN})
+    assert len(sampler.report.dropouts) == run

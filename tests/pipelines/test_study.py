@@ -213,6 +213,12 @@ def test_a_study_that_reports_online_is_not_stacked(tmp_path: Path, capsys: pyte
     assert "send nothing to Weights & Biases" in capsys.readouterr().err
 
 
+def test_a_study_with_mc_evaluation_is_not_stacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path, "mc", "--mc_evaluation", "MCDropout", stacked=True)
+    assert "scored with dropout off: leave out mc_evaluation" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("classes", [5, 12])
 def test_stacked_networks_have_the_classes_of_the_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], classes: int
