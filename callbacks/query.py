@@ -142,7 +142,13 @@ class QueryCallback(Callback):
         if best:
             state = torch.load(best, map_location=pl_module.device, weights_only=True)
             pl_module.load_state_dict(state["state_dict"])
-        self.query(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        # by now Lightning has moved the module to the CPU
+        before = pl_module.device
+        pl_module.to(trainer.strategy.root_device)
+        try:
+            self.query(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        finally:
+            pl_module.to(before)
 
     def examine(self, trainer: pl.Trainer, module: pl.LightningModule, datamodule: PoolDataModule) -> list[Check]:
         """The doctor's checks of network and pool; none where the network or the pool is not asked."""

@@ -120,3 +120,22 @@ def test_somebody_else_may_decide(tmp_path: Path, end: Decided, asked: int, cycl
     pool = fitted(tmp_path, query.asking(end))
     assert (end.asked, pool.ledger.cycle) == (asked, cycle)
     assert query.asking(end) is not query
+
+
+def test_the_query_runs_where_the_fit_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning moves the module to the CPU before a fit's end; a fit on a GPU must not be followed by a query there."""
+
+    class Moved(pl.LightningModule):
+        places = ["cpu"]
+
+        def to(self, device: Any) -> "Moved":  # type: ignore[override]
+            self.places.append(str(device))
+            return self
+
+    module, asked = Moved(), []
+    monkeypatch.setattr(QueryCallback, "query", lambda self, *_: asked.append(module.places[-1]))
+    strategy = SimpleNamespace(barrier=lambda name: None, root_device=torch.device("cuda", 1))
+    trainer: Any = SimpleNamespace(strategy=strategy, checkpoint_callback=None, datamodule=None)
+    QueryCallback(Random()).on_fit_end(trainer, module)
+    assert asked == ["cuda:1"]
+    assert module.places[-1] == "cpu"
