@@ -123,7 +123,7 @@ def test_somebody_else_may_decide(tmp_path: Path, end: Decided, asked: int, cycl
 
 
 def test_the_query_runs_where_the_fit_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning moves the module to the CPU before a fit's end; a fit on a GPU must not be followed by a query there."""
+    """Lightning moves the module to the CPU before a fit's end; the query must not stay there."""
 
     class Moved(pl.LightningModule):
         places = ["cpu"]
