@@ -19,6 +19,9 @@ class SegNet(nn.Module):
     Encoder and decoder have five stages each; every convolution has batch norm and a ReLU behind it, but for the last
     one, which gives the logits.
 
+    torch counts its unpooling among the operations without a deterministic form, although no two values here go to one
+    place: with `trainer.deterministic` say "warn" and not true.
+
     Inputs of any size: they are padded on the right and bottom to a multiple of 32, and the logits are cropped.
 
     Args:

@@ -7,6 +7,7 @@ import torch
 import torchvision.models
 from torch import nn
 
+from acquisition.predictors import MCDropout
 from lightning_modules.networks import SegNet
 
 
@@ -103,3 +104,17 @@ def test_weights_that_do_not_fit(arguments: dict[str, Any]) -> None:
 def test_unknown_weights() -> None:
     with pytest.raises(ValueError, match=r'expected weights "imagenet" or null, got \'coco\''):
         SegNet(2, weights="coco")
+
+
+def test_channels_last_changes_nothing() -> None:
+    """The places of a pooling are an image's, whatever the layout in memory."""
+    network = SegNet(2, width=1 / 8).eval()
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        want = network(images)
+        network = network.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(network(images.to(memory_format=torch.channels_last)), want, rtol=1e-4, atol=1e-4)
+    sampler = MCDropout().sampler(network, (0, 0))
+    for recorded, full in zip(sampler.samples(images, 3), sampler.full_passes(images, 3), strict=True):
+        assert torch.equal(recorded, full)
+    assert sampler.report.fallback == ""
