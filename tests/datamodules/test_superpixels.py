@@ -212,6 +212,19 @@ def test_a_lost_map_is_made_again_and_a_damaged_one_named(pictures: Pictures, tm
         everything(units.partition, pictures)
 
 
+@pytest.mark.parametrize("row", ["null", "{}", '{"map": 1, "units": 2}', '{"map": "a", "units": null, "stamp": []}'])
+def test_a_damaged_table_is_named(row: str, pictures: Pictures, tmp_path: Path) -> None:
+    ask(pictures, Superpixels(12), tmp_path)
+    table = RunDirectory(tmp_path).label_map_table
+    table.write_text(f'{{"parameters": "{Superpixels(12).parameters}", "images": {{"a": {row}}}}}')
+    with pytest.raises(
+        DataError, match=r"a map and a number of units for 'a' in .*label_maps\.json, got .*; delete it"
+    ):
+        ask(pictures, Superpixels(12), tmp_path)
+    table.unlink()
+    ask(pictures, Superpixels(12), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
