@@ -134,7 +134,8 @@ def _read_table(run: RunDirectory, parameters: str) -> dict[str, Any]:
     for image_id, row in table["images"].items():
         if not (isinstance(row, dict) and isinstance(row.get("map"), str) and isinstance(row.get("units"), int)):
             raise DataError(
-                f"expected a map and a number of units for {image_id!r} in {run.label_map_table}, got {row!r:.50}; {remedy}"
+                f"expected a map and a number of units for {image_id!r} in {run.label_map_table}, got {row!r:.50}; "
+                f"{remedy}"
             )
     if table["parameters"] != parameters:
         raise DataError(
