@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -128,7 +129,14 @@ def prepare(
 def _read_table(run: RunDirectory, parameters: str) -> dict[str, Any]:
     if not run.label_map_table.is_file():
         return {}
-    table = read_json(run.label_map_table, "delete it, then start the same command again", parameters=str, images=dict)
+    remedy = "delete it, then start the same command again"
+    table = read_json(run.label_map_table, remedy, parameters=str, images=dict)
+    for image_id, row in table["images"].items():
+        if not (isinstance(row, dict) and isinstance(row.get("map"), str) and isinstance(row.get("units"), int)):
+            raise DataError(
+                f"expected a map and a number of units for {image_id!r} in {run.label_map_table}, got {row!r:.50}; "
+                f"{remedy}"
+            )
     if table["parameters"] != parameters:
         raise DataError(
             f"{run.path} divided its images into units with {table['parameters']}, got {parameters}; go on with "
@@ -138,7 +146,7 @@ def _read_table(run: RunDirectory, parameters: str) -> dict[str, Any]:
 
 
 def _is_current(row: Mapping[str, Any] | None, stamp: list[int] | None, run: RunDirectory) -> bool:
-    unchanged = row is not None and stamp is not None and row["stamp"] == stamp
+    unchanged = row is not None and stamp is not None and row.get("stamp") == stamp
     return unchanged and run.label_map(row["map"]).is_file()  # type: ignore[index]
 
 
@@ -192,6 +200,6 @@ def _end_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
-        os._exit(1)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.files import DataError
-from datamodules.partitions import Grid, Region, WholeImages
+from datamodules.partitions import Grid, RandomCrops, Region, WholeImages
 from datamodules.sources.source import Source
 
 
@@ -94,10 +94,55 @@ def test_cells_larger_than_the_image_are_refused(height: int, width: int) -> Non
             ask(source, "small")
 
 
+@pytest.mark.parametrize("kind", [Grid, RandomCrops])
 @pytest.mark.parametrize(("height", "width"), [(0, 4), (4, 0), (-1, 4)])
-def test_cells_without_a_pixel_are_refused(height: int, width: int) -> None:
-    with pytest.raises(ValueError, match=rf"Grid has at least 1 x 1 pixels, got {height} x {width}"):
-        Grid(height, width)
+def test_cells_without_a_pixel_are_refused(kind: type[Grid | RandomCrops], height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=rf"{kind.__name__} has at least 1 x 1 pixels, got {height} x {width}"):
+        kind(height, width)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4), st.integers(0, 99), st.integers(0, 20))
+def test_crops_never_overlap(height: int, width: int, per_image: int, seed: int, room: int) -> None:
+    size = (4 * height + room, 4 * width + room)
+    source, crops = Sizes({"a": size, "b": size}), RandomCrops(height, width, per_image, seed)
+    regions, index = crops.regions(source, "a"), crops.index_map(source, "a")
+    expected = np.full(size, -1)
+    for k, region in enumerate(regions):
+        y, x, h, w = region.box
+        assert (region.unit_id, region.pixels, h, w) == (f"a#crop={y},{x},{h},{w}", h * w, height, width)
+        assert (expected[y : y + h, x : x + w] == -1).all(), "it lies on another"
+        expected[y : y + h, x : x + w] = k
+    assert (len(regions), index.dtype) == (per_image, np.int32)
+    assert np.array_equal(index, expected)
+    # another object, asked for the images in another order
+    again = RandomCrops(height, width, per_image, seed)
+    others = again.unit_ids(source, "b")
+    assert again.regions(source, "a") == regions
+    assert others == crops.unit_ids(source, "b")
+
+
+def test_crops_lie_anywhere_alike() -> None:
+    source = Sizes({f"{i}": (7, 5) for i in range(2000)})
+    found = [RandomCrops(4, 3).regions(source, name)[0].box[:2] for name in source.sizes]
+    counts = [found.count((y, x)) for y in range(4) for x in range(3)]
+    assert sum(counts) == 2000
+    assert min(counts) > 2000 / 12 - 5 * np.sqrt(2000 / 12)
+    assert max(counts) < 2000 / 12 + 5 * np.sqrt(2000 / 12)
+    assert [RandomCrops(4, 3, seed=1).regions(source, name)[0].box[:2] for name in source.sizes] != found
+
+
+def test_crops_that_do_not_fit_are_refused() -> None:
+    source = Sizes({"large": (100, 100), "small": (24, 32)})
+    crops = RandomCrops(20, 20, per_image=3)
+    assert len(crops.unit_ids(source, "large")) == 3
+    words = "room for 3 crops .* that do not overlap, got 'small' of 24 x 32 where only 1 of 20 x 20 were placed"
+    for ask in (crops.regions, crops.index_map, crops.unit_ids):
+        with pytest.raises(DataError, match=words):
+            ask(source, "small")
+    with pytest.raises(DataError, match=r"crops of data\.partition RandomCrops no larger than the images, got 30 x 9"):
+        RandomCrops(30, 9).unit_ids(source, "small")
+    with pytest.raises(ValueError, match="per_image must be at least 1 crop, got 0"):
+        RandomCrops(3, 3, per_image=0)
 
 
 def test_a_whole_image_is_one_unit() -> None:

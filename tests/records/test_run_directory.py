@@ -22,11 +22,13 @@ def test_the_names_are_the_public_contract(tmp_path: Path) -> None:
     named = [
         run.config, run.ledger, run.learning_curve, cycle.best, cycle.metrics, cycle.scores, cycle.queried, cycle.maps,
         run.report, run.member("ann", 1).cycle(0).last, run.prediction("a/b"), StudyDirectory(tmp_path).part(0, 2).done,
+        run.label_map("0f"), run.label_map_table,
     ]  # fmt: skip
     assert [p.relative_to(tmp_path).as_posix() for p in named] == [
         "config.yaml", "ledger.sqlite", "learning_curve.csv", "cycles/07/best.ckpt", "cycles/07/metrics.json",
         "cycles/07/scores.parquet", "cycles/07/queried.csv", "cycles/07/maps", "report",
         "members/ann/fold-1/cycles/00/last.ckpt", "predictions/a/b.npz", "jobs/part-0-of-2/done.json",
+        "label_maps/0f.npz", "label_maps.json",
     ]  # fmt: skip
     assert list(tmp_path.iterdir()) == [], "a name makes nothing"
 
@@ -90,3 +92,19 @@ def test_a_study_knows_its_fitted_runs(tmp_path: Path) -> None:
     RunDirectory(done).cycle(0).write_metrics(metrics(0))
     RunDirectory(begun).cycle(0).path.mkdir(parents=True)
     assert study.runs() == [RunDirectory(done)]
+
+
+def test_the_runs_of_a_study_share_their_label_maps(tmp_path: Path) -> None:
+    study = StudyDirectory(tmp_path / "study")
+    run = RunDirectory(study.path / "runs" / "default" / "bald" / "0")
+    # no study, only a folder of that name
+    assert run.label_maps == run.path / "label_maps"
+    study.path.mkdir()
+    study.config.write_text("")
+    assert run.label_maps == study.label_maps == study.path / "label_maps"
+    assert run.label_map_table.parent == run.path
+    run.label_maps.mkdir()
+    run.path.mkdir(parents=True)
+    # another machine may be writing a run's there
+    assert run.folders() == [run.path]
+    assert study.folders() == [study.path, study.label_maps]
