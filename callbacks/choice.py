@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from acquisition.batch import BatchSelection
 from acquisition.features import Feature
 from acquisition.racing import Allowance
 from acquisition.selection import Selection
+from callbacks.handout import hand_out
 from datamodules.pool import Pool
 from datamodules.texts import shielded
 from records.ledger import Queried
@@ -83,7 +83,7 @@ class Chooser:
         return table.reset_index(drop=True).assign(rank=ranks, selected=ranks <= taken)
 
     def ask(self, pool: Pool, directory: CycleDirectory, ranked: pd.DataFrame) -> list[str]:
-        """Write queried.csv and have the chosen units labelled, in this order.
+        """Write queried.csv and what shows parts of images (`hand_out`), and have the chosen units labelled, in order.
 
         The folder of shards stands from before the first of these files until after the labels: it says that the
         ledger may not know of the query yet.
@@ -99,7 +99,8 @@ class Chooser:
         """
         selected = ranked[ranked["selected"]]
         directory.shards.mkdir(parents=True, exist_ok=True)
-        directory.write_queried(_platform_table(selected, [_path(pool, unit_id) for unit_id in selected["unit_id"]]))
+        directory.write_queried(_platform_table(pool, selected))
+        hand_out(pool, directory, selected["unit_id"].tolist())
         chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
         waiting = pool.ask(chosen, self.strategy)
         shutil.rmtree(directory.shards)
@@ -130,22 +131,26 @@ class Chooser:
         )
 
 
-def _path(pool: Pool, unit_id: str) -> Path | None:
-    return pool.source.path(pool.units.image_of(unit_id))
-
-
-def _platform_table(selected: pd.DataFrame, paths: Sequence[Path | None]) -> pd.DataFrame:
+def _platform_table(pool: Pool, selected: pd.DataFrame) -> pd.DataFrame:
     """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
 
     Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
     """
+    unit_ids = selected["unit_id"].tolist()
+    images = [pool.units.image_of(unit_id) for unit_id in unit_ids]
+    paths = [pool.source.path(image_id) for image_id in images]
+    regions = pool.units.regions_of(unit_ids)
+    boxes = np.array([region.box for region in regions]).reshape(-1, 4)
     return pd.DataFrame(
         {
-            "name": [shielded(p.name if p else i) for p, i in zip(paths, selected["unit_id"], strict=True)],
+            "name": [shielded(p.name if p else i) for p, i in zip(paths, unit_ids, strict=True)],
             "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
             "unit_id": selected["unit_id"].map(shielded),
             "rank": selected["rank"],
             "score": selected["score"],
             "path": [shielded(str(p or "")) for p in paths],
+            "image_id": [shielded(image_id) for image_id in images],
+            **dict(zip(("row", "column", "height", "width"), boxes.T, strict=True)),
+            "pixels": [region.pixels for region in regions],
         }
     )

@@ -65,6 +65,29 @@ class CycleDirectory:
         return self.path / "queried.csv"
 
     @property
+    def regions(self) -> Path:
+        """Folder of the queried parts of images, one file per image."""
+        return self.path / "regions"
+
+    def region_map(self, image_id: str) -> Path:
+        """The queried parts of an image as numbers in the order of rank, from 1; 0 elsewhere."""
+        return self.regions / f"{image_id}.png"
+
+    @property
+    def polygons(self) -> Path:
+        """Outlines of the queried parts of images, for annotation platforms."""
+        return self.path / "regions.json"
+
+    @property
+    def to_draw(self) -> Path:
+        """Folder of the masks that people complete, one file per image."""
+        return self.path / "to_draw"
+
+    def template(self, image_id: str) -> Path:
+        """An image's mask as far as it is drawn."""
+        return self.to_draw / f"{image_id}.png"
+
+    @property
     def maps(self) -> Path:
         """Folder of the pictures of the units with the highest and lowest scores."""
         return self.path / "maps"
@@ -256,7 +279,7 @@ class RunDirectory:
 
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
-        inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.glob("*"))]
+        inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = (self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report)
         return [folder for folder in written if folder.is_dir()]
 

@@ -19,13 +19,18 @@ from callbacks.choice import Chooser
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
+from datamodules.partitions import Region
 from datamodules.pool import Pool
 from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.networks import TwoLayerNet
 from records.run_directory import CycleDirectory
 
-UNITS = SimpleNamespace(pixels=lambda unit_ids: [10] * len(unit_ids), image_of=str)
+UNITS = SimpleNamespace(
+    pixels=lambda unit_ids: [10] * len(unit_ids),
+    regions_of=lambda unit_ids: [Region(u, 10, (0, 0, 2, 5)) for u in unit_ids],
+    image_of=str,
+)
 POOL: Any = SimpleNamespace(seed=0, units=UNITS, source=SimpleNamespace(path=lambda image_id: None))
 
 
@@ -78,6 +83,9 @@ def test_while_the_ledger_does_not_know_of_a_query_its_shards_stand(tmp_path: Pa
     written = pd.read_csv(directory.queried)
     assert written["unit_id"].tolist() == ["b", "c"]
     np.testing.assert_allclose(written["priority"], [1.0, 0.5])
+    assert written["image_id"].tolist() == ["b", "c"]
+    assert written[["row", "column", "height", "width", "pixels"]].to_numpy().tolist() == [[0, 0, 2, 5, 10]] * 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["queried.csv"], "nothing to outline in whole images"
 
 
 @dataclass
