@@ -18,7 +18,7 @@ from datamodules.texts import shielded
 from records.ledger import Queried
 from records.run_directory import CycleDirectory
 
-__all__ = ["Chooser", "Features"]
+__all__ = ["Chooser", "Features", "named_scores"]
 
 
 class Features(Protocol):
@@ -45,6 +45,23 @@ class Chooser:
     allowance: Allowance
     strategy: str
 
+    def check(self, pool: Pool) -> None:
+        """Refuse, before a fit, what could not be chosen after it.
+
+        Args:
+            pool: What is chosen from.
+
+        Raises:
+            ValueError: If the selection is of another data set, or the allowance does not pay for every unit.
+        """
+        self.selection.check(pool.units.location)
+        largest = max(self.sizes(pool, pool.unlabelled), default=0)
+        if self.allowance.pixels is not None and largest > self.allowance.pixels:
+            raise ValueError(
+                f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
+                f"got {self.allowance.pixels}"
+            )
+
     def choose(
         self,
         pool: Pool,
@@ -56,8 +73,8 @@ class Chooser:
 
         Args:
             pool: Whose units they are.
-            scores: unit_id and score of every unit of the pool, in an order that does not depend on who scored them;
-                with a column tier, units of a lower one are taken first.
+            scores: unit_id and score of every unit that may be chosen, in an order that does not depend on who scored
+                them; with a column tier, units of a lower one are taken first.
             cycle: The open cycle.
             features: For a selection that looks at features instead of scores.
 
@@ -65,14 +82,16 @@ class Chooser:
             unit_id, score, rank (1 is the first choice) and selected, first choice first.
 
         Raises:
-            ValueError: If the allowance does not pay for the first choice.
+            ValueError: If the allowance does not pay for the first choice, or the selection is of another data set.
 
         """
+        self.selection.check(pool.units.location)
         table = scores.iloc[self._order(pool, scores, cycle, features)]
         if "tier" in table:
             table = table.sort_values("tier", kind="stable").drop(columns="tier")
-        ranks = np.arange(1, len(table) + 1)
-        first = table["unit_id"].iloc[: self.allowance.units].tolist()
+        order, most = self.selection.admit(table["unit_id"].tolist(), pool.units.image_of)
+        table, ranks = table.iloc[order], np.arange(1, len(table) + 1)
+        first = table["unit_id"].iloc[: min(most, self.allowance.units)].tolist()
         sizes = self.sizes(pool, first)
         taken = self.allowance.pays(sizes)
         if not taken:
@@ -129,6 +148,24 @@ class Chooser:
         return self.selection.order_by_features(
             unit_ids, values, pool.seed, cycle, self.allowance.units, features.of_pool, centres
         )
+
+
+def named_scores(pool: Pool, table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Scores as annotation platforms read them (SuperAnnotate 2020, "Active learning for semantic segmentation").
+
+    Args:
+        pool: Whose units they are.
+        table: The ranked pool: unit_id and score.
+        column: Name of the column of scores.
+
+    Returns:
+        name, the image's file where the unit is an image and otherwise the unit's id, and the column of scores.
+    """
+    unit_ids = table["unit_id"].tolist()
+    images = [pool.units.image_of(unit_id) for unit_id in unit_ids]
+    paths = [pool.source.path(i) if i == u else None for i, u in zip(images, unit_ids, strict=True)]
+    names = [shielded(p.name if p else u) for p, u in zip(paths, unit_ids, strict=True)]
+    return pd.DataFrame({"name": names, column: table["score"].to_numpy()})
 
 
 def _platform_table(pool: Pool, selected: pd.DataFrame) -> pd.DataFrame:

@@ -60,6 +60,11 @@ class CycleDirectory:
         return self.path / "scores.parquet"
 
     @property
+    def scores_csv(self) -> Path:
+        """Name and score of every scored unit, for annotation platforms."""
+        return self.path / "scores.csv"
+
+    @property
     def queried(self) -> Path:
         """The queried units, for people and annotation platforms."""
         return self.path / "queried.csv"
@@ -141,6 +146,10 @@ class CycleDirectory:
         """Write the ranked pool: the columns unit_id, score, rank and selected of a table."""
         with replacing(self.scores) as beside:
             table[["unit_id", "score", "rank", "selected"]].to_parquet(beside, index=False)
+
+    def write_scores_csv(self, table: pd.DataFrame) -> None:
+        """Write names and scores."""
+        write_table(self.scores_csv, table)
 
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
