@@ -294,7 +294,7 @@ class SoftRankSampling(StochasticSelection):
 
 
 class FromFile(Selection):
-    """Units as a file lists them, whatever the scores; those that it does not name follow, highest score first.
+    r"""Units as a file lists them, whatever the scores; those that it does not name follow, highest score first.
 
     The file is read when the selection is made.
 
@@ -303,6 +303,14 @@ class FromFile(Selection):
 
     Raises:
         ValueError: If the file is missing, is no text, names nothing, or a unit twice.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "order.txt").write_text("c\na\n")
+        ...     selection = FromFile(f"{folder}/order.txt")
+        >>> selection.order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [2, 0, 1, 3]
     """
 
     def __init__(self, path: str) -> None:
