@@ -6,7 +6,8 @@ in which the units came, and without the bias towards one city that alphabetical
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from acquisition.seeding import derive_seed, uniform_for
 
 __all__ = [
     "Alphabetical",
+    "FromFile",
     "PowerSampling",
     "RandomSelection",
     "Selection",
@@ -87,6 +89,33 @@ class Selection(Described, ABC):
         Returns:
             N positions.
         """
+
+    @property
+    def by(self) -> "Selection":
+        """The selection that orders: this one, or the one within it."""
+        return self
+
+    def check(self, known: Container[str]) -> None:
+        """Refuse settings that do not go with a data set.
+
+        Args:
+            known: The names of all units, labelled ones as well.
+
+        Raises:
+            ValueError: If they do not.
+        """
+
+    def admit(self, unit_ids: Sequence[str], image_of: Callable[[str], str]) -> tuple[list[int], int]:
+        """What of an order may be taken in one query.
+
+        Args:
+            unit_ids: N units in order, first choice first.
+            image_of: From a unit to the image that it is part of.
+
+        Returns:
+            N positions, those that may be taken first, and how many these are; all of them, unless overridden.
+        """
+        return list(range(len(unit_ids))), len(unit_ids)
 
 
 class TopK(Selection):
@@ -262,6 +291,60 @@ class SoftRankSampling(StochasticSelection):
         ranks[rank_units(unit_ids, scores, seed)] = np.arange(1, len(unit_ids) + 1)
         keys = -self.exponent * np.log(ranks) + _gumbel(unit_ids, seed, cycle, "soft rank")
         return rank_units(unit_ids, list(keys), seed)
+
+
+class FromFile(Selection):
+    r"""Units as a file lists them, whatever the scores; those that it does not name follow, highest score first.
+
+    The file is read when the selection is made.
+
+    Args:
+        path: UTF-8 text with one unit id a line; units that are labelled already are passed over.
+
+    Raises:
+        ValueError: If the file is missing, is no text, names nothing, or a unit twice.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "order.txt").write_text("c\na\n")
+        ...     selection = FromFile(f"{folder}/order.txt")
+        >>> selection.order(["a", "b", "c", "d"], [0.1, 0.9, 0.5, 0.7], seed=0, cycle=0)
+        [2, 0, 1, 3]
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"expected unit ids at {path}, one a line, got no such text ({error}); correct the path of FromFile"
+            ) from error
+        self._places: dict[str, int] = {}
+        for unit_id in filter(None, map(str.strip, lines)):
+            if unit_id in self._places:
+                raise ValueError(f"{path} names the unit {unit_id!r} twice; keep one of the lines")
+            self._places[unit_id] = len(self._places)
+        if not self._places:
+            raise ValueError(f"expected unit ids in {path}, one a line, got an empty file; list them")
+
+    @property
+    def name(self) -> str:
+        return f"FromFile({Path(self.path).name})"
+
+    def check(self, known: Container[str]) -> None:
+        unknown = [unit_id for unit_id in self._places if unit_id not in known]
+        if unknown:
+            raise ValueError(
+                f"expected ids of units of the train split in {self.path}, got {unknown[0]!r}"
+                + (f" and {len(unknown) - 1} others" if len(unknown) > 1 else "")
+                + ", which the data set does not have; correct them, or set the partition that they are of"
+            )
+
+    def order(self, unit_ids: Sequence[str], scores: Sequence[float], seed: int, cycle: int) -> list[int]:
+        ranked = rank_units(unit_ids, scores, seed)
+        return sorted(ranked, key=lambda i: self._places.get(unit_ids[i], len(self._places)))
 
 
 def _gumbel(unit_ids: Sequence[str], seed: int, cycle: int, what: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +12,13 @@ from acquisition.batch import BatchSelection
 from acquisition.features import Feature
 from acquisition.racing import Allowance
 from acquisition.selection import Selection
+from callbacks.handout import hand_out
 from datamodules.pool import Pool
 from datamodules.texts import shielded
 from records.ledger import Queried
 from records.run_directory import CycleDirectory
 
-__all__ = ["Chooser", "Features"]
+__all__ = ["Chooser", "Features", "named_scores"]
 
 
 class Features(Protocol):
@@ -45,6 +45,23 @@ class Chooser:
     allowance: Allowance
     strategy: str
 
+    def check(self, pool: Pool) -> None:
+        """Refuse, before a fit, what could not be chosen after it.
+
+        Args:
+            pool: What is chosen from.
+
+        Raises:
+            ValueError: If the selection is of another data set, or the allowance does not pay for every unit.
+        """
+        self.selection.check(pool.units.location)
+        largest = max(self.sizes(pool, pool.unlabelled), default=0)
+        if self.allowance.pixels is not None and largest > self.allowance.pixels:
+            raise ValueError(
+                f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
+                f"got {self.allowance.pixels}"
+            )
+
     def choose(
         self,
         pool: Pool,
@@ -56,8 +73,8 @@ class Chooser:
 
         Args:
             pool: Whose units they are.
-            scores: unit_id and score of every unit of the pool, in an order that does not depend on who scored them;
-                with a column tier, units of a lower one are taken first.
+            scores: unit_id and score of every unit that may be chosen, in an order that does not depend on who scored
+                them; with a column tier, units of a lower one are taken first.
             cycle: The open cycle.
             features: For a selection that looks at features instead of scores.
 
@@ -65,14 +82,16 @@ class Chooser:
             unit_id, score, rank (1 is the first choice) and selected, first choice first.
 
         Raises:
-            ValueError: If the allowance does not pay for the first choice.
+            ValueError: If the allowance does not pay for the first choice, or the selection is of another data set.
 
         """
+        self.selection.check(pool.units.location)
         table = scores.iloc[self._order(pool, scores, cycle, features)]
         if "tier" in table:
             table = table.sort_values("tier", kind="stable").drop(columns="tier")
-        ranks = np.arange(1, len(table) + 1)
-        first = table["unit_id"].iloc[: self.allowance.units].tolist()
+        order, most = self.selection.admit(table["unit_id"].tolist(), pool.units.image_of)
+        table, ranks = table.iloc[order], np.arange(1, len(table) + 1)
+        first = table["unit_id"].iloc[: min(most, self.allowance.units)].tolist()
         sizes = self.sizes(pool, first)
         taken = self.allowance.pays(sizes)
         if not taken:
@@ -83,7 +102,7 @@ class Chooser:
         return table.reset_index(drop=True).assign(rank=ranks, selected=ranks <= taken)
 
     def ask(self, pool: Pool, directory: CycleDirectory, ranked: pd.DataFrame) -> list[str]:
-        """Write queried.csv and have the chosen units labelled, in this order.
+        """Write queried.csv and what shows parts of images (`hand_out`), and have the chosen units labelled, in order.
 
         The folder of shards stands from before the first of these files until after the labels: it says that the
         ledger may not know of the query yet.
@@ -99,7 +118,8 @@ class Chooser:
         """
         selected = ranked[ranked["selected"]]
         directory.shards.mkdir(parents=True, exist_ok=True)
-        directory.write_queried(_platform_table(selected, [_path(pool, unit_id) for unit_id in selected["unit_id"]]))
+        directory.write_queried(_platform_table(pool, selected))
+        hand_out(pool, directory, selected["unit_id"].tolist())
         chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
         waiting = pool.ask(chosen, self.strategy)
         shutil.rmtree(directory.shards)
@@ -130,22 +150,44 @@ class Chooser:
         )
 
 
-def _path(pool: Pool, unit_id: str) -> Path | None:
-    return pool.source.path(pool.units.image_of(unit_id))
+def named_scores(pool: Pool, table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Scores as annotation platforms read them (SuperAnnotate 2020, "Active learning for semantic segmentation").
+
+    Args:
+        pool: Whose units they are.
+        table: The ranked pool: unit_id and score.
+        column: Name of the column of scores.
+
+    Returns:
+        name, the image's file where the unit is an image and otherwise the unit's id, and the column of scores.
+    """
+    unit_ids = table["unit_id"].tolist()
+    images = [pool.units.image_of(unit_id) for unit_id in unit_ids]
+    paths = [pool.source.path(i) if i == u else None for i, u in zip(images, unit_ids, strict=True)]
+    names = [shielded(p.name if p else u) for p, u in zip(paths, unit_ids, strict=True)]
+    return pd.DataFrame({"name": names, column: table["score"].to_numpy()})
 
 
-def _platform_table(selected: pd.DataFrame, paths: Sequence[Path | None]) -> pd.DataFrame:
+def _platform_table(pool: Pool, selected: pd.DataFrame) -> pd.DataFrame:
     """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
 
     Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
     """
+    unit_ids = selected["unit_id"].tolist()
+    images = [pool.units.image_of(unit_id) for unit_id in unit_ids]
+    paths = [pool.source.path(image_id) for image_id in images]
+    regions = pool.units.regions_of(unit_ids)
+    boxes = np.array([region.box for region in regions]).reshape(-1, 4)
     return pd.DataFrame(
         {
-            "name": [shielded(p.name if p else i) for p, i in zip(paths, selected["unit_id"], strict=True)],
+            "name": [shielded(p.name if p else i) for p, i in zip(paths, unit_ids, strict=True)],
             "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
             "unit_id": selected["unit_id"].map(shielded),
             "rank": selected["rank"],
             "score": selected["score"],
             "path": [shielded(str(p or "")) for p in paths],
+            "image_id": [shielded(image_id) for image_id in images],
+            **dict(zip(("row", "column", "height", "width"), boxes.T, strict=True)),
+            "pixels": [region.pixels for region in regions],
         }
     )

@@ -18,12 +18,13 @@ from acquisition.checks import Check, require
 from acquisition.doctor import examine_network
 from acquisition.functions import Random
 from acquisition.kinds import AcquisitionFunction
+from acquisition.limits import draw_candidates
 from acquisition.predictors import MCDropout, Predictor
 from acquisition.racing import Allowance, Race, decide
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
-from callbacks.choice import Chooser
+from callbacks.choice import Chooser, named_scores
 from callbacks.cycle import EveryFitQueries, FitEnd
 from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
@@ -31,7 +32,6 @@ from callbacks.pictures import draw_ends
 from callbacks.scored import ShardFeatures, Unsaved
 from datamodules.datamodule import PoolDataModule
 from datamodules.doctor import examine_pool
-from datamodules.pool import Pool
 from records.files import write_json
 from records.run_directory import CycleDirectory, RunDirectory
 from records.shards import Shards
@@ -47,7 +47,8 @@ class QueryCallback(Callback):
     A selection by features (`acquisition.batch`) has them written beside the scores while the pool is scored, and read
     as memory maps: 4 bytes x N x D on disk, twice while the batch is chosen, and not in memory.
 
-    Writes into the cycle's folder: scores.parquet (unit_id, score, rank, selected), queried.csv and maps/.
+    Writes into the cycle's folder: scores.parquet (unit_id, score, rank, selected), queried.csv and what lies beside it
+    (`callbacks.handout`), and maps/.
 
     Args:
         acquisition: What is uncertain.
@@ -59,6 +60,10 @@ class QueryCallback(Callback):
         pictures: How many of the top and of the bottom units to draw.
         race: Few samples for every unit, and the predictor's num_samples only for those near the budget's cut; None for
             as many everywhere. Needs TopK, an acquisition that draws samples and MCDropout.
+        candidates: Score only so many units of the pool, drawn anew in each cycle, and query among them; None for all.
+            Units are drawn, not images: where these are parts of images, few images are without one.
+        scores_csv: Write scores.csv as well, with the columns name and this one, such as entropy_value; None for no
+            such file.
 
     Raises:
         ValueError: If these do not go together.
@@ -74,6 +79,8 @@ class QueryCallback(Callback):
         budget_pixels: int | None = None,
         pictures: int = 3,
         race: Race | None = None,
+        candidates: int | None = None,
+        scores_csv: str | None = None,
     ) -> None:
         if budget < 1:
             raise ValueError(f"the budget must be at least 1 unit per cycle, got strategy.budget {budget}")
@@ -86,7 +93,22 @@ class QueryCallback(Callback):
         self.selection = selection or TopK()
         features = self.selection.needs if isinstance(self.selection, BatchSelection) else frozenset()
         self.scorer = Scorer(acquisition, aggregation, predictor, features)
-        if isinstance(self.selection, PowerSampling) and acquisition.sign < 0:
+        if candidates is not None and candidates < budget:
+            raise ValueError(
+                f"strategy.candidates must be at least the budget of {budget} units, got {candidates}; raise it, or "
+                "set it to null for the whole pool"
+            )
+        if scores_csv in ("", "name"):
+            raise ValueError(
+                f"strategy.scores_csv is the name of the column of scores, such as entropy_value, got {scores_csv!r}"
+            )
+        by = self.selection.by
+        if isinstance(by, BatchSelection) and by is not self.selection:
+            raise ValueError(
+                f"AtMostPerImage needs a selection by scores, got {by.name}, which chooses a batch as a whole; choose "
+                "another selection"
+            )
+        if isinstance(by, PowerSampling) and acquisition.sign < 0:
             raise ValueError("PowerSampling needs scores above 0, but Inverse gives none; choose another selection")
         draws = self.scorer.draws_samples and self.scorer.num_samples
         if race is not None and not (draws and isinstance(self.selection, TopK)):
@@ -97,6 +119,8 @@ class QueryCallback(Callback):
         self.budget_pixels = budget_pixels
         self.pictures = pictures
         self.race = race
+        self.candidates = candidates
+        self.scores_csv = scores_csv
         self._fit_end: FitEnd = EveryFitQueries()
 
     @property
@@ -127,7 +151,7 @@ class QueryCallback(Callback):
         """Refuse a query that could not be answered, or a strategy that does not fit, before hours of training."""
         if self._fit_end.may_query:
             trainer.datamodule.pool.check_open()  # type: ignore[attr-defined]
-            self._check_budget(trainer.datamodule.pool)  # type: ignore[attr-defined]
+            self.chooser.check(trainer.datamodule.pool)  # type: ignore[attr-defined]
             require(self.examine(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -186,7 +210,7 @@ class QueryCallback(Callback):
         pool.check_open()
         cycle = pool.ledger.cycle
         directory = RunDirectory(pool.run_dir).cycle(cycle)
-        unit_ids = pool.unlabelled
+        unit_ids = draw_candidates(pool.unlabelled, self.candidates, pool.seed, cycle)
         if not unit_ids:
             rank_zero_info("The pool is empty: nothing to query.")
             return
@@ -230,7 +254,7 @@ class QueryCallback(Callback):
             module.network,  # type: ignore[arg-type]
             scorer, datamodule.view(unit_ids, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
             getattr(module, "memory_format", None), self.race, self.budget, self.budget_pixels,
-            files=scorer.checkpoints(cycle),
+            self.candidates, files=scorer.checkpoints(cycle),
         )  # fmt: skip
 
     def _score_pool(
@@ -347,21 +371,16 @@ class QueryCallback(Callback):
         chooser, pool, cycle = self.chooser, datamodule.pool, directory.number
         table = chooser.choose(pool, table, cycle, features)
         directory.write_scores(table)
+        if self.scores_csv is not None:
+            directory.write_scores_csv(named_scores(pool, table, self.scores_csv))
         saved = dict(saved_samples(features.shards.folder))
         draw_ends(directory.maps, table, saved, self.pictures, self.scorer.acquisition.value_name, datamodule)
         waiting, taken = chooser.ask(pool, directory, table), int(table["selected"].sum())
         note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""
-        left = "" if len(table) > taken else f" (all that was left; the budget is {self.budget})"
-        rank_zero_info(f"Cycle {cycle}: queried {taken} of {len(table)} units{left} by {self.strategy}{note}")
-
-    def _check_budget(self, pool: Pool) -> None:
-        """Refuse a budget that does not pay for every unit of the pool: after the fit it could not be raised."""
-        largest = max(self.chooser.sizes(pool, pool.unlabelled), default=0)
-        if self.budget_pixels is not None and largest > self.budget_pixels:
-            raise ValueError(
-                f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
-                f"got {self.budget_pixels}"
-            )
+        drawn = self.candidates is not None and len(table) == self.candidates
+        left = "" if len(table) > taken or drawn else f" (all that was left; the budget is {self.budget})"
+        among = f"{len(table)} {'candidates' if drawn else 'units'}"
+        rank_zero_info(f"Cycle {cycle}: queried {taken} of {among}{left} by {self.strategy}{note}")
 
 
 def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:

@@ -247,6 +247,12 @@ class Pool:
         image_id = self.units.image_of(unit_id)
         return self._checked(image_id, self.source) if self.source.is_annotated(image_id) else None
 
+    def read_drawn(self, image_id: str) -> np.ndarray:
+        """An image's mask as far as the oracle has answered: H x W, `UNANSWERED` where nobody has drawn."""
+        if self.annotations.is_annotated(image_id):
+            return self._checked(image_id)
+        return np.full(self.source.size(image_id), UNANSWERED, dtype=np.uint8)
+
     def _checked(self, image_id: str, source: AnnotationSource | None = None) -> np.ndarray:
         """An image's annotation, by the oracle unless told otherwise, refused where it is not what it should be."""
         source = source or self.annotations

@@ -74,14 +74,18 @@ class Units:
         """Ids of the images that units are part of, each once, in their order."""
         return list(dict.fromkeys(self.location[unit_id][0] for unit_id in unit_ids))
 
+    def regions_of(self, unit_ids: Sequence[str]) -> list[Region]:
+        """Pixels and box of each unit, as annotators see the image; a look at every file, for its size."""
+        found: dict[str, Region] = {}
+        # image by image
+        for unit_id in sorted(unit_ids, key=self.location.__getitem__):
+            image_id, k = self.location[unit_id]
+            found[unit_id] = self._in_image(image_id)[k]
+        return [found[unit_id] for unit_id in unit_ids]
+
     def pixels(self, unit_ids: Sequence[str]) -> list[int]:
         """How many pixels each unit has, as annotators see the image."""
-        found = [0] * len(unit_ids)
-        # image by image
-        for i in sorted(range(len(unit_ids)), key=lambda i: self.location[unit_ids[i]]):
-            image_id, k = self.location[unit_ids[i]]
-            found[i] = self._regions_of(image_id)[k].pixels
-        return found
+        return [region.pixels for region in self.regions_of(unit_ids)]
 
     def index_map(self, image_id: str, shape: tuple[int, ...]) -> np.ndarray:
         """An image's index map, H x W int32, for a mask of a shape."""
@@ -119,10 +123,10 @@ class Units:
             # no file has to be opened for it
             return [(0.5, 0.5)] * len(wanted)
         height, width = self.source.size(image_id)
-        boxes = [region.box for region in self._regions_of(image_id)]
+        boxes = [region.box for region in self._in_image(image_id)]
         return [((boxes[k][0] + boxes[k][2] / 2) / height, (boxes[k][1] + boxes[k][3] / 2) / width) for k in wanted]
 
-    def _regions_of(self, image_id: str) -> list[Region]:
+    def _in_image(self, image_id: str) -> list[Region]:
         if self._regions[0] != image_id:
             self._regions = image_id, self.partition.regions(self.source, image_id)
         return self._regions[1]

@@ -326,7 +326,8 @@ def _query(turn: Turn[StackedRun], images: StackImages, keep_scores: bool) -> No
 
 def _is_plain(query: QueryCallback) -> bool:
     """Whether scores and an order are all that the strategy is."""
-    return query.race is None and query.budget_pixels is None and not isinstance(query.selection, BatchSelection)
+    asked = (query.race, query.budget_pixels, query.candidates, query.scores_csv)
+    return asked == (None,) * len(asked) and not isinstance(query.selection, BatchSelection)
 
 
 def _scores(turn: Turn[StackedRun], images: StackImages) -> np.ndarray:

@@ -60,9 +60,37 @@ class CycleDirectory:
         return self.path / "scores.parquet"
 
     @property
+    def scores_csv(self) -> Path:
+        """Name and score of every scored unit, for annotation platforms."""
+        return self.path / "scores.csv"
+
+    @property
     def queried(self) -> Path:
         """The queried units, for people and annotation platforms."""
         return self.path / "queried.csv"
+
+    @property
+    def regions(self) -> Path:
+        """Folder of the queried parts of images, one file per image."""
+        return self.path / "regions"
+
+    def region_map(self, image_id: str) -> Path:
+        """The queried parts of an image as numbers in the order of rank, from 1; 0 elsewhere."""
+        return self.regions / f"{image_id}.png"
+
+    @property
+    def polygons(self) -> Path:
+        """Outlines of the queried parts of images, for annotation platforms."""
+        return self.path / "regions.json"
+
+    @property
+    def to_draw(self) -> Path:
+        """Folder of the masks that people complete, one file per image."""
+        return self.path / "to_draw"
+
+    def template(self, image_id: str) -> Path:
+        """An image's mask as far as it is drawn."""
+        return self.to_draw / f"{image_id}.png"
 
     @property
     def maps(self) -> Path:
@@ -118,6 +146,10 @@ class CycleDirectory:
         """Write the ranked pool: the columns unit_id, score, rank and selected of a table."""
         with replacing(self.scores) as beside:
             table[["unit_id", "score", "rank", "selected"]].to_parquet(beside, index=False)
+
+    def write_scores_csv(self, table: pd.DataFrame) -> None:
+        """Write names and scores."""
+        write_table(self.scores_csv, table)
 
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
@@ -278,7 +310,7 @@ class RunDirectory:
 
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
-        inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.glob("*"))]
+        inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []

@@ -12,7 +12,7 @@ import pytest
 import acquisition
 from acquisition import aggregation, engine, functional, regions, selection, statistics
 
-MODULES = [functional, statistics, aggregation, regions, selection]
+MODULES = [functional, statistics, aggregation, regions, selection, limits]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
 
 

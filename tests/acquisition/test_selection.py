@@ -4,13 +4,16 @@ import itertools
 import math
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from acquisition.limits import AtMostPerImage
 from acquisition.selection import (
     Alphabetical,
+    FromFile,
     PowerSampling,
     RandomSelection,
     Selection,
@@ -179,3 +182,34 @@ def test_names_tell_settings_apart() -> None:
         "RandomSelection",
         "PowerSampling(1)",
     ]
+
+
+def test_a_file_gives_the_order(tmp_path: Path) -> None:
+    path = tmp_path / "order.txt"
+    path.write_bytes("\ufeffcity/03\r\n\n city/01 \ncity/00\n".encode())
+    selection = FromFile(str(path))
+    assert selection.name == "FromFile(order.txt)"
+    units, scores = ["city/02", "city/01", "city/03", "city/04"], [0.1, 0.2, 0.0, 0.9]
+    assert [units[i] for i in selection.order(units, scores, 0, 0)] == ["city/03", "city/01", "city/04", "city/02"]
+    selection.check([*units, "city/00"])
+    with pytest.raises(ValueError, match=r"units of the train split in .*order\.txt, got 'city/00', which"):
+        selection.check(units)
+    with pytest.raises(ValueError, match=r"got 'city/03' and 2 others, which the data set does not have"):
+        AtMostPerImage(selection, 1).check([])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "got no such text .*No such file"),
+        (b"\xff\xfe", "got no such text .*utf-8"),
+        (b"\n \n", "got an empty file"),
+        (b"a\nb\na\n", "names the unit 'a' twice"),
+    ],
+)
+def test_a_file_that_gives_no_order_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "order.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        FromFile(str(path))

@@ -13,19 +13,26 @@ import torch
 
 from acquisition.batch import CoreSet
 from acquisition.functions import Random
+from acquisition.limits import AtMostPerImage
 from acquisition.racing import Allowance
-from acquisition.selection import TopK
+from acquisition.selection import FromFile, TopK
 from callbacks.choice import Chooser
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
+from datamodules.partitions import Region
 from datamodules.pool import Pool
 from datamodules.sources.digits import Digits
 from lightning_modules.classification import ClassificationModule
 from lightning_modules.networks import TwoLayerNet
 from records.run_directory import CycleDirectory
 
-UNITS = SimpleNamespace(pixels=lambda unit_ids: [10] * len(unit_ids), image_of=str)
+UNITS = SimpleNamespace(
+    pixels=lambda unit_ids: [10] * len(unit_ids),
+    regions_of=lambda unit_ids: [Region(u, 10, (0, 0, 2, 5)) for u in unit_ids],
+    image_of=str,
+    location=dict.fromkeys("abcd", ("image", 0)),
+)
 POOL: Any = SimpleNamespace(seed=0, units=UNITS, source=SimpleNamespace(path=lambda image_id: None))
 
 
@@ -59,6 +66,27 @@ def test_what_cannot_be_chosen_is_said() -> None:
         Chooser(CoreSet(), Allowance(2), "s").choose(POOL, scores(), 0)
 
 
+def test_a_limit_per_image_may_leave_a_part_of_the_budget(tmp_path: Path) -> None:
+    images = {"a": "one", "b": "two", "c": "two", "d": "two"}
+    units = SimpleNamespace(**{**vars(UNITS), "image_of": images.__getitem__})
+    pool: Any = SimpleNamespace(**{**vars(POOL), "units": units})
+    for allowance, taken in ((Allowance(4), 2), (Allowance(1), 1), (Allowance(4, 15), 1)):
+        table = Chooser(AtMostPerImage(TopK(), 1), allowance, "s").choose(pool, scores(), 0)
+        assert table["unit_id"].tolist() == list("bacd")
+        assert table["rank"].tolist() == [1, 2, 3, 4]
+        assert table["selected"].sum() == taken
+    order = tmp_path / "order.txt"
+    order.write_text("d\nc\n")
+    assert Chooser(FromFile(str(order)), Allowance(4), "s").choose(pool, scores(), 0)["unit_id"].tolist() == list(
+        "dcba"
+    )
+    order.write_text("d\ne\n")
+    chooser = Chooser(FromFile(str(order)), Allowance(4), "s")
+    for refused in (lambda: chooser.choose(pool, scores(), 0), lambda: chooser.check(pool)):
+        with pytest.raises(ValueError, match="got 'e', which the data set does not have"):
+            refused()
+
+
 def test_while_the_ledger_does_not_know_of_a_query_its_shards_stand(tmp_path: Path) -> None:
     directory = CycleDirectory(tmp_path)
     table = Chooser(TopK(), Allowance(2), "s").choose(POOL, scores(), 0)
@@ -78,6 +106,9 @@ def test_while_the_ledger_does_not_know_of_a_query_its_shards_stand(tmp_path: Pa
     written = pd.read_csv(directory.queried)
     assert written["unit_id"].tolist() == ["b", "c"]
     np.testing.assert_allclose(written["priority"], [1.0, 0.5])
+    assert written["image_id"].tolist() == ["b", "c"]
+    assert written[["row", "column", "height", "width", "pixels"]].to_numpy().tolist() == [[0, 0, 2, 5, 10]] * 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["queried.csv"], "nothing to outline in whole images"
 
 
 @dataclass

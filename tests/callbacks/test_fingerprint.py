@@ -111,3 +111,12 @@ def test_a_query_with_other_data_or_precision_begins_anew(tmp_path: Path) -> Non
     }  # fmt: skip
     assert len(different) == 7
     assert of() == of(batch_size=2, num_workers=1)
+
+
+def test_a_query_among_other_candidates_begins_anew(tmp_path: Path) -> None:
+    data = PoolDataModule(SyntheticRoads(num_train=30), run_dir=str(tmp_path))
+    trainer: Any = SimpleNamespace(precision="32-true")
+    module: Any = SimpleNamespace(network=nn.Dropout(0.5))
+    units = data.pool.unlabelled[:20]
+    made = {QueryCallback(BALD(), candidates=n)._fingerprint(trainer, module, data, units, 0) for n in (None, 20, 21)}
+    assert len(made) == 3

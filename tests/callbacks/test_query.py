@@ -11,9 +11,12 @@ import pytest
 from PIL import Image
 
 import cli
-from acquisition.functions import BALD, Random
+from acquisition.batch import CoreSet
+from acquisition.functions import BALD, Inverse, Random
+from acquisition.limits import AtMostPerImage, draw_candidates
 from acquisition.predictors import MCDropout
 from acquisition.racing import Race
+from acquisition.selection import PowerSampling
 from callbacks.query import QueryCallback
 from tests.conftest import TINY
 
@@ -73,6 +76,53 @@ def test_a_strategy_is_checked_when_it_is_made() -> None:
         QueryCallback(BALD(), predictor=MCDropout(1))
     with pytest.raises(ValueError, match="budget must be at least 1"):
         QueryCallback(Random(), budget=0)
+    with pytest.raises(ValueError, match=r"strategy\.candidates must be at least the budget of 10 units, got 9"):
+        QueryCallback(Random(), candidates=9)
+    with pytest.raises(ValueError, match="AtMostPerImage needs a selection by scores, got CoreSet"):
+        QueryCallback(Random(), selection=AtMostPerImage(CoreSet(), 2))
+    with pytest.raises(ValueError, match="PowerSampling needs scores above 0"):
+        QueryCallback(Inverse(BALD()), selection=AtMostPerImage(PowerSampling(), 2))
+    with pytest.raises(ValueError, match="name of the column of scores"):
+        QueryCallback(Random(), scores_csv="name")
+
+
+def test_only_candidates_are_scored_and_queried(ask: Callable[..., Path]) -> None:
+    whole = scores_of(ask("whole")).set_index("unit_id")["score"]
+    run = ask("some", "--strategy.candidates", "7", "--strategy.scores_csv", "entropy_value")
+    scores = scores_of(run)
+    assert len(scores) == 7
+    assert scores["selected"].sum() == 4
+    np.testing.assert_allclose(scores["score"], whole[scores["unit_id"]], rtol=0, atol=1e-6)
+    assert set(scores["unit_id"]) == set(draw_candidates(sorted(whole.index), 7, TINY["seed_everything"], 0))
+    named = pd.read_csv(run / "cycles" / "00" / "scores.csv")
+    assert list(named.columns) == ["name", "entropy_value"]
+    assert named["name"].tolist() == scores["unit_id"].tolist()
+    np.testing.assert_allclose(named["entropy_value"], scores["score"])
+
+
+def test_cells_among_candidates_with_a_limit_per_image(ask: Callable[..., Path], tmp_path: Path) -> None:
+    settings = copy.deepcopy(TINY)
+    settings["data"]["partition"] = {
+        "class_path": "datamodules.partitions.Grid", "init_args": {"height": 16, "width": 16},
+    }  # fmt: skip
+    settings["strategy"] |= {
+        "budget": 10,
+        "candidates": 40,
+        "selection": {
+            "class_path": "acquisition.limits.AtMostPerImage",
+            "init_args": {"selection": {"class_path": "acquisition.selection.TopK"}, "count": 1},
+        },
+    }
+    run = ask("cells", settings=settings)
+    scores, queried = scores_of(run), pd.read_csv(run / "cycles" / "00" / "queried.csv")
+    assert len(scores) == 40
+    assert len(queried) == queried["image_id"].nunique() == 10
+    assert (queried["pixels"] == 256).all()
+    polygons = json.loads((run / "cycles" / "00" / "regions.json").read_text())
+    assert list(polygons) == queried["image_id"].tolist()
+    row, column = queried.loc[0, ["row", "column"]].tolist()
+    corners = np.array(polygons[queried.loc[0, "image_id"]]["instances"][0]["points"]).reshape(-1, 2)
+    assert (corners.min(axis=0).tolist(), corners.max(axis=0).tolist()) == ([column, row], [column + 16, row + 16])
 
 
 def test_uncertainty_does_not_keep_picking_a_repeated_image(tiny_config: Path, tmp_path: Path) -> None:

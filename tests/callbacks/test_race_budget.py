@@ -35,7 +35,9 @@ def race(seed: int, sizes: np.ndarray, pixels: int, folder: Path) -> dict[str, A
     )
     query._score_units = lambda *_: None  # type: ignore[method-assign]
     trainer = SimpleNamespace(strategy=SimpleNamespace(barrier=lambda _: None), is_global_zero=True)
-    units = SimpleNamespace(pixels=lambda unit_ids: [int(sizes[int(u)]) for u in unit_ids])
+    units = SimpleNamespace(
+        pixels=lambda unit_ids: [int(sizes[int(u)]) for u in unit_ids], image_of=str, location=dict.fromkeys(names)
+    )
     pool: Any = SimpleNamespace(seed=0, units=units)
     data: Any = SimpleNamespace(seed=0, pool=pool)
     shards: Any = SimpleNamespace(table=table)

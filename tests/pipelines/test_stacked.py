@@ -1,15 +1,18 @@
 """Stacks of runs: what one run does wrong costs the others nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
 
 from acquisition.functions import Random
+from acquisition.limits import draw_candidates
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
@@ -122,3 +125,22 @@ def test_weights_that_cannot_be_read_again_are_named(runs: list[StackedRun]) -> 
     runs[1].error = ""
     run_stack(runs, cycles=2, epochs=1)
     assert all(r.cycle(1).is_fitted for r in runs)
+
+
+def test_a_stack_scores_candidates_alone(runs: list[StackedRun]) -> None:
+    run, make = runs[0], runs[0].make
+    run.make = lambda cycle, last: replace(
+        make(cycle, last), query=QueryCallback(Random(), budget=2, candidates=5, scores_csv="entropy_value")
+    )
+    run_stack([run], cycles=2, epochs=1)
+    assert not run.error
+    scores = run.cycle(0).read_scores()
+    assert set(scores["unit_id"]) == set(draw_candidates(sorted(pool_of(run)), 5, run.seed, 0))
+    assert scores["selected"].sum() == 2
+    assert len(pd.read_csv(run.cycle(0).scores_csv)) == 5
+
+
+def pool_of(run: StackedRun) -> set[str]:
+    """What was not labelled when cycle 0 was queried."""
+    pool = run.make(0, True).datamodule.pool
+    return set(pool.units.ids) - {e.unit_id for e in pool.ledger.events() if e.kind == "initial" and e.unit_id}
