@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import acquisition
-from acquisition import aggregation, engine, functional, regions, selection, statistics
+from acquisition import aggregation, engine, functional, limits, regions, selection, statistics
 
 MODULES = [functional, statistics, aggregation, regions, selection, limits]
 EXAMPLES = [test for module in MODULES for test in doctest.DocTestFinder().find(module) if test.examples]
