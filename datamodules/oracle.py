@@ -72,7 +72,9 @@ class HiddenTruth(Oracle):
 
 
 class WholeObjects(HiddenTruth):
-    """Simulation in which every object that a queried unit overlaps is drawn completely (SuperAnnotate 2020, "Active Learning for Semantic Segmentation").
+    """Simulation in which every object that a queried unit overlaps is drawn completely.
+
+    That is what annotators do in SuperAnnotate 2020, "Active Learning for Semantic Segmentation".
 
     Objects are the data set's instances, or else connected parts of a class (see `Source.read_instances`). Nothing is
     paid twice: the ledger has a unit's newly labelled pixels and objects. A unit that is void throughout is labelled,
