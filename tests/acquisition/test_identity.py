@@ -17,10 +17,12 @@ from acquisition.features import Feature
 from acquisition.functions import BALD, ODIN, Entropy, Expert, Inverse, Margin
 from acquisition.identity import Described, describe
 from acquisition.kinds import AcquisitionFunction, DeterministicAcquisition, MonteCarloAcquisition
+from acquisition.limits import AtMostPerImage
 from acquisition.predictors import Ensemble, MCDropout
 from acquisition.scorer import Scorer
-from acquisition.selection import PowerSampling, Selection, SoftmaxSampling, SoftRankSampling, Stride
+from acquisition.selection import FromFile, PowerSampling, Selection, SoftmaxSampling, SoftRankSampling, Stride, TopK
 from acquisition.statistics import StreamingStatistics
+from tests.conftest import ROOT
 
 CHANGES: list[tuple[type[Described], dict[str, Any], str, Any]] = [
     (ODIN, {}, "temperature", 0.1000001),
@@ -36,6 +38,9 @@ CHANGES: list[tuple[type[Described], dict[str, Any], str, Any]] = [
     (Ensemble, {"checkpoints": ["a", "b"]}, "checkpoints", ["a", "c"]),
     (CountAbove, {"threshold": "log2"}, "threshold", 0.6931471805599453),
     (Stride, {"stride": 2}, "stride", 3),
+    (FromFile, {"path": str(ROOT / "constraints.txt")}, "path", str(ROOT / ".gitignore")),
+    (AtMostPerImage, {"selection": TopK(), "count": 2}, "count", 3),
+    (AtMostPerImage, {"selection": Stride(2), "count": 2}, "selection", Stride(3)),
     *((s, {}, "exponent", 1.5) for s in (PowerSampling, SoftmaxSampling, SoftRankSampling)),
     *((b, {}, "candidates", 100) for b in (CoreSet, BADGE, BatchBALD)),
     (BatchBALD, {}, "num_configurations", 500),

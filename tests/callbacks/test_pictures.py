@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
+from datamodules.partitions import Region
 from datamodules.sources.synthetic import SyntheticRoads
 
 IMAGE = np.zeros((3, 16, 24), np.float32)
@@ -66,7 +69,13 @@ def test_a_full_disk_is_a_warning(tmp_path: Path) -> None:
 
 def test_no_spreadsheet_runs_a_name(tmp_path: Path) -> None:
     selected = pd.DataFrame({"unit_id": ["=1+1", "b/-c", "d"], "rank": [1, 2, 3], "score": [0.3, 0.2, -0.1]})
-    table = _platform_table(selected, [Path("=1+1.png"), Path("b/-c.png"), None])
+    files = {"=1+1": Path("=1+1.png"), "b/-c": Path("b/-c.png"), "d": None}
+    regions = [Region(unit_id, 6, (0, 0, 2, 3)) for unit_id in files]
+    units = SimpleNamespace(image_of=str, regions_of=lambda unit_ids: regions)
+    pool: Any = SimpleNamespace(units=units, source=SimpleNamespace(path=files.get))
+    table = _platform_table(pool, selected)
+    assert table["image_id"].tolist() == ["'=1+1", "b/-c", "d"]
+    assert table["pixels"].tolist() == [6, 6, 6]
     assert table["name"].tolist() == ["'=1+1.png", "'-c.png", "d"]
     assert table["unit_id"].tolist() == ["'=1+1", "b/-c", "d"]
     assert table["path"].tolist() == ["'=1+1.png", "b/-c.png", ""]
