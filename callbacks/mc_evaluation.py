@@ -108,12 +108,14 @@ class MCEvaluation(Callback):
         # by now Lightning has moved the module to the CPU
         before = module.device
         module.to(trainer.strategy.root_device)
-        scores = MCScores(self.predictor, module, self.seed)
-        with torch.random.fork_rng(devices=[]):
-            for batch in _limited(data.val_dataloader(), trainer.limit_val_batches):
-                scores.add(data.transfer_batch_to_device(batch, module.device, 0))
-        self.metrics.add_to_best(scores.compute("val"))
-        module.to(before)
+        try:
+            scores = MCScores(self.predictor, module, self.seed)
+            with torch.random.fork_rng(devices=[]):
+                for batch in _limited(data.val_dataloader(), trainer.limit_val_batches):
+                    scores.add(data.transfer_batch_to_device(batch, module.device, 0))
+            self.metrics.add_to_best(scores.compute("val"))
+        finally:
+            module.to(before)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start(trainer, pl_module)

@@ -91,11 +91,14 @@ class WholeObjects(HiddenTruth):
         for unit_id in labelled:
             image_id, k = units.location[unit_id]
             before.setdefault(image_id, []).append(k)
+        now: dict[str, list[str]] = {}
+        for unit_id in answered:
+            now.setdefault(units.image_of(unit_id), []).append(unit_id)
         found: dict[str, tuple[int, int]] = {}
-        for image_id in units.images_of(answered):
+        for image_id, unit_ids in now.items():
             drawn = DrawnObjects(units.source, units.partition, image_id)
             drawn.add(before.get(image_id, []))
-            for unit_id in (u for u in answered if units.image_of(u) == image_id):
+            for unit_id in unit_ids:
                 found[unit_id] = drawn.add([units.location[unit_id][1]])
         return [(unit_id, *found[unit_id]) for unit_id in answered]
 
