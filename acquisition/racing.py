@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import torch
 
-__all__ = ["Allowance", "Race", "Round", "decide", "moderated"]
+__all__ = ["Race", "Round", "decide", "moderated"]
 
 
 @dataclass(frozen=True)
@@ -51,36 +51,6 @@ class Race:
             rounds.append(samples)
             samples *= 2
         return [*rounds, num_samples]
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """What may still be queried.
-
-    Args:
-        units: At most so many units.
-        pixels: Of those, as many as so many pixels pay for; None for any size.
-    """
-
-    units: int
-    pixels: int | None = None
-
-    def pays(self, sizes: Sequence[int]) -> int:
-        """How many units it pays for in their order, up to the first that it does not.
-
-        Args:
-            sizes: Of the units, in pixels.
-        """
-        taken = sizes[: self.units]
-        return len(taken) if self.pixels is None else int((np.cumsum(taken) <= self.pixels).sum())
-
-    def without(self, sizes: Sequence[int]) -> "Allowance":
-        """What is left when units are paid for.
-
-        Args:
-            sizes: Of these units, in pixels.
-        """
-        return Allowance(self.units - len(sizes), None if self.pixels is None else self.pixels - sum(sizes))
 
 
 @dataclass(frozen=True)

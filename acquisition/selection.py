@@ -6,8 +6,9 @@ in which the units came, and without the bias towards one city that alphabetical
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from acquisition.seeding import derive_seed, uniform_for
 __all__ = [
     "Alphabetical",
     "FromFile",
+    "Layout",
     "PowerSampling",
     "RandomSelection",
     "Selection",
@@ -58,6 +60,27 @@ def rank_units(unit_ids: Sequence[str], scores: Sequence[float], seed: int) -> l
         ties[i] = derive_seed(seed, "tie", unit_ids[i])
     order: list[int] = np.lexsort((ties, -values)).tolist()
     return order
+
+
+class Layout(Protocol):
+    """Where units are: of a pool's units, or of any that are told.
+
+    Example:
+        >>> class Row:
+        ...     def image_of(self, unit_id):
+        ...         return unit_id[0]
+        ...     def centres_of(self, unit_ids):
+        ...         return [(0, 5 * int(unit_id[1:])) for unit_id in unit_ids]
+        >>> layout: Layout = Row()
+        >>> layout.centres_of(["a0", "a1"])
+        [(0, 0), (0, 5)]
+    """
+
+    def image_of(self, unit_id: str) -> str:
+        """Id of the image that a unit is part of."""
+
+    def centres_of(self, unit_ids: Sequence[str]) -> Sequence[tuple[float, float]]:
+        """Centres (y, x) of units' bounding boxes, in pixels of the image as annotators see it."""
 
 
 class Selection(Described, ABC):
@@ -105,12 +128,12 @@ class Selection(Described, ABC):
             ValueError: If they do not.
         """
 
-    def admit(self, unit_ids: Sequence[str], image_of: Callable[[str], str]) -> tuple[list[int], int]:
+    def admit(self, unit_ids: Sequence[str], layout: Layout) -> tuple[list[int], int]:
         """What of an order may be taken in one query.
 
         Args:
             unit_ids: N units in order, first choice first.
-            image_of: From a unit to the image that it is part of.
+            layout: Where they are.
 
         Returns:
             N positions, those that may be taken first, and how many these are; all of them, unless overridden.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from acquisition.batch import BatchSelection
 from acquisition.features import Feature
-from acquisition.racing import Allowance
+from acquisition.limits import Allowance
 from acquisition.selection import Selection
 from callbacks.handout import hand_out
 from datamodules.pool import Pool
@@ -19,6 +19,11 @@ from records.ledger import Queried
 from records.run_directory import CycleDirectory
 
 __all__ = ["Chooser", "Features", "named_scores"]
+
+_COUNTING = {
+    "objects": "datamodules.oracle.WholeObjects",
+    "clicks": "datamodules.oracle.HiddenTruth or WholeObjects with a click_tolerance",
+}
 
 
 class Features(Protocol):
@@ -37,7 +42,7 @@ class Chooser:
 
     Args:
         selection: The order in which units are taken.
-        allowance: How many of them, and how many pixels they may have in all.
+        allowance: How many of them, and what they may cost in all.
         strategy: The name under which the ledger records the choice.
     """
 
@@ -61,6 +66,12 @@ class Chooser:
                 f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
                 f"got {self.allowance.pixels}"
             )
+        for name in self.allowance.counted:
+            if name not in pool.oracle.counts:
+                raise ValueError(
+                    f"strategy.budget_{name} needs to know what an answer costs: expected a data.oracle that counts "
+                    f"{name}, got {pool.oracle.short_description}; set it to {_COUNTING[name]}"
+                )
 
     def choose(
         self,
@@ -89,7 +100,7 @@ class Chooser:
         table = scores.iloc[self._order(pool, scores, cycle, features)]
         if "tier" in table:
             table = table.sort_values("tier", kind="stable").drop(columns="tier")
-        order, most = self.selection.admit(table["unit_id"].tolist(), pool.units.image_of)
+        order, most = self.selection.admit(table["unit_id"].tolist(), pool.units)
         table, ranks = table.iloc[order], np.arange(1, len(table) + 1)
         first = table["unit_id"].iloc[: min(most, self.allowance.units)].tolist()
         sizes = self.sizes(pool, first)
@@ -99,6 +110,8 @@ class Chooser:
                 f"strategy.budget_pixels must pay for at least one unit, got {self.allowance.pixels} where "
                 f"{first[0]!r} has {sizes[0]} pixels; raise it"
             )
+        if self.allowance.counted:
+            taken = self._paid(pool, first[:taken])
         return table.reset_index(drop=True).assign(rank=ranks, selected=ranks <= taken)
 
     def ask(self, pool: Pool, directory: CycleDirectory, ranked: pd.DataFrame) -> list[str]:
@@ -124,6 +137,25 @@ class Chooser:
         waiting = pool.ask(chosen, self.strategy)
         shutil.rmtree(directory.shards)
         return waiting
+
+    def _paid(self, pool: Pool, unit_ids: Sequence[str]) -> int:
+        """How many units the allowance pays for in their order, by what the oracle says that they cost."""
+        looked_at = 0
+        while True:
+            # what a budget does not reach is not looked at: an answer's cost takes a look at its image
+            looked_at = min(max(64, 2 * looked_at), len(unit_ids))
+            costs = pool.costs(unit_ids[:looked_at])
+            taken = looked_at
+            for name, limit in self.allowance.counted.items():
+                spent = np.cumsum([getattr(cost, name) for cost in costs])
+                taken = min(taken, int((spent <= limit).sum()))
+                if not taken:
+                    raise ValueError(
+                        f"strategy.budget_{name} must pay for at least one unit, got {limit} where {unit_ids[0]!r} "
+                        f"costs {spent[0]} {name}; raise it"
+                    )
+            if taken < looked_at or looked_at == len(unit_ids):
+                return taken
 
     def sizes(self, pool: Pool, unit_ids: Sequence[str]) -> list[int]:
         """Pixels of each unit; ones where nobody counts them, for that takes a look at every file."""

@@ -222,10 +222,10 @@ def record_fit(
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:
-    """How much is labelled: labelled_units, labelled_pixels and, where objects are counted, labelled_objects."""
-    objects = ledger.labelled_objects()
+    """How much is labelled: labelled_units, labelled_pixels and, where they are counted, _objects and _clicks."""
     counts = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
-    return counts if objects is None else {**counts, "labelled_objects": objects}
+    counted = {"labelled_objects": ledger.labelled_objects(), "labelled_clicks": ledger.labelled_clicks()}
+    return counts | {name: count for name, count in counted.items() if count is not None}
 
 
 def log_row(loggers: Iterable[Logger], row: dict[str, Any]) -> None:

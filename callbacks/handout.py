@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from skimage.measure import find_contours
 
 from acquisition.annotation import UNANSWERED
+from datamodules.outlines import outlines
 from datamodules.pool import Pool
 from records.files import replacing, write_text
 from records.run_directory import CycleDirectory
 
-__all__ = ["hand_out", "outlines"]
+__all__ = ["hand_out"]
 
 _MOST = np.iinfo(np.uint16).max
 
@@ -53,37 +53,6 @@ def hand_out(pool: Pool, directory: CycleDirectory, unit_ids: Sequence[str]) -> 
             if (drawn[ranks > 0] == UNANSWERED).any():
                 _save(directory.template(image_id), drawn)
     write_text(directory.polygons, json.dumps(polygons))
-
-
-def outlines(region: np.ndarray) -> list[np.ndarray]:
-    """Polygons along the edges of a region's pixels, one for each connected part of it; holes are not cut out.
-
-    Args:
-        region: H x W, bool.
-
-    Returns:
-        Corners (x, y) in pixels, V x 2, whole numbers, none twice in a row; (0, 0) is the upper left corner of the
-        upper left pixel.
-    """
-    # a border, so that the line is closed where the region meets the picture's edge; each pixel as 2 x 2, so that every
-    # point of the line is nearer to one corner of a pixel than to any other
-    double = np.pad(region, 1).repeat(2, axis=0).repeat(2, axis=1)
-    lines = [np.rint((line[:-1] - 1.5) / 2).astype(int) for line in find_contours(double.astype(np.float32), 0.5)]
-    # holes run the other way round
-    return [_corners(line)[:, ::-1] for line in lines if _area(line) < 0]
-
-
-def _area(line: np.ndarray) -> int:
-    """Twice the signed area within a line of (row, column) that goes back to its beginning."""
-    (y, x), (next_y, next_x) = line.T, np.roll(line, -1, axis=0).T
-    return int((y * next_x - next_y * x).sum())
-
-
-def _corners(line: np.ndarray) -> np.ndarray:
-    """The points at which a closed line turns."""
-    line = line[(line != np.roll(line, 1, axis=0)).any(axis=1)]
-    turns = (np.sign(line - np.roll(line, 1, axis=0)) != np.sign(np.roll(line, -1, axis=0) - line)).any(axis=1)
-    return line[turns]
 
 
 def _ranks(pool: Pool, image_id: str, units: Sequence[str]) -> np.ndarray:

@@ -18,9 +18,9 @@ from acquisition.checks import Check, require
 from acquisition.doctor import examine_network
 from acquisition.functions import Random
 from acquisition.kinds import AcquisitionFunction
-from acquisition.limits import draw_candidates
+from acquisition.limits import Allowance, draw_candidates
 from acquisition.predictors import MCDropout, Predictor
-from acquisition.racing import Allowance, Race, decide
+from acquisition.racing import Race, decide
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
@@ -57,6 +57,8 @@ class QueryCallback(Callback):
         predictor: How the network is asked: MCDropout, or an Ensemble of trained networks.
         budget: Units per cycle; a pool that holds fewer is labelled whole.
         budget_pixels: Stop earlier, before the units chosen exceed so many pixels; None for no such limit.
+        budget_objects: The same in newly labelled objects, where the oracle draws whole objects.
+        budget_clicks: The same in clicks, where the oracle counts them.
         pictures: How many of the top and of the bottom units to draw.
         race: Few samples for every unit, and the predictor's num_samples only for those near the budget's cut; None for
             as many everywhere. Needs TopK, an acquisition that draws samples and MCDropout.
@@ -77,17 +79,15 @@ class QueryCallback(Callback):
         predictor: Predictor = MCDropout(num_samples=10),  # noqa: B008 - a setting; here, command lines can change it
         budget: int = 10,
         budget_pixels: int | None = None,
+        budget_objects: int | None = None,
+        budget_clicks: int | None = None,
         pictures: int = 3,
         race: Race | None = None,
         candidates: int | None = None,
         scores_csv: str | None = None,
     ) -> None:
-        if budget < 1:
-            raise ValueError(f"the budget must be at least 1 unit per cycle, got strategy.budget {budget}")
-        if budget_pixels is not None and budget_pixels < 1:
-            raise ValueError(
-                f"strategy.budget_pixels must be at least 1 pixel, or null for no limit, got {budget_pixels}"
-            )
+        self.allowance = Allowance(budget, budget_pixels, budget_objects, budget_clicks)
+        self.allowance.check()
         if pictures < 0:
             raise ValueError(f"strategy.pictures must be 0 or more, got {pictures}")
         self.selection = selection or TopK()
@@ -115,8 +115,8 @@ class QueryCallback(Callback):
             raise ValueError(
                 f"a race needs an acquisition that draws MC samples and TopK, got {self.strategy}; set race to null"
             )
-        self.budget = budget
-        self.budget_pixels = budget_pixels
+        if race is not None and self.allowance.counted:
+            raise ValueError("a race knows budgets in units and pixels alone, got others; set race to null")
         self.pictures = pictures
         self.race = race
         self.candidates = candidates
@@ -131,7 +131,7 @@ class QueryCallback(Callback):
     @property
     def chooser(self) -> Chooser:
         """What chooses among the scored units."""
-        return Chooser(self.selection, Allowance(self.budget, self.budget_pixels), self.strategy)
+        return Chooser(self.selection, self.allowance, self.strategy)
 
     def asking(self, fit_end: FitEnd) -> Self:
         """Let somebody else decide which fits end with a query.
@@ -253,8 +253,8 @@ class QueryCallback(Callback):
         return query_fingerprint(
             module.network,  # type: ignore[arg-type]
             scorer, datamodule.view(unit_ids, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
-            getattr(module, "memory_format", None), self.race, self.budget, self.budget_pixels,
-            self.candidates, files=scorer.checkpoints(cycle),
+            getattr(module, "memory_format", None), self.race, self.allowance, self.candidates,
+             files=scorer.checkpoints(cycle),
         )  # fmt: skip
 
     def _score_pool(
@@ -272,7 +272,7 @@ class QueryCallback(Callback):
         """
         cycle, total = directory.number, self.scorer.num_samples
         rounds = [total] if self.race is None else self.race.rounds(total)
-        budget, picks, spent, risk = Allowance(self.budget, self.budget_pixels), 0, 0, 0.0
+        budget, picks, spent, risk = self.allowance, 0, 0, 0.0
         open_units, parts = list(unit_ids), list[pd.DataFrame]()
         for samples in rounds:
             # nobody decides by spread in the last round
@@ -378,7 +378,7 @@ class QueryCallback(Callback):
         waiting, taken = chooser.ask(pool, directory, table), int(table["selected"].sum())
         note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""
         drawn = self.candidates is not None and len(table) == self.candidates
-        left = "" if len(table) > taken or drawn else f" (all that was left; the budget is {self.budget})"
+        left = "" if len(table) > taken or drawn else f" (all that was left; the budget is {self.allowance.units})"
         among = f"{len(table)} {'candidates' if drawn else 'units'}"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {among}{left} by {self.strategy}{note}")
 

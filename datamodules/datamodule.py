@@ -101,6 +101,12 @@ class PoolDataModule(Described, pl.LightningDataModule):
                 f"{type(source).__name__} keeps its images in memory and takes them as they are: leave out "
                 "data.image_size and data.crop_size"
             )
+        if image_size and not partition.survives_resizing:
+            raise DataError(
+                f"data.image_size would lose units of data.partition {type(partition).__name__}, got "
+                f"{list(image_size)}: leave it out; to work on smaller images set data.source to "
+                "datamodules.sources.resized.Resized"
+            )
         if shift and not in_memory:
             raise DataError(f"data.shift is for data sets in memory, got {shift}; set data.crop_size instead")
         # one ledger for all nodes

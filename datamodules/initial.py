@@ -14,11 +14,23 @@ from acquisition.seeding import derive_seed
 from datamodules.files import DataError
 from datamodules.texts import read_lines, unshielded
 
-__all__ = ["AllAnswered", "FromFile", "InitialSet", "LabelReader", "PerClass", "RandomSubset", "StratifiedSubset"]
+__all__ = [
+    "AllAnswered",
+    "FromFile",
+    "InitialSet",
+    "LabelReader",
+    "PerClass",
+    "RandomImages",
+    "RandomSubset",
+    "StratifiedSubset",
+]
 
 
 class LabelReader(Protocol):
     """Where labels come from: a pool."""
+
+    def image_of(self, unit_id: str) -> str:
+        """Id of the image that a unit is part of."""
 
     def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """Each unit's id, in any order, with class indices or `VOID`: of its pixels, P, or one, of no dimension."""
@@ -59,6 +71,28 @@ class RandomSubset(InitialSet):
     def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         _check_enough(self.size, unit_ids)
         return sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))[: self.size]
+
+
+class RandomImages(InitialSet):
+    """Images at random, with all their units: where units are parts of images, some images labelled whole first.
+
+    Draws the images that `RandomSubset` draws where images are units: strategies on whole images and on parts of them
+    start alike.
+
+    Args:
+        size: How many images.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = _positive(size)
+
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        units: dict[str, list[str]] = {}
+        for unit_id in unit_ids:
+            units.setdefault(reader.image_of(unit_id), []).append(unit_id)
+        _check_enough(self.size, list(units), "images")
+        chosen = sorted(units, key=lambda image_id: derive_seed(seed, "initial", image_id))[: self.size]
+        return [unit_id for image_id in chosen for unit_id in units[image_id]]
 
 
 class PerClass(InitialSet):
@@ -166,9 +200,9 @@ def _positive(size: int) -> int:
     return size
 
 
-def _check_enough(size: int, unit_ids: Sequence[str]) -> None:
+def _check_enough(size: int, unit_ids: Sequence[str], what: str = "units") -> None:
     if size > len(unit_ids):
         raise DataError(
-            f"the initial set wants {size} units but only {len(unit_ids)} have a label; lower data.initial.size "
+            f"the initial set wants {size} {what} but only {len(unit_ids)} have a label; lower data.initial.size "
             "or add labels"
         )

@@ -1,8 +1,10 @@
 """Objects that are drawn completely where a queried unit touches them."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
+from scipy.ndimage import find_objects
 
 from acquisition.annotation import VOID
 from datamodules.annotations import AnnotationSource
@@ -35,18 +37,22 @@ class DrawnObjects:
         self._index = np.broadcast_to(partition.index_map(source, image_id), self.instances.shape)
         self._drawn: set[int] = set()
 
-    def add(self, numbers: Sequence[int]) -> tuple[int, int]:
+    def add(self, numbers: Sequence[int]) -> list[np.ndarray]:
         """Draw the objects that units overlap.
 
         Args:
             numbers: Of units, in the image's index map.
 
         Returns:
-            How many pixels and how many objects are new.
+            The pixels of each new object, bool, cut out along its bounding box.
         """
         new = set(np.unique(self.instances[np.isin(self._index, numbers)]).tolist()) - self._drawn - {-1}
         self._drawn |= new
-        return int(np.isin(self.instances, list(new)).sum()), len(new)
+        return [self.instances[self._boxes[number]] == number for number in sorted(new)]
+
+    @cached_property
+    def _boxes(self) -> Sequence[tuple[slice, slice]]:
+        return find_objects(self.instances + 1)
 
     @property
     def pixels(self) -> np.ndarray:

@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from acquisition.annotation import UNANSWERED, VOID
 from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource, ClassTable, LabelledUnits, MaskFolder
 from datamodules.files import DataError
 from datamodules.objects import DrawnObjects, LabelledObjects
+from datamodules.outlines import count_clicks, parts_of
 from datamodules.sources.source import Source
 from datamodules.units import Units
 from records.ledger import Labelled
@@ -21,6 +24,8 @@ class Oracle(Described, ABC):
 
     partial: bool = False
     """Whether a cycle may go on when only some of its units are labelled."""
+    counts: frozenset[str] = frozenset()
+    """What of "objects" and "clicks" an answer costs is known when a query is made."""
     knows_truth: bool = False
     """Whether the data set's own annotations are the answers, so that oracle strategies may look at them."""
 
@@ -45,14 +50,14 @@ class Oracle(Described, ABC):
         return LabelledUnits(annotations, units.source, units.partition, labelled)
 
     def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
-        """What answers cost, as the ledger records it: a unit's pixels, unless more is drawn with it.
+        """What answers cost, as the ledger records it: a unit's pixels, unless more is drawn or counted.
 
         Args:
             units: Of the train split.
             labelled: Ids of the units that were labelled before.
             answered: Ids of units, in the order in which they are labelled.
         """
-        return list(zip(answered, units.pixels(answered), strict=True))
+        return [Labelled(*pair) for pair in zip(answered, units.pixels(answered), strict=True)]
 
     @abstractmethod
     def instructions(self) -> str:
@@ -60,9 +65,46 @@ class Oracle(Described, ABC):
 
 
 class HiddenTruth(Oracle):
-    """Simulation: the data set has every label already and answers at once."""
+    """Simulation: the data set has every label already and answers at once.
+
+    Args:
+        click_tolerance: Count clicks: the corners of the outlines of what is drawn, each class's connected parts within
+            a unit, simplified so that they are so many pixels beside the true ones at most (2, say). A unit of one
+            pixel, or a classified image, is one click. None counts none, for it takes a while.
+
+    Raises:
+        ValueError: If the tolerance is below 0.
+    """
 
     knows_truth = True
+
+    def __init__(self, click_tolerance: float | None = None) -> None:
+        if click_tolerance is not None and click_tolerance < 0:
+            raise ValueError(f"data.oracle.click_tolerance must be 0 or more pixels, got {click_tolerance}")
+        self.click_tolerance = click_tolerance
+        self.counts = frozenset() if click_tolerance is None else frozenset({"clicks"})
+
+    def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
+        costs = super().costs(units, labelled, answered)
+        tolerance = self.click_tolerance
+        if tolerance is None:
+            return costs
+        if units.source.target == "label":
+            return [cost._replace(clicks=1) for cost in costs]
+        clicks: dict[str, int] = {}
+        for image_id, unit_ids in _by_image(units, answered).items():
+            mask = units.source.read_annotation(image_id)
+            index = units.index_map(image_id, mask.shape)
+            for unit_id, region in zip(unit_ids, units.regions_of(unit_ids), strict=True):
+                row, column, height, width = region.box
+                if region.pixels == 1:
+                    # somebody has to look at it, even if it is void
+                    clicks[unit_id] = 1
+                    continue
+                box = slice(row, row + height), slice(column, column + width)
+                inside = np.where(index[box] == units.location[unit_id][1], mask[box], VOID)
+                clicks[unit_id] = count_clicks(parts_of(inside, {VOID, UNANSWERED}), tolerance)
+        return [cost._replace(clicks=clicks[cost.unit_id]) for cost in costs]
 
     def annotations(self, source: Source) -> AnnotationSource:
         return source
@@ -79,7 +121,14 @@ class WholeObjects(HiddenTruth):
     Objects are the data set's instances, or else connected parts of a class (see `Source.read_instances`). Nothing is
     paid twice: the ledger has a unit's newly labelled pixels and objects. A unit that is void throughout is labelled,
     and brings nothing.
+
+    Args:
+        click_tolerance: Count clicks as well, those of the objects' outlines; as of `HiddenTruth`.
     """
+
+    def __init__(self, click_tolerance: float | None = None) -> None:
+        super().__init__(click_tolerance)
+        self.counts = self.counts | {"objects"}
 
     def labelled_part(
         self, annotations: AnnotationSource, units: Units, labelled: Mapping[str, Sequence[int]]
@@ -87,20 +136,24 @@ class WholeObjects(HiddenTruth):
         return LabelledObjects(units.source, units.partition, labelled)
 
     def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
-        before: dict[str, list[int]] = {}
-        for unit_id in labelled:
-            image_id, k = units.location[unit_id]
-            before.setdefault(image_id, []).append(k)
-        now: dict[str, list[str]] = {}
-        for unit_id in answered:
-            now.setdefault(units.image_of(unit_id), []).append(unit_id)
-        found: dict[str, tuple[int, int]] = {}
-        for image_id, unit_ids in now.items():
+        before = _by_image(units, labelled)
+        tolerance = self.click_tolerance
+        found: dict[str, Labelled] = {}
+        for image_id, unit_ids in _by_image(units, answered).items():
             drawn = DrawnObjects(units.source, units.partition, image_id)
-            drawn.add(before.get(image_id, []))
+            drawn.add([units.location[unit_id][1] for unit_id in before.get(image_id, [])])
             for unit_id in unit_ids:
-                found[unit_id] = drawn.add([units.location[unit_id][1]])
-        return [(unit_id, *found[unit_id]) for unit_id in answered]
+                new = drawn.add([units.location[unit_id][1]])
+                clicks = None if tolerance is None else count_clicks(new, tolerance)
+                found[unit_id] = Labelled(unit_id, sum(int(one.sum()) for one in new), len(new), clicks)
+        return [found[unit_id] for unit_id in answered]
+
+
+def _by_image(units: Units, unit_ids: Collection[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for unit_id in unit_ids:
+        found.setdefault(units.image_of(unit_id), []).append(unit_id)
+    return found
 
 
 class FolderOracle(Oracle):

@@ -14,7 +14,7 @@ from datamodules.files import DataError
 from datamodules.sources.source import Source
 from records.run_directory import RunDirectory
 
-__all__ = ["Grid", "Partition", "RandomCrops", "Region", "WholeImages"]
+__all__ = ["Grid", "Partition", "Points", "RandomCrops", "Region", "WholeImages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,9 @@ class Region:
 
 class Partition(Described, ABC):
     """Divides images into units; no pixel is in two of them."""
+
+    survives_resizing: bool = True
+    """Whether the units of a resized image are still there."""
 
     def prepare(self, source: Source, image_ids: Sequence[str], run: RunDirectory) -> None:
         """Do once what takes long; called in every process before its first question about units.
@@ -156,6 +159,47 @@ class RandomCrops(Partition):
         return corners
 
 
+class Points(Partition):
+    """Single pixels, each of which is labelled by one click; the pixels between them are in no unit.
+
+    There is one at a random place of every cell of a grid, drawn from seed and image id alone: few enough for a ledger,
+    and close enough together that a network is about as uncertain at one of them as at its most uncertain pixel. Shin
+    et al. 2021, "All you need are a few pixels", query 10 pixels of every image: that is
+    `acquisition.limits.AtMostPerImage` with count 10. `acquisition.limits.FarApart` keeps them apart. Ids are
+    IMAGE_ID#point=ROW,COLUMN, row by row of cells.
+
+    Args:
+        spacing: Height and width of a cell, in pixels of the image as annotators see it.
+        seed: Which ones; the run's own seed does not change them.
+
+    Raises:
+        ValueError: If a cell has no pixel.
+    """
+
+    survives_resizing = False
+
+    def __init__(self, spacing: int = 8, seed: int = 0) -> None:
+        _check_at_least_one("a cell of data.partition Points", spacing, spacing)
+        self.spacing = spacing
+        self.seed = seed
+
+    def regions(self, source: Source, image_id: str) -> list[Region]:
+        rows, columns = self._places(source, image_id)
+        return [
+            Region(f"{image_id}#point={y},{x}", 1, (y, x, 1, 1))
+            for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
+        ]
+
+    def index_map(self, source: Source, image_id: str) -> np.ndarray:
+        index = np.full(source.size(image_id), -1, dtype=np.int32)
+        rows, columns = self._places(source, image_id)
+        index[rows, columns] = np.arange(len(rows))
+        return index
+
+    def _places(self, source: Source, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        return _points(*source.size(image_id), self.spacing, self.seed, image_id)
+
+
 def _check_at_least_one(what: str, height: int, width: int) -> None:
     if min(height, width) < 1:
         raise ValueError(f"{what} has at least 1 x 1 pixels, got {height} x {width}")
@@ -179,6 +223,16 @@ def _cells(height: int, width: int, cell_height: int, cell_width: int) -> list[t
         for y in range(0, height, cell_height)
         for x in range(0, width, cell_width)
     ]
+
+
+@lru_cache(maxsize=4096)
+def _points(height: int, width: int, spacing: int, seed: int, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of each point, cell by cell."""
+    boxes = torch.tensor(_cells(height, width, spacing, spacing))
+    corners, sizes = boxes[:, :2], boxes[:, 2:]
+    shares = torch.rand(boxes.shape[0], 2, generator=generator_for(seed, "points", image_id), dtype=torch.float64)
+    rows, columns = (corners + (shares * sizes).long()).numpy().T
+    return rows, columns
 
 
 @lru_cache(maxsize=4096)

@@ -219,6 +219,10 @@ class Pool:
                 f"HiddenTruth, got {type(self.oracle).__name__}; choose another strategy"
             )
 
+    def image_of(self, unit_id: str) -> str:
+        """Id of the image that a unit is part of."""
+        return self.units.image_of(unit_id)
+
     def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         """What the oracle says of units, image by image, so that each is read once.
 
@@ -262,9 +266,13 @@ class Pool:
             check_mask(where, self.source.size(image_id), annotation, self.num_classes)
         return annotation
 
+    def costs(self, unit_ids: Sequence[str]) -> list[Labelled]:
+        """What the oracle's answers for units would cost, in their order, each beside what those before it brought."""
+        return self.oracle.costs(self.units, self.ledger.labelled(), unit_ids)
+
     def _answers(self, unit_ids: Sequence[str]) -> list[Labelled]:
         """Those of the units that the oracle has answered, with what they cost."""
-        return self.oracle.costs(self.units, self.ledger.labelled(), self._answered(unit_ids))
+        return self.costs(self._answered(unit_ids))
 
     def _answered(self, unit_ids: Sequence[str]) -> list[str]:
         """Those of the units that the oracle has answered; every image's annotation is read once."""

@@ -83,6 +83,11 @@ class Units:
             found[unit_id] = self._in_image(image_id)[k]
         return [found[unit_id] for unit_id in unit_ids]
 
+    def centres_of(self, unit_ids: Sequence[str]) -> list[tuple[float, float]]:
+        """Centres (y, x) of units' bounding boxes, in pixels of the image as annotators see it."""
+        boxes = (region.box for region in self.regions_of(unit_ids))
+        return [(row + height / 2, column + width / 2) for row, column, height, width in boxes]
+
     def pixels(self, unit_ids: Sequence[str]) -> list[int]:
         """How many pixels each unit has, as annotators see the image."""
         return [region.pixels for region in self.regions_of(unit_ids)]

@@ -16,7 +16,8 @@ class StudyGrid:
     """The runs of a study, and how they are done.
 
     Args:
-        strategies: Name of each strategy to what it changes in `strategy`.
+        strategies: Name of each strategy to what it changes in `strategy`, and under the key `data` in `data`: what
+            else a unit is, who answers, and which set is the first (partition, oracle, initial).
         seeds: A list, or how many, counted from 0.
         vary: Dotted name of a setting to the values that it takes; several settings are crossed.
         stacked: Train networks of one architecture together, in few processes, instead of one process per run; None for
@@ -88,8 +89,8 @@ def runs_of(grid: StudyGrid) -> Iterator[StudyRun]:
 def run_settings(study: dict[str, Any], grid: StudyGrid, run: StudyRun, root: Path) -> dict[str, Any]:
     """The settings of an ordinary fit that is this run.
 
-    A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...). Keys of `vary` may leave out
-    init_args, as on the command line.
+    A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...), and of `data`. Keys
+    of `vary` may leave out init_args, as on the command line.
 
     Args:
         study: The study's settings.
@@ -99,7 +100,9 @@ def run_settings(study: dict[str, Any], grid: StudyGrid, run: StudyRun, root: Pa
     """
     settings = copy.deepcopy({key: value for key, value in study.items() if key != "grid"})
     settings |= {"seed_everything": run.seed, "run_dir": str(root / run.folder)}
-    settings["strategy"] = {**settings.get("strategy", {}), **copy.deepcopy(grid.strategies[run.strategy])}
+    changes = copy.deepcopy(grid.strategies[run.strategy])
+    settings["data"] = {**settings.get("data", {}), **changes.pop("data", {})}
+    settings["strategy"] = {**settings.get("strategy", {}), **changes}
     for key, value in run.values:
         _put(settings, key, value)
     return settings

@@ -18,6 +18,7 @@ from torch import Tensor
 from acquisition.batch import BatchSelection
 from acquisition.checks import require
 from acquisition.doctor import examine_network
+from acquisition.limits import Allowance
 from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
 from callbacks.cycle import label_counts, load_weights, record_fit, write_checkpoint
@@ -31,7 +32,7 @@ from pipelines.run_access import run_directory
 from pipelines.stack_images import StackImages
 from pipelines.stack_training import check_stackable, fit_stacked
 from pipelines.trainer import QueryTrainer
-from records.ledger import Ledger
+from records.ledger import Labelled, Ledger
 from records.run_directory import RunDirectory
 
 __all__ = ["StackFitter", "StackedRun", "run_stack", "why_not_stacked"]
@@ -213,7 +214,11 @@ class StackFitter:
         ledger = data.pool.ledger
         first = self._first.setdefault(run.seed, ledger)
         if first is not ledger and not ledger.labelled():
-            initial = [(e.unit_id, e.pixels or 0) for e in first.events() if e.kind == "initial" and e.unit_id]
+            initial = [
+                Labelled(e.unit_id, e.pixels or 0, e.objects, e.clicks)
+                for e in first.events()
+                if e.kind == "initial" and e.unit_id
+            ]
             if initial:
                 ledger.start(initial)
         return data
@@ -326,8 +331,9 @@ def _query(turn: Turn[StackedRun], images: StackImages, keep_scores: bool) -> No
 
 def _is_plain(query: QueryCallback) -> bool:
     """Whether scores and an order are all that the strategy is."""
-    asked = (query.race, query.budget_pixels, query.candidates, query.scores_csv)
-    return asked == (None,) * len(asked) and not isinstance(query.selection, BatchSelection)
+    asked = (query.race, query.candidates, query.scores_csv)
+    plain = asked == (None,) * len(asked) and query.allowance == Allowance(query.allowance.units)
+    return plain and not isinstance(query.selection, BatchSelection)
 
 
 def _scores(turn: Turn[StackedRun], images: StackImages) -> np.ndarray:

@@ -39,6 +39,8 @@ _MIGRATIONS = (
     ("CREATE INDEX queried_unit ON events (unit_id) WHERE kind = 'queried'",),
     # where whole objects are drawn, how many a unit brought
     ("ALTER TABLE events ADD COLUMN objects INTEGER",),
+    # where clicks are counted, how many the outlines took
+    ("ALTER TABLE events ADD COLUMN clicks INTEGER",),
 )
 """The statements that lead from each version of the tables to the next; a released migration never changes."""
 

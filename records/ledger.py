@@ -7,6 +7,7 @@ nowhere else.
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from records.database import Database, LedgerError, utc_now
 
@@ -26,8 +27,20 @@ class Queried:
     rank: int
 
 
-Labelled = tuple[str, int] | tuple[str, int, int]
-"""A unit's id, its newly labelled pixels and, where whole objects are drawn, its newly labelled objects."""
+class Labelled(NamedTuple):
+    """What a unit's label cost; what others had brought before is not counted again.
+
+    Args:
+        unit_id: The unit.
+        pixels: How many were labelled with it.
+        objects: How many objects were; None where objects are not counted.
+        clicks: How many clicks that took; None where clicks are not counted.
+    """
+
+    unit_id: str
+    pixels: int
+    objects: int | None = None
+    clicks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class Event:
         rank: Its place in the query, from 1.
         pixels: How many pixels were labelled with it.
         objects: How many objects were; None where objects are not counted.
+        clicks: How many clicks that took; None where clicks are not counted.
     """
 
     at: str
@@ -55,6 +69,7 @@ class Event:
     rank: int | None
     pixels: int | None
     objects: int | None = None
+    clicks: int | None = None
 
 
 class Ledger(Database):
@@ -72,7 +87,7 @@ class Ledger(Database):
 
     def events(self) -> list[Event]:
         """All events, in the order in which they were recorded."""
-        columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels, objects"
+        columns = "at, cycle, kind, unit_id, strategy, score, rank, pixels, objects, clicks"
         return [Event(*row) for row in self.rows(f"SELECT {columns} FROM events ORDER BY id")]
 
     def labelled(self) -> list[str]:
@@ -81,12 +96,18 @@ class Ledger(Database):
 
     def labelled_pixels(self) -> int:
         """Number of pixels of all labelled units together."""
-        (total,) = self.rows("SELECT SUM(pixels) FROM events WHERE kind IN ('initial', 'labelled')")[0]
-        return int(total or 0)
+        return self._total("pixels") or 0
 
     def labelled_objects(self) -> int | None:
         """The number of objects that were labelled; None where objects are not counted."""
-        (total,) = self.rows("SELECT SUM(objects) FROM events WHERE kind IN ('initial', 'labelled')")[0]
+        return self._total("objects")
+
+    def labelled_clicks(self) -> int | None:
+        """The number of clicks that the labels took; None where clicks are not counted."""
+        return self._total("clicks")
+
+    def _total(self, column: str) -> int | None:
+        (total,) = self.rows(f"SELECT SUM({column}) FROM events WHERE kind IN ('initial', 'labelled')")[0]
         return None if total is None else int(total)
 
     def queried(self, cycle: int) -> list[Queried]:
@@ -106,7 +127,7 @@ class Ledger(Database):
         """Label the initial set.
 
         Args:
-            units: (unit id, pixels[, objects]) of each unit.
+            units: What each unit cost.
 
         Raises:
             AlreadyLabelledError: A unit is labelled already; nothing is recorded.
@@ -121,7 +142,7 @@ class Ledger(Database):
             cycle: The cycle that queries.
             strategy: The strategy's name.
             chosen: The queried units.
-            answered: (unit id, pixels[, objects]) of the units whose labels are there already.
+            answered: What the units cost whose labels are there already.
 
         Raises:
             AlreadyLabelledError: An answered unit is labelled already; nothing is recorded.
@@ -142,7 +163,7 @@ class Ledger(Database):
 
         Args:
             cycle: The cycle that queried them.
-            units: (unit id, pixels[, objects]) of each unit.
+            units: What each unit cost.
             close_cycle: Whether the cycle is closed in the same transaction.
 
         Raises:
@@ -158,11 +179,11 @@ class Ledger(Database):
         labelled = set(self.labelled())
         try:
             self.connection.executemany(
-                """INSERT INTO events (at, cycle, kind, unit_id, pixels, objects, strategy, score, rank)
-                   SELECT ?1, ?2, ?3, ?4, ?5, ?6, q.strategy, q.score, q.rank FROM (SELECT 1)
+                """INSERT INTO events (at, cycle, kind, unit_id, pixels, objects, clicks, strategy, score, rank)
+                   SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, q.strategy, q.score, q.rank FROM (SELECT 1)
                    LEFT JOIN (SELECT * FROM events WHERE kind = 'queried' AND unit_id = ?4
                               ORDER BY id DESC LIMIT 1) q""",
-                [(now, cycle, kind, *unit, *[None] * (3 - len(unit))) for unit in units],
+                [(now, cycle, kind, *Labelled(*unit)) for unit in units],
             )
         except sqlite3.IntegrityError as error:
             again = next(

@@ -1,6 +1,8 @@
 """How much of one image a query takes, and which part of a pool is scored."""
 
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,9 @@ def image_of(unit_id: str) -> str:
     return unit_id.partition("#")[0]
 
 
+LAYOUT: Any = SimpleNamespace(image_of=image_of)
+
+
 def ids(count: int) -> list[str]:
     return [f"image{i % 4}#sp={i}" for i in range(count)]
 
@@ -24,7 +29,7 @@ def test_no_image_gives_more_and_every_unit_has_a_rank(within: Selection, scores
     units, selection = ids(len(scores)), AtMostPerImage(within, count)
     ordered = [units[i] for i in selection.order(units, scores, 0, 1)]
     assert ordered == [units[i] for i in within.order(units, scores, 0, 1)]
-    places, most = selection.admit(ordered, image_of)
+    places, most = selection.admit(ordered, LAYOUT)
     assert sorted(places) == list(range(len(units)))
     first, rest = places[:most], places[most:]
     assert first == sorted(first), "in the order of the selection"
@@ -37,7 +42,7 @@ def test_a_limit_keeps_its_name_and_within_it_the_smaller_one_holds() -> None:
     assert AtMostPerImage(TopK(), 3).name == "AtMostPerImage(TopK,3)"
     both = AtMostPerImage(AtMostPerImage(TopK(), 1), 5)
     assert isinstance(both.by, TopK)
-    assert both.admit(["a#1", "a#2", "b#1"], image_of) == ([0, 2, 1], 2)
+    assert both.admit(["a#1", "a#2", "b#1"], LAYOUT) == ([0, 2, 1], 2)
     with pytest.raises(ValueError, match="at least 1 unit of an image, got 0"):
         AtMostPerImage(TopK(), 0)
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acquisition.racing import Allowance, Race, decide, moderated
+from acquisition.limits import Allowance
+from acquisition.racing import Race, decide, moderated
 
 
 def test_rounds_double_up_to_the_full_number() -> None:

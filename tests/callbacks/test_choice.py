@@ -13,8 +13,7 @@ import torch
 
 from acquisition.batch import CoreSet
 from acquisition.functions import Random
-from acquisition.limits import AtMostPerImage
-from acquisition.racing import Allowance
+from acquisition.limits import Allowance, AtMostPerImage
 from acquisition.selection import FromFile, TopK
 from callbacks.choice import Chooser
 from callbacks.query import QueryCallback

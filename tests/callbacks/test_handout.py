@@ -14,13 +14,14 @@ from skimage.draw import polygon2mask
 from skimage.measure import label
 
 from acquisition.annotation import UNANSWERED
-from acquisition.racing import Allowance
+from acquisition.limits import Allowance
 from acquisition.selection import TopK
 from callbacks.choice import Chooser
-from callbacks.handout import hand_out, outlines
+from callbacks.handout import hand_out
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
 from datamodules.oracle import FolderOracle, HiddenTruth, Oracle
+from datamodules.outlines import outlines
 from datamodules.partitions import Grid
 from datamodules.pool import Pool
 from datamodules.sources.folder import Folder

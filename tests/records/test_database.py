@@ -84,7 +84,7 @@ def test_a_file_of_before_keeps_what_it_says(tmp_path: Path, scripts: list[str])
     Database(fresh).close()
     after = content(path)
     assert before["version"] == [(int("PRAGMA user_version = 1" in scripts),)]
-    assert after["version"] == [(VERSION,)] == [(3,)]
+    assert after["version"] == [(VERSION,)] == [(4,)]
     assert after["made"] == content(fresh)["made"], "and looks like a new one"
     # nobody counted objects
     assert after["events"] == [(*row, None) for row in before.get("events", [])]
