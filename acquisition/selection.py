@@ -77,10 +77,18 @@ class Layout(Protocol):
     """
 
     def image_of(self, unit_id: str) -> str:
-        """Id of the image that a unit is part of."""
+        """Id of the image that a unit is part of.
+
+        Args:
+            unit_id: The unit.
+        """
 
     def centres_of(self, unit_ids: Sequence[str]) -> Sequence[tuple[float, float]]:
-        """Centres (y, x) of units' bounding boxes, in pixels of the image as annotators see it."""
+        """Centres (y, x) of units' bounding boxes, in pixels of the image as annotators see it.
+
+        Args:
+            unit_ids: N ids.
+        """
 
 
 class Selection(Described, ABC):
