@@ -60,7 +60,7 @@ class DropqueryCLI(VerbCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The trainer's verbs, each with the arguments that the CLI fills in."""
-        ours = {"query": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
+        ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""A Trainer that can also query, and train and ask an ensemble."""
+"""A Trainer that can also query, look at the pixels of an image, and train and ask an ensemble."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import DataLoader, IterableDataset
 
 from acquisition.checks import Check, require
+from callbacks.pixels import PixelWriter
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
@@ -21,7 +22,7 @@ __all__ = ["QueryTrainer"]
 
 
 class QueryTrainer(pl.Trainer):
-    """Lightning's Trainer with the verbs `query`, `ensemble` and `difficulty`."""
+    """Lightning's Trainer with the verbs `query`, `pixels`, `ensemble` and `difficulty`."""
 
     def query(
         self,
@@ -42,13 +43,25 @@ class QueryTrainer(pl.Trainer):
         callback = next((c for c in self.callbacks if isinstance(c, QueryCallback)), None)  # type: ignore[attr-defined]
         if callback is None:
             raise ValueError("query needs a QueryCallback among the trainer's callbacks, got none; add one")
-        # Lightning's predict brings devices, processes and weights; the query itself is one of its hooks
-        start = _QueryAtPredictStart(callback, datamodule, doctor)
-        self.callbacks.append(start)  # type: ignore[attr-defined]
-        try:
-            self.predict(model, DataLoader(_Nothing()), ckpt_path=ckpt_path, return_predictions=False)
-        finally:
-            self.callbacks.remove(start)  # type: ignore[attr-defined]
+        self._at_predict_start(_QueryAtPredictStart(callback, datamodule, doctor), model, ckpt_path)
+
+    def pixels(
+        self,
+        model: pl.LightningModule,
+        datamodule: PoolDataModule,
+        ckpt_path: str | None = None,
+        image: str | None = None,
+    ) -> None:
+        """Write the logits and ODIN values of one image, for analyse to draw (Chen 2020, figures 2.4 and 2.13).
+
+        Args:
+            model: The module whose network is asked.
+            datamodule: Whose image it is.
+            ckpt_path: Weights to ask.
+            image: Id of an image of the train split; that of the pool with the lowest mean entropy unless given.
+
+        """
+        self._at_predict_start(PixelWriter(datamodule, image), model, ckpt_path)
 
     def ensemble(
         self, model: pl.LightningModule, datamodule: PoolDataModule, members: Members, group: str | None = None
@@ -78,6 +91,14 @@ class QueryTrainer(pl.Trainer):
         run_dir = Path(self.default_root_dir)
         predict_images(run_dir, members, model, datamodule, self.strategy.root_device)
         return write_images_table(run_dir, datamodule)
+
+    def _at_predict_start(self, start: Callback, model: pl.LightningModule, ckpt_path: str | None) -> None:
+        """Lightning's predict brings devices, processes and weights; what is done is one of its hooks."""
+        self.callbacks.append(start)  # type: ignore[attr-defined]
+        try:
+            self.predict(model, DataLoader(_Nothing()), ckpt_path=ckpt_path, return_predictions=False)
+        finally:
+            self.callbacks.remove(start)  # type: ignore[attr-defined]
 
 
 class _QueryAtPredictStart(Callback):

@@ -221,6 +221,11 @@ class RunDirectory:
         return self.predictions / f"{unit_id}.npz"
 
     @property
+    def pixels(self) -> Path:
+        """Folder of what the network says of single pixels, one file per image (`records.pixels`)."""
+        return self.path / "pixels"
+
+    @property
     def label_maps(self) -> Path:
         """Folder of the label maps of images that were divided by what they show; runs of a study share the study's."""
         # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED
@@ -312,6 +317,7 @@ class RunDirectory:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        written += [self.pixels, *self.pixels.rglob("*")]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []
         return [folder for folder in written if folder.is_dir()]

@@ -9,14 +9,17 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from records.files import write_figure, write_table
+from records.pixels import read_pixels
 from records.run_directory import RunDirectory
 from reports.comparison import find_baseline, run_areas, variants_with_baseline, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep
 from reports.learning_curve import main_metric
+from reports.pixels import cut_shares, draw_joint, draw_odin, joint_table, odin_table
 from reports.statistics import break_even_point
 from reports.study import read_study
 
@@ -26,9 +29,10 @@ _MEASURES = ("alc", "final", "break_even")
 
 
 def analyse(
-    name: Literal["distributions", "bounds", "histograms", "strategies", "sweep"],
+    name: Literal["distributions", "bounds", "histograms", "strategies", "sweep", "pixels", "odin"],
     out: str = "analysis",
     run_dir: str | None = None,
+    image: str | None = None,
     key: str | None = None,
     only: list[str] | None = None,
     score: str | None = None,
@@ -43,9 +47,12 @@ def analyse(
             1 - max-softmax against entropy, with its bounds (figure 2.13). histograms: the pool's scores in each cycle
             of a fit (figure 3.19). strategies: a study's learning curves (figures 3.7, 3.8, 3.10, 3.12, 3.14). sweep:
             learning curves, area, final value and break-even point against the setting that a study varied (figures
-            3.3 to 3.6).
+            3.3 to 3.6). pixels: 1 - max-softmax against entropy of the pixels of one image, with the shares beyond log
+            2 and 0.5 (figure 2.13 of a real image). odin: ODIN's maps of one image (figure 2.4). The verb pixels writes
+            what these two read.
         out: Folder for the figures and their tables.
-        run_dir: Folder of a fit (histograms) or of a study (strategies, sweep).
+        run_dir: Folder of a fit (histograms, pixels, odin) or of a study (strategies, sweep).
+        image: For pixels and odin: the image, where the run directory has values of several.
         key: For sweep: a column of study.csv, such as width, or a name before a number in the strategies' names, such
             as T in "ODIN(T=0.1)".
         only: Strategies to show besides random; all of them unless given.
@@ -57,7 +64,7 @@ def analyse(
     Raises:
         ValueError: The analysis lacks a run directory or a key, or what they name is not there.
     """
-    asked = _Asked(Path(out), Path(run_dir) if run_dir else None, key, only, score, classes, count, seed)
+    asked = _Asked(Path(out), Path(run_dir) if run_dir else None, image, key, only, score, classes, count, seed)
     _ANALYSES[name](asked)
 
 
@@ -65,6 +72,7 @@ def analyse(
 class _Asked:
     out: Path
     run_dir: Path | None
+    image: str | None
     key: str | None
     only: list[str] | None
     metric: str | None
@@ -219,6 +227,24 @@ def _sweep(asked: _Asked) -> None:
     asked.write("sweep_curves", _mean_curves(table, metric, panel), curves)
 
 
+def _pixels(asked: _Asked) -> None:
+    image_id, values = read_pixels(RunDirectory(asked.folder()), asked.image)
+    table = bounds_table(torch.from_numpy(values.logits).double().flatten(1).T)
+    classes = max(len(values.logits), 2)
+    joint, shares = joint_table(table, classes), cut_shares(table)
+    title = f"{image_id}: {len(table)} pixels, mean entropy {table['entropy'].mean():.3f} nats"
+    asked.write("pixels", joint, draw_joint(joint, shares, classes, title))
+    write_table(asked.out / "pixels_shares.csv", shares)
+    print(shares.to_string(index=False, na_rep=""))
+
+
+def _odin(asked: _Asked) -> None:
+    image_id, values = read_pixels(RunDirectory(asked.folder()), asked.image)
+    table = odin_table(values)
+    title = f"{image_id}: ODIN's 1 - max-softmax; bright is uncertain, and every map has its own scale"
+    asked.write("odin", table, draw_odin(values, table, title))
+
+
 def _mean_curves(table: pd.DataFrame, metric: str, panel: str) -> pd.DataFrame:
     grouped = table.groupby([panel, "strategy", "cycle"])
     return grouped.agg(
@@ -233,4 +259,6 @@ _ANALYSES: dict[str, Callable[[_Asked], None]] = {
     "histograms": _histograms,
     "strategies": _strategies,
     "sweep": _sweep,
+    "pixels": _pixels,
+    "odin": _odin,
 }
