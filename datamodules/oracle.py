@@ -90,7 +90,7 @@ class HiddenTruth(Oracle):
         if tolerance is None:
             return costs
         if units.source.target == "label":
-            return [cost._replace(clicks=1) for cost in costs]
+            return [Labelled(cost.unit_id, cost.pixels, clicks=1) for cost in costs]
         clicks: dict[str, int] = {}
         for image_id, unit_ids in _by_image(units, answered).items():
             mask = units.source.read_annotation(image_id)
@@ -104,7 +104,7 @@ class HiddenTruth(Oracle):
                 box = slice(row, row + height), slice(column, column + width)
                 inside = np.where(index[box] == units.location[unit_id][1], mask[box], VOID)
                 clicks[unit_id] = count_clicks(parts_of(inside, {VOID, UNANSWERED}), tolerance)
-        return [cost._replace(clicks=clicks[cost.unit_id]) for cost in costs]
+        return [Labelled(cost.unit_id, cost.pixels, clicks=clicks[cost.unit_id]) for cost in costs]
 
     def annotations(self, source: Source) -> AnnotationSource:
         return source

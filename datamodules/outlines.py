@@ -41,7 +41,7 @@ def _corners(line: np.ndarray) -> np.ndarray:
 
 
 def count_clicks(regions: Iterable[np.ndarray], tolerance: float) -> int:
-    """Clicks with which somebody draws regions: the corners of their outlines, simplified.
+    """Clicks with which somebody draws some regions, one for each corner of their simplified outlines.
 
     Simplified by Ramer 1972 and Douglas & Peucker 1973. A single pixel is one click. Holes are not counted, for what
     lies in a hole has an outline of its own.

@@ -101,7 +101,8 @@ def run_settings(study: dict[str, Any], grid: StudyGrid, run: StudyRun, root: Pa
     settings = copy.deepcopy({key: value for key, value in study.items() if key != "grid"})
     settings |= {"seed_everything": run.seed, "run_dir": str(root / run.folder)}
     changes = copy.deepcopy(grid.strategies[run.strategy])
-    settings["data"] = {**settings.get("data", {}), **changes.pop("data", {})}
+    if data := changes.pop("data", None):
+        settings["data"] = {**settings.get("data", {}), **data}
     settings["strategy"] = {**settings.get("strategy", {}), **changes}
     for key, value in run.values:
         _put(settings, key, value)

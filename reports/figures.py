@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports.intervals import mean_interval
 
-__all__ = ["draw_curves", "draw_histograms", "draw_matrix", "draw_sweep"]
+__all__ = ["draw_costs", "draw_curves", "draw_histograms", "draw_matrix", "draw_sweep"]
 
 _INTERVAL_FROM = 5
 """Number of seeds from which a band is an interval of the mean; with fewer it goes from minimum to maximum."""
@@ -35,8 +35,7 @@ def draw_curves(table: pd.DataFrame, metric: str, panel: str = "variant", baseli
     axes = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
     for spare in axes[len(panels) :]:
         spare.set_visible(False)
-    names = sorted(table["strategy"].unique())
-    colours = {name: f"C{i % 10}" for i, name in enumerate(n for n in names if n != baseline)}
+    colours = _colours(table, baseline)
     for here, (value, part) in zip(axes, panels, strict=False):
         for name, runs in part.groupby("strategy"):
             _curve(here, runs, metric, str(name), colours.get(name, "black"))
@@ -48,6 +47,32 @@ def draw_curves(table: pd.DataFrame, metric: str, panel: str = "variant", baseli
         here.set_ylabel(metric)
     axes[0].legend(fontsize=7)
     seeds = table.groupby([panel, "strategy"])["seed"].nunique()
+    figure.suptitle(_band_words(int(seeds.min()), int(seeds.max())), fontsize=9)
+    return figure
+
+
+def draw_costs(table: pd.DataFrame, metric: str, costs: Sequence[str], baseline: str | None = None) -> Figure:
+    """Draw mean learning curves over what the labels cost, a panel for each way of counting, with bands.
+
+    Args:
+        table: A study's table, of one variant.
+        metric: The metric's column.
+        costs: Columns with what the labels of a row cost, such as labelled_clicks; a strategy whose cost is not known
+            is not drawn there.
+        baseline: The strategy to draw in black.
+    """
+    figure = Figure(figsize=(4.4 * len(costs), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    colours = _colours(table, baseline)
+    for here, cost in zip(panels, costs, strict=True):
+        for name, runs in table.dropna(subset=[cost]).groupby("strategy"):
+            _curve(here, runs, metric, str(name), colours.get(str(name), "black"), cost)
+        here.set_xlabel(cost.replace("_", " "))
+        here.grid(alpha=0.3)
+        here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panels[0].set_ylabel(metric)
+    panels[0].legend(fontsize=7)
+    seeds = table.groupby("strategy")["seed"].nunique()
     figure.suptitle(_band_words(int(seeds.min()), int(seeds.max())), fontsize=9)
     return figure
 
@@ -136,9 +161,14 @@ def draw_histograms(scores: Mapping[int, Sequence[float]], name: str, bins: int 
     return figure
 
 
-def _curve(axes: Axes, runs: pd.DataFrame, metric: str, name: str, colour: str) -> None:
+def _colours(table: pd.DataFrame, baseline: str | None) -> dict[str, str]:
+    names = sorted(table["strategy"].unique())
+    return {name: f"C{i % 10}" for i, name in enumerate(n for n in names if n != baseline)}
+
+
+def _curve(axes: Axes, runs: pd.DataFrame, metric: str, name: str, colour: str, cost: str = "labelled_units") -> None:
     values = runs.pivot(index="seed", columns="cycle", values=metric)
-    units = runs.groupby("cycle")["labelled_units"].mean()
+    units = runs.groupby("cycle")[cost].mean()
     axes.plot(units, values.mean(), color=colour, label=name, linewidth=1.3, marker="." if len(units) < 30 else None)
     if len(values) >= _INTERVAL_FROM:
         low, high = mean_interval(values.to_numpy())

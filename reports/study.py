@@ -18,7 +18,8 @@ from reports.comparison import (
     run_areas,
     without_gaps,
 )
-from reports.figures import draw_curves, draw_matrix
+from reports.costs import cost_columns, cost_table
+from reports.figures import draw_costs, draw_curves, draw_matrix
 from reports.intervals import BOOTSTRAP_FROM
 from reports.learning_curve import LOWER_IS_BETTER, area_sentence, main_metric, refresh_curve, write_curve
 from reports.statistics import friedman, smallest_sign_flip_p
@@ -100,14 +101,19 @@ def write_study_report(
     matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
+    costs = cost_columns(whole) if whole["variant"].nunique() == 1 else []
+    table_of_costs = cost_table(whole, metric, costs, baseline) if costs else pd.DataFrame()
     tables = {
         "alc": table_of_areas, "runs": areas, "labels_needed": labels, "ranks": ranks, "gaps": gaps, "paired": paired,
+        "costs": table_of_costs,
     }  # fmt: skip
     for name, content in tables.items():
         if len(content.columns):
             write_table(folder / f"{name}.csv", content)
     write_table(folder / "penalty_matrix.csv", matrix, index="beats")
     write_figure(folder / "curves.png", draw_curves(whole, metric, baseline=baseline), dpi=130)
+    if costs:
+        write_figure(folder / "costs.png", draw_costs(whole, metric, costs, baseline), dpi=130)
     if used:
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
@@ -118,6 +124,10 @@ def write_study_report(
         _gap_words(gaps),
         stopped,
         "![learning curves](curves.png)",
+        "## What labels cost" if costs else "",
+        _cost_words(baseline) if costs else "",
+        markdown(table_of_costs) if costs else "",
+        "![learning curves over costs](costs.png)" if costs else "",
         "## Area under the learning curve",
         "ALC: the score's trapezoid integral over labelled units. "
         + ("" if full_score is None else f"Normalised: a run's first score is made 0, and {full_score:g} 1. ")
@@ -223,6 +233,19 @@ def _stopped_words(jobs: pd.DataFrame) -> str:
         f"A stopping criterion ended {len(stopped)} of {len(jobs)} runs. Runs shorter than the longest count as gaps, "
         "so the tables may hold only those that the criterion let go on, and say nothing fair about strategies: "
         f"study without stop to compare them.\n\n{reasons}"
+    )
+
+
+def _cost_words(baseline: str | None) -> str:
+    against = (
+        f" difference: to {baseline} on the same seed, with its 95% interval (Student's t; from {BOOTSTRAP_FROM} seeds "
+        "on the BCa bootstrap)."
+        if baseline
+        else ""
+    )
+    return (
+        "Units differ in what they cost, so curves are compared over pixels, objects and clicks: mean of the score "
+        f"from `first` to `last`, the costs that all these runs have in common, straight between cycles.{against}"
     )
 
 

@@ -1,5 +1,6 @@
 """How much of one image a query takes, and which part of a pool is scored."""
 
+import math
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acquisition.limits import AtMostPerImage, draw_candidates
+from acquisition.limits import AtMostPerImage, FarApart, draw_candidates
 from acquisition.selection import PowerSampling, RandomSelection, Selection, TopK
 
 
@@ -65,3 +66,37 @@ def test_each_cycle_and_seed_draws_its_own_candidates() -> None:
     # an unlabelled unit stays a candidate when others leave the pool
     kept = draw_candidates(units, 10, 0, 0)
     assert set(kept[1:]) < set(draw_candidates([u for u in units if u != kept[0]], 10, 0, 0))
+
+
+@given(
+    centres=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40),
+    distance=st.floats(0.5, 20),
+)
+def test_what_is_taken_lies_far_apart_and_what_is_not_is_close_to_something_better(
+    centres: list[tuple[int, int]], distance: float
+) -> None:
+    units = ids(len(centres))
+    layout: Any = SimpleNamespace(
+        image_of=image_of, centres_of=lambda unit_ids: [centres[units.index(u)] for u in unit_ids]
+    )
+    order, most = FarApart(TopK(), distance).admit(units, layout)
+    assert sorted(order) == list(range(len(units)))
+    taken: list[int] = []
+    # by the definition, unit by unit
+    for i, unit_id in enumerate(units):
+        near = (math.dist(centres[i], centres[j]) for j in taken if image_of(units[j]) == image_of(unit_id))
+        if all(d >= distance for d in near):
+            taken.append(i)
+    assert order[:most] == taken
+
+
+def test_limits_of_two_kinds_hold_together() -> None:
+    layout: Any = SimpleNamespace(
+        image_of=image_of, centres_of=lambda unit_ids: [(0, int(u.partition("#")[2])) for u in unit_ids]
+    )
+    both = AtMostPerImage(FarApart(TopK(), 2), 2)
+    assert both.name == "AtMostPerImage(FarApart(TopK,2),2)"
+    assert isinstance(both.by, TopK)
+    assert both.admit(["a#0", "a#1", "a#2", "a#9", "b#1"], layout) == ([0, 2, 4, 3, 1], 3)
+    with pytest.raises(ValueError, match="distance above 0 pixels, got 0"):
+        FarApart(TopK(), 0)

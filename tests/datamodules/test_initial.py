@@ -9,7 +9,16 @@ import pytest
 
 from acquisition.annotation import VOID
 from datamodules.files import DataError
-from datamodules.initial import AllAnswered, FromFile, InitialSet, LabelReader, PerClass, RandomSubset, StratifiedSubset
+from datamodules.initial import (
+    AllAnswered,
+    FromFile,
+    InitialSet,
+    LabelReader,
+    PerClass,
+    RandomImages,
+    RandomSubset,
+    StratifiedSubset,
+)
 
 UNITS = [f"u{i:02d}" for i in range(30)]
 
@@ -19,6 +28,9 @@ class OneByOne:
 
     def read_label(self, unit_id: str) -> np.ndarray:
         raise NotImplementedError
+
+    def image_of(self, unit_id: str) -> str:
+        return unit_id
 
     def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
         for unit_id in sorted(unit_ids):
@@ -160,3 +172,21 @@ def test_per_class_takes_as_many_of_each_and_none_of_no_class() -> None:
         choose(PerClass(9), reader=Classes())
     with pytest.raises(DataError, match="one class each; choose StratifiedSubset"):
         choose(PerClass(1))
+
+
+class Halves(Masks):
+    """Two units of every image."""
+
+    def image_of(self, unit_id: str) -> str:
+        return unit_id.partition("#")[0]
+
+
+def test_whole_images_are_those_that_would_be_drawn_as_units() -> None:
+    halves = [f"{u}#{half}" for u in UNITS for half in "ab"]
+    chosen = choose(RandomImages(4), halves, reader=Halves())
+    images = choose(RandomSubset(4))
+    assert chosen == [f"{u}#{half}" for u in images for half in "ab"]
+    assert choose(RandomImages(4), halves[::-1], reader=Halves()) == [f"{u}#{half}" for u in images for half in "ba"]
+    assert choose(RandomImages(4)) == images
+    with pytest.raises(DataError, match="wants 31 images but only 30 have a label"):
+        choose(RandomImages(31), halves, reader=Halves())

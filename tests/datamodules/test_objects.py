@@ -11,11 +11,11 @@ from acquisition.annotation import VOID
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.initial import FromFile
-from datamodules.oracle import WholeObjects
+from datamodules.oracle import HiddenTruth, Oracle, WholeObjects
 from datamodules.partitions import Grid
 from datamodules.pool import Pool
 from datamodules.sources.folder import Folder
-from records.ledger import Queried
+from records.ledger import Labelled, Queried
 
 # two objects of class 1, apart from each other; one of class 2 that lies in all four cells; void below
 MASK = np.zeros((8, 8), dtype=np.uint8)
@@ -69,6 +69,26 @@ def test_nothing_is_paid_twice(pool: Pool) -> None:
     pool.ask([Queried("a#crop=0,4,4,4", 1.0, 1)], "s")
     assert (ledger.labelled_pixels(), ledger.labelled_objects()) == (int((MASK != VOID).sum()), 4)
     assert np.array_equal(pool.training_annotations().read_annotation("a"), MASK)
+
+
+def test_clicks_are_those_of_new_objects(pool: Pool, tmp_path: Path) -> None:
+    def costs(oracle: Oracle) -> list[Labelled]:
+        data = PoolDataModule(Folder(str(tmp_path)), Grid(4, 4), oracle, run_dir=str(tmp_path / "clicks"))
+        return data.pool.costs(["a#crop=4,0,4,4", "a#crop=0,0,4,4"])
+
+    lower, upper = costs(WholeObjects(click_tolerance=0.5))
+    # the ground around everything has many corners, the square in the middle four
+    assert (upper.objects, upper.clicks, upper.pixels) == (1, 4, 4)
+    assert (lower.objects, lower.pixels) == (2, int((MASK == 0).sum()) + 4)
+    assert lower.clicks is not None
+    assert lower.clicks > 8
+    # a unit's own pixels: ground and one pixel of the object in the middle; ground, and both of its objects' parts
+    lower, upper = costs(HiddenTruth(click_tolerance=0.5))
+    assert (lower.objects, lower.clicks, lower.pixels) == (None, 6 + 1, 16)
+    assert (upper.objects, upper.pixels) == (None, 16)
+    assert costs(HiddenTruth())[0].clicks is None
+    with pytest.raises(ValueError, match="click_tolerance must be 0 or more pixels, got -1"):
+        HiddenTruth(-1)
 
 
 def test_units_are_counted_without_objects_elsewhere(pool: Pool, tmp_path: Path) -> None:

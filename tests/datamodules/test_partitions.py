@@ -1,14 +1,16 @@
 """How an image falls into units."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
-from datamodules.partitions import Grid, RandomCrops, Region, WholeImages
+from datamodules.partitions import Grid, Points, RandomCrops, Region, WholeImages
 from datamodules.sources.source import Source
 
 
@@ -158,3 +160,36 @@ def test_a_whole_image_is_one_unit() -> None:
 
 def test_a_partition_says_what_it_is() -> None:
     assert Grid(4, 5).description() == Grid(4, 5).description() != Grid(5, 4).description()
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(0, 5))
+def test_a_point_lies_in_every_cell(height: int, width: int, spacing: int, seed: int) -> None:
+    source, points = Sizes({"a": (height, width), "b": (height, width)}), Points(spacing, seed)
+    regions = points.regions(source, "a")
+    cells = [(region.box[0] // spacing, region.box[1] // spacing) for region in regions]
+    assert cells == [(y, x) for y in range(-(-height // spacing)) for x in range(-(-width // spacing))]
+    index = points.index_map(source, "a")
+    assert (index >= 0).sum() == len(regions)
+    for number, region in enumerate(regions):
+        y, x, *size = region.box
+        assert (region.unit_id, region.pixels, size) == (f"a#point={y},{x}", 1, [1, 1])
+        assert index[y, x] == number
+    assert points.unit_ids(source, "a") == [region.unit_id for region in regions]
+
+
+def test_points_are_drawn_from_seed_and_image() -> None:
+    source = Sizes({"a": (50, 50), "b": (50, 50)})
+
+    def boxes(seed: int, image_id: str) -> list[tuple[int, int, int, int]]:
+        return [region.box for region in Points(5, seed).regions(source, image_id)]
+
+    assert boxes(0, "a") == boxes(0, "a")
+    assert boxes(0, "a") != boxes(0, "b")
+    assert boxes(0, "a") != boxes(1, "a")
+    with pytest.raises(ValueError, match="Points has at least 1 x 1 pixels, got 0 x 0"):
+        Points(0)
+
+
+def test_a_resize_would_lose_points(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"image_size would lose units of .* Points, got \[4, 4\]: leave it"):
+        PoolDataModule(Sizes({"a": (8, 8)}), Points(2), run_dir=str(tmp_path), image_size=[4, 4])

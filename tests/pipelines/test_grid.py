@@ -80,3 +80,13 @@ def test_a_study_needs_strategies_and_settings_to_vary() -> None:
     grid = StudyGrid(strategies={"a": {}}, vary={"model.nothing.width": [1]})
     with pytest.raises(ValueError, match="nothing at 'nothing'"):
         run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))
+
+
+def test_a_strategy_may_change_what_a_unit_is() -> None:
+    study = STUDY | {"data": {"source": "S", "partition": "P", "oracle": "O"}}
+    grid = StudyGrid(strategies={"a": {}, "b": {"budget": 9, "data": {"partition": "Q"}}})
+    first, second = (run_settings(study, grid, run, Path("root")) for run in runs_of(grid))
+    assert first["data"] == study["data"]
+    assert second["data"] == {"source": "S", "partition": "Q", "oracle": "O"}
+    assert second["strategy"] == {**STUDY["strategy"], "budget": 9}
+    assert grid.strategies["b"]["data"] == {"partition": "Q"}, "and stays as it is"

@@ -86,15 +86,15 @@ def test_a_file_of_before_keeps_what_it_says(tmp_path: Path, scripts: list[str])
     assert before["version"] == [(int("PRAGMA user_version = 1" in scripts),)]
     assert after["version"] == [(VERSION,)] == [(4,)]
     assert after["made"] == content(fresh)["made"], "and looks like a new one"
-    # nobody counted objects
-    assert after["events"] == [(*row, None) for row in before.get("events", [])]
+    # nobody counted objects or clicks
+    assert after["events"] == [(*row, None, None) for row in before.get("events", [])]
     assert after["reviews"] == before.get("reviews", [])
 
 
 def test_an_old_ledger_goes_on(tmp_path: Path) -> None:
     path = written_before(tmp_path / "ledger.sqlite", EVENTS_OF_BEFORE)
     ledger = Ledger(path)
-    assert (ledger.version, ledger.cycle, ledger.labelled(), ledger.labelled_pixels()) == (3, 1, ["a", "b"], 17)
+    assert (ledger.version, ledger.cycle, ledger.labelled(), ledger.labelled_pixels()) == (4, 1, ["a", "b"], 17)
     with pytest.raises(AlreadyLabelledError, match="'b' is labelled already"):
         ledger.label(1, [("b", 8)])
     ledger.label(1, [("c", 7)], close_cycle=True)
@@ -124,7 +124,7 @@ def test_a_newer_file_is_refused_in_a_sentence_and_left_alone(
     before = path.read_bytes()
     for kind in (Ledger, Reviews):
         with pytest.raises(
-            LedgerError, match=r"was written by a newer dropquery \(version 4, this one knows 3\); go on"
+            LedgerError, match=r"was written by a newer dropquery \(version 5, this one knows 4\); go on"
         ):
             kind(path)
     with pytest.raises(SystemExit):
