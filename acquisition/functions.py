@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from acquisition import functional
 from acquisition.aggregation import Aggregation
 from acquisition.checkpoints import load_network
-from acquisition.engine import logits_of
+from acquisition.engine import frozen, logits_of
 from acquisition.identity import exact
 from acquisition.kinds import AcquisitionFunction, DeterministicAcquisition, MonteCarloAcquisition, UnitAcquisition
 from acquisition.predictors import Predictions
@@ -25,11 +26,13 @@ __all__ = [
     "Entropy",
     "Expert",
     "Inverse",
+    "LearningLoss",
     "Margin",
     "MaxSoftmax",
     "MeanEntropy",
     "MeanStd",
     "MeanVariance",
+    "PredictsLoss",
     "Random",
     "VariationRatio",
     "VoteEntropy",
@@ -154,6 +157,52 @@ class MeanStd(MonteCarloAcquisition):
 
     def values(self, statistics: StreamingStatistics) -> Tensor:
         return functional.mean_std(statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES])
+
+
+@runtime_checkable
+class PredictsLoss(Protocol):
+    """A network that predicts its own loss on an image."""
+
+    def with_predicted_loss(self, images: Tensor, detach: bool = False) -> tuple[Tensor, Tensor]:
+        """Predict classes and losses in one pass.
+
+        Args:
+            images: N x 3 x H x W.
+            detach: Whether the gradient of the predicted losses changes nothing in the network.
+
+        Returns:
+            Logits, N x C x ..., and predicted losses, N.
+        """
+
+
+class LearningLoss(AcquisitionFunction):
+    """The loss that the network predicts for an image, with dropout off (Yoo and Kweon 2019).
+
+    For networks that have learnt to (`PredictsLoss`), and for whole images: a part of one has no prediction of its own.
+    """
+
+    def score(self, question: Question, predictions: Predictions, aggregation: Aggregation) -> Scored:
+        network, regions = predictions.network, question.regions
+        if not isinstance(network, PredictsLoss):
+            raise ValueError(
+                f"LearningLoss needs a network that predicts its own loss, got {type(network).__name__}; put it into "
+                "lightning_modules.networks.LossPrediction and train it, or choose another acquisition function"
+            )
+        images = [regions.image_ids[number] for number in regions.places[:, 0].long().tolist()]
+        part = next((u for u, image in zip(regions.unit_ids, images, strict=True) if u != image), None)
+        if part is not None:
+            raise ValueError(
+                f"LearningLoss needs whole images as units, got {part!r}, a part of one; leave out data.partition, or "
+                "choose another acquisition function"
+            )
+        with frozen(predictions.network), torch.inference_mode(False), torch.no_grad():
+            output, predicted = network.with_predicted_loss(question.images)
+        logits = logits_of(output)
+        # what is no number in the logits is no query either, whatever the prediction
+        predicted = predicted.where(torch.isfinite(logits.flatten(start_dim=1).sum(dim=1)), torch.nan)
+        values = predicted.view(-1, *(1 for _ in logits.shape[2:])).expand(-1, *logits.shape[2:])
+        scores = aggregation(predicted, regions)
+        return Scored(scores, values=values, predictions=functional.predicted_class(logits))
 
 
 class _Decorator(AcquisitionFunction):

@@ -27,7 +27,7 @@ __all__ = [
 
 
 class AcquisitionFunction(Described, ABC):
-    """What makes a unit worth labelling. Subclass one of the four kinds below, which say what is asked.
+    """What makes a unit worth labelling. Subclass one of the four kinds below, or write a `score` for another question.
 
     What it is, its arguments say: other arguments have another name and another description, with nothing overridden.
     """

@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
 from acquisition.functional import predicted_class
+from acquisition.functions import PredictsLoss
+from lightning_modules.learning_loss import RankingAccuracy, RankingLoss, image_losses
 from lightning_modules.losses import CrossEntropy
 
 __all__ = ["Metrics", "NetworkModule"]
@@ -38,6 +40,13 @@ class NetworkModule(pl.LightningModule):
         compile: Whether training runs through torch.compile; queries always run the network itself.
         monitor: Whether a fit keeps and reports the weights of the "best" or of the "last" validation. The best of many
             validations is an optimistic estimate if the same split is reported.
+        ranking: For a network that predicts its own loss (`LossPrediction`): how it learns to; `RankingLoss` with its
+            defaults unless given. The loss of a batch is then the mean of its images' losses, plus the weighted ranking
+            loss, and the share of image pairs in the right order is reported.
+
+    Raises:
+        ValueError: If `ranking` is given and the network does not predict its loss, or if a network that does is to be
+            compiled.
     """
 
     monitor: ClassVar[str]
@@ -55,8 +64,20 @@ class NetworkModule(pl.LightningModule):
         channels_last: bool = False,
         compile: bool = False,
         monitor: Literal["best", "last"] = "best",
+        ranking: RankingLoss | None = None,
     ) -> None:
         super().__init__()
+        predicts_loss = isinstance(network, PredictsLoss)
+        if ranking is not None and not predicts_loss:
+            raise ValueError(
+                f"model.ranking needs a network that predicts its own loss, got {type(network).__name__}; put it into "
+                "lightning_modules.networks.LossPrediction, or leave model.ranking out"
+            )
+        if compile and predicts_loss:
+            raise ValueError(
+                "a network that predicts its own loss is trained as it is, because a compiled one does not show what "
+                "its layers give, got compile true; set model.compile to false"
+            )
         self.keeps_last = monitor == "last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
@@ -67,6 +88,8 @@ class NetworkModule(pl.LightningModule):
         self.class_names = [str(c) for c in range(self.num_classes)]
         self.val_metrics = self.make_metrics()
         self.test_metrics = self.make_metrics()
+        self.ranking = (ranking or RankingLoss()) if predicts_loss else None
+        self.rankings = nn.ModuleDict({split: RankingAccuracy() for split in ("val", "test") if predicts_loss})
         if compile:
             self.network.compile()
 
@@ -118,7 +141,8 @@ class NetworkModule(pl.LightningModule):
         Raises:
             ValueError: The loss is not finite, or the batch has no targets of this task.
         """
-        loss: Tensor = self.loss(self(batch["image"]), self._targets(batch))
+        images, targets = batch["image"], self._targets(batch)
+        loss: Tensor = self.loss(self(images), targets) if self.ranking is None else self._ranked(images, targets)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the training loss is {loss.item()} at step {self.global_step}; expected a finite number: lower the "
@@ -168,12 +192,38 @@ class NetworkModule(pl.LightningModule):
             )
         return batch[self.target]
 
+    def _with_predicted_loss(self, images: Tensor, detach: bool = False) -> tuple[Tensor, Tensor]:
+        network: PredictsLoss = self.network  # type: ignore[assignment]
+        return network.with_predicted_loss(images.to(memory_format=self.memory_format), detach)
+
+    def _ranked(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The mean of the images' losses, and the weighted ranking loss."""
+        ranking, epoch = self.ranking, self.current_epoch
+        assert ranking is not None
+        logits, predicted = self._with_predicted_loss(images, ranking.detaches(epoch))
+        losses, counted = image_losses(self.loss, logits, targets)
+        losses, predicted = losses[counted], predicted[counted]
+        order = ranking(losses, predicted)
+        self.log("train/ranking_loss", order, on_step=False, on_epoch=True, batch_size=len(images))
+        # with a weight of 0 as well: under DDP every parameter has to have a gradient
+        return losses.sum() / max(len(losses), 1) + ranking.weight_in(epoch) * order
+
     def _evaluate(self, batch: dict[str, Any], metrics: Metrics, split: str) -> None:
-        logits, targets = self(batch["image"]), self._targets(batch)
+        targets = self._targets(batch)
+        if self.ranking is None:
+            logits = self(batch["image"])
+        else:
+            logits, predicted = self._with_predicted_loss(batch["image"])
+            losses, counted = image_losses(self.loss, logits, targets)
+            self.rankings[split].update(losses[counted], predicted[counted])  # type: ignore[operator]
         self.update_metrics(metrics, logits, targets)
         self.log(f"{split}/loss", self.loss(logits, targets), batch_size=len(batch["image_id"]), sync_dist=True)
 
     def _log_metrics(self, metrics: Metrics, split: str) -> None:
+        if split in self.rankings:
+            accuracy: RankingAccuracy = self.rankings[split]  # type: ignore[assignment]
+            self.log(f"{split}/ranking_accuracy", accuracy.compute().float())
+            accuracy.reset()
         values = metrics.compute()
         metrics.reset()
         for name, value in values.items():

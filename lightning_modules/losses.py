@@ -1,6 +1,7 @@
 """Losses for partly labelled batches: pixels and images without a label do not count."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,22 @@ class CrossEntropy(nn.Module):
 
     Args:
         class_weights: Weight of each class, or None for equal weights.
+        normalise: "all" divides by the number of all pixels, so that a batch with few labelled ones counts little; None
+            by the number of labelled ones, or by the sum of their weights.
+
+    Raises:
+        ValueError: If `normalise` is another word.
     """
 
     class_weights: Tensor | None
 
-    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+    def __init__(self, class_weights: Sequence[float] | None = None, normalise: Literal["all"] | None = None) -> None:
         super().__init__()
+        if normalise not in (None, "all"):
+            raise ValueError(
+                f"normalise of CrossEntropy must be all, or null for the labelled pixels, got {normalise!r}"
+            )
+        self.normalise = normalise
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights)
 
@@ -46,6 +57,8 @@ class CrossEntropy(nn.Module):
             total = (
                 F.binary_cross_entropy_with_logits(logits[:, 0], target.float(), reduction="none") * pixel_weights
             ).sum()
+        if self.normalise == "all":
+            return total / max(targets.numel(), 1)
         labelled = targets != VOID
         count = labelled.sum() if weights is None else (weights[targets * labelled] * labelled).sum()
         return total / count.clamp_min(1e-12)

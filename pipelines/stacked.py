@@ -83,6 +83,8 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
         return "stacked fits do not augment images: set data.flip and data.shift to 0"
     if module.scheduler is not None or module.optimizer is None or module.decay_per_label:
         return "stacked fits need model.optimizer, with no model.scheduler and no model.decay_per_label"
+    if module.ranking is not None:
+        return "stacked fits do not train a prediction of the loss: take the network out of LossPrediction"
     if settings.get("wandb", {}).get("mode") == "online":
         return "stacked fits send nothing to Weights & Biases: set wandb.mode to disabled"
     if any(criterion.needs_predictions for criterion in parts.end.criteria):

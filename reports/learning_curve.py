@@ -92,7 +92,7 @@ def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = No
     """
     metric = main_metric(curve)
     others = [f"last/{metric}", metric.replace("val/", "val/mc_"), "val/pixel_accuracy", "val/balanced_accuracy"]
-    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", metric, *others]
+    shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", metric, *others, "val/ranking_accuracy"]
     table = curve[[c for c in shown if c in curve]].round(4).to_string(index=False)
     area = f"\n{area_sentence(curve, metric, full_score)}\n" if len(curve) > 1 else ""
     picture = RunDirectory(run_dir).learning_curve_picture

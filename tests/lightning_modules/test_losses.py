@@ -67,3 +67,18 @@ def test_class_weights_travel_with_the_module() -> None:
     loss = CrossEntropy([1.0, 2.0])
     assert loss.state_dict()["class_weights"].tolist() == [1, 2]
     assert "class_weights" not in CrossEntropy().state_dict()
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0]])
+def test_normalised_by_all_pixels(classes: int, weights: list[float] | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, classes, 4, 5, generator=generator)
+    masks = torch.randint(max(classes, 2), (2, 4, 5), generator=generator)
+    masks[:, :3] = VOID
+    weights = weights and weights[: max(classes, 2)]
+    labelled = masks[masks != VOID]
+    total = plain_loss(logits, masks, weights) * sum(weights[k] if weights else 1 for k in labelled.tolist())
+    assert CrossEntropy(weights, normalise="all")(logits, masks).item() == pytest.approx(total / 40, rel=1e-5)
+    with pytest.raises(ValueError, match="must be all, or null for the labelled pixels, got 'some'"):
+        CrossEntropy(normalise="some")  # type: ignore[arg-type]
