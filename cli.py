@@ -35,6 +35,7 @@ from pipelines.trainer_options import fit_options, trainer_options
 from reports.analyses import analyse
 from reports.difficulty import compare
 from reports.learning_curve import curve_text, write_curve
+from reports.nearest import nearest
 from reports.study import report, write_study_report
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
@@ -43,6 +44,7 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {
     "analyse": analyse,
     "assign": assign,
     "compare": compare,
+    "nearest": nearest,
     "report": report,
     "review": review,
     "submit": submit,
@@ -102,7 +104,7 @@ class DropqueryCLI(VerbCLI):
         run_dir = Path(config.run_dir)
         if config.ckpt_path is not None:
             config.ckpt_path = checked_checkpoint(config.ckpt_path, self.model)
-        elif verb != "query" or (config.strategy.scorer.needs_network and not config.doctor):
+        elif verb != "query" or (config.strategy.scorer.asks_learner and not config.doctor):
             raise no_weights(verb, run_dir)
         if verb != "query":
             super().run_verb(verb)

@@ -77,6 +77,11 @@ class Scorer(Described):
         return bool(self.features) or self.acquisition.needs_network
 
     @property
+    def asks_learner(self) -> bool:
+        """Whether scores depend on the weights of the network that learns; those of an expert do not."""
+        return bool(self.features) or (self.needs_network and not self.acquisition.files)
+
+    @property
     def draws_samples(self) -> bool:
         """Whether MC samples, or the members of an ensemble, are asked."""
         return self.acquisition.min_samples > 0

@@ -16,7 +16,7 @@ from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource
 from datamodules.datasets import EpochSampler, ImageDataset, collate_images, share_of_process
 from datamodules.files import DataError
-from datamodules.initial import AllAnswered, InitialSet
+from datamodules.initial import AllAnswered, FromRun, InitialSet
 from datamodules.loop import progress_in_epoch
 from datamodules.oracle import HiddenTruth, Oracle
 from datamodules.partitions import Partition, WholeImages
@@ -31,7 +31,7 @@ __all__ = ["PoolDataModule"]
 _UNSEEN = frozenset(
     {
         "run_dir", "seed", "initial", "oracle", "batch_size", "eval_batch_size", "num_workers", "crop_size", "scale",
-        "flip", "shift", "allow_missing_classes",
+        "flip", "shift", "allow_missing_classes", "initial_run",
     }
 )  # fmt: skip
 """Arguments that change neither an image of the pool nor its truth."""
@@ -61,6 +61,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
             the like).
         shift: For data sets in memory: the most pixels by which training images are shifted at random.
         allow_missing_classes: For classified images: let the first fit begin without an image of every class.
+        initial_run: The directory of a run whose initial set this one takes in the place of `initial`; a fit takes its
+            first model, too.
 
     Raises:
         DataError: If a setting is out of its range, or does not go with the data set.
@@ -83,6 +85,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         flip: float | None = None,
         shift: int = 0,
         allow_missing_classes: bool = False,
+        initial_run: str | None = None,
     ) -> None:
         super().__init__()
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -118,11 +121,12 @@ class PoolDataModule(Described, pl.LightningDataModule):
         self.num_workers = num_workers
         self.flip = source.flip if flip is None else flip
         self.shift = shift
+        self.initial_run = None if initial_run is None else Path(initial_run)
         self.pool = Pool(
             source,
             partition,
             oracle or HiddenTruth(),
-            initial or AllAnswered(),
+            (initial or AllAnswered()) if initial_run is None else FromRun(initial_run),
             Path(run_dir),
             seed,
             allow_missing_classes,

@@ -1,7 +1,10 @@
 """The initial labelled set."""
 
+import csv
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -12,11 +15,14 @@ from acquisition.annotation import VOID
 from acquisition.identity import Described
 from acquisition.seeding import derive_seed
 from datamodules.files import DataError
-from datamodules.texts import read_lines, unshielded
+from datamodules.texts import read_lines, read_text, unshielded
+from records.ledger import Ledger
+from records.run_directory import RunDirectory
 
 __all__ = [
     "AllAnswered",
     "FromFile",
+    "FromRun",
     "InitialSet",
     "LabelReader",
     "PerClass",
@@ -63,14 +69,17 @@ class RandomSubset(InitialSet):
 
     Args:
         size: How many.
+        seed: Which units; the run's own unless given. Given, runs of several seeds begin with the same units.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, seed: int | None = None) -> None:
         self.size = _positive(size)
+        self.seed = seed
 
     def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         _check_enough(self.size, unit_ids)
-        return sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))[: self.size]
+        drawn = seed if self.seed is None else self.seed
+        return sorted(unit_ids, key=lambda u: derive_seed(drawn, "initial", u))[: self.size]
 
 
 class RandomImages(InitialSet):
@@ -165,10 +174,11 @@ class StratifiedSubset(InitialSet):
 
 
 class FromFile(InitialSet):
-    """The unit ids listed in a text file, as they stand in queried.csv or in scores.parquet.
+    """The unit ids that a file lists, as they stand in queried.csv or in scores.parquet.
 
     Args:
-        path: The file, with one id a line.
+        path: A text file with one id a line, or a table with the suffix .csv and a column unit_id, such as the
+            queried.csv of a query. An apostrophe that shields an id from spreadsheets is taken off.
     """
 
     def __init__(self, path: str) -> None:
@@ -176,18 +186,68 @@ class FromFile(InitialSet):
 
     def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         if not self.path.is_file():
-            raise DataError(f"expected a list of unit ids at {self.path}, got no such file; write one id a line")
-        wanted = [unshielded(line) for line in read_lines(self.path)]
-        if not wanted:
-            raise DataError(f"expected the ids of the initial set in {self.path}, got an empty file; write one a line")
-        known = set(unit_ids)
-        missing = [w for w in wanted if w not in known]
-        if missing:
             raise DataError(
-                f"{self.path} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a label; "
-                f"ids look like {next(iter(unit_ids), 'NAME')!r}"
+                f"expected a list of unit ids at {self.path}, got no such file; write one id a line, or name the "
+                "queried.csv of a query"
             )
+        is_table = self.path.suffix.lower() == ".csv"
+        lines = _unit_column(self.path) if is_table else read_lines(self.path)
+        wanted = [unshielded(line) for line in lines]
+        if not wanted:
+            got = "a table without rows; write one a row" if is_table else "an empty file; write one a line"
+            raise DataError(f"expected the ids of the initial set in {self.path}, got {got}")
+        _check_known(wanted, unit_ids, str(self.path), "write the ids of this data set, divided as data.partition says")
         return list(dict.fromkeys(wanted))
+
+
+class FromRun(InitialSet):
+    """The units with which another run began, by its ledger.
+
+    Args:
+        run_dir: The directory of that run.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        self.run_dir = Path(run_dir)
+
+    def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
+        path = RunDirectory(self.run_dir).ledger
+        if not path.is_file():
+            raise DataError(
+                f"expected the ledger of a run at {path}, got no such file; give the directory of a fit that has begun"
+            )
+        with closing(Ledger(path)) as ledger:
+            wanted = ledger.initial()
+        if not wanted:
+            raise DataError(
+                f"expected the initial set of a run in {path}, got none; give the directory of a fit that has begun"
+            )
+        _check_known(wanted, unit_ids, str(path), "take the data and the data.partition of that run")
+        return wanted
+
+
+def _unit_column(path: Path) -> list[str]:
+    """The values of a table's column unit_id, empty ones left out."""
+    try:
+        rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+        if "unit_id" not in (names := rows.fieldnames or ()):
+            raise DataError(
+                f"expected a table with the column unit_id in {path}, got the columns {', '.join(names) or '(none)'}; "
+                "name a queried.csv, or give a list of one id a line another suffix, such as .txt"
+            )
+        return [unit_id.strip() for row in rows if (unit_id := row["unit_id"] or "").strip()]
+    except csv.Error as error:
+        raise DataError(f"{path} is not a readable table ({error}); save it as CSV, with commas") from error
+
+
+def _check_known(wanted: Sequence[str], unit_ids: Sequence[str], where: str, remedy: str) -> None:
+    known = set(unit_ids)
+    missing = [w for w in wanted if w not in known]
+    if missing:
+        raise DataError(
+            f"{where} names {missing[0]!r} ({len(missing)} such ids), which is not a unit with a label; "
+            f"ids look like {next(iter(unit_ids), 'NAME')!r}; {remedy}"
+        )
 
 
 def _class_counts(mask: np.ndarray, num_classes: int) -> np.ndarray:

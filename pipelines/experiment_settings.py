@@ -1,5 +1,6 @@
 """What an experiment's settings are beside model, data and trainer, and which of them may change on the way."""
 
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -11,7 +12,9 @@ from callbacks.query import QueryCallback
 from callbacks.tracking import WandbSettings
 from pipelines.ensemble import Members
 from pipelines.grid import StudyGrid
+from pipelines.initial_models import check_initial_run
 from pipelines.stopping import StoppingCriterion
+from records.run_directory import StudyDirectory
 
 __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
@@ -40,6 +43,13 @@ _OPTIONS: list[tuple[str, Any, Any, str]] = [
         "fit: folder in which strategies with equal seed, settings and initial set share their first model.",
     ),
     (
+        "--initial_run",
+        str | None,
+        None,
+        "fit, study: directory of a run whose cycle 0 all runs here have, whatever their seed: its initial set, in the "
+        "place of data.initial, and its model. The verb nearest finds one.",
+    ),
+    (
         "--stop",
         list[StoppingCriterion] | None,
         None,
@@ -55,7 +65,8 @@ _OPTIONS: list[tuple[str, Any, Any, str]] = [
 ]
 
 _AFTER_FIRST_FIT = (
-    "run_dir", "cycles", "strategy", "wandb", "initial_models", "members", "stop", "grid", "full_score",
+    "run_dir", "cycles", "strategy", "wandb", "initial_models", "initial_run", "members", "stop", "grid",
+    "full_score",
 )  # fmt: skip
 
 
@@ -73,6 +84,7 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(Members, "members")
     parser.add_class_arguments(StudyGrid, "grid")
     parser.link_arguments("run_dir", "data.run_dir")
+    parser.link_arguments("initial_run", "data.initial_run")
     parser.link_arguments("seed_everything", "data.seed")
 
 
@@ -83,7 +95,7 @@ def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
         settings: The experiment's, as config.yaml holds them.
 
     """
-    data = {k: v for k, v in settings["data"].items() if k != "run_dir"}
+    data = {k: v for k, v in settings["data"].items() if k not in ("run_dir", "initial_run")}
     return {k: v for k, v in settings.items() if k not in _AFTER_FIRST_FIT} | {"data": data}
 
 
@@ -105,6 +117,8 @@ def check_experiment(verb: str, config: Namespace) -> None:
         raise ValueError(f"--cycles must be at least 1, got {config.cycles}")
     if verb == "fit":
         _check_fit(config)
+    if config.initial_run is not None:
+        _check_initial_run(config)
 
 
 def _check_ensemble(config: Namespace) -> None:
@@ -114,6 +128,8 @@ def _check_ensemble(config: Namespace) -> None:
         raise ValueError(
             f"the members share no initial model, got --initial_models {config.initial_models}; leave it out"
         )
+    if config.initial_run is not None:
+        raise ValueError(f"the members share no initial model, got --initial_run {config.initial_run}; leave it out")
 
 
 def _check_fit(config: Namespace) -> None:
@@ -126,3 +142,15 @@ def _check_fit(config: Namespace) -> None:
         )
     if config.trainer.check_val_every_n_epoch == 0:
         raise ValueError("trainer.check_val_every_n_epoch must be at least 1, or null, got 0")
+
+
+def _check_initial_run(config: Namespace) -> None:
+    if config.initial_models is not None:
+        raise ValueError(
+            f"a run has one first model, got --initial_run {config.initial_run} and --initial_models "
+            f"{config.initial_models}; set one of them to null"
+        )
+    own = StudyDirectory(Path(config.run_dir))
+    # what is copied is not looked for again, so that the run may be moved or removed
+    if not (own.cycle(0).is_fitted or own.runs()):
+        check_initial_run(Path(config.initial_run))

@@ -1,10 +1,11 @@
-"""A first model that several strategies share: trained by one of them, copied by the others."""
+"""A first model in common: of a finished run, or trained by one of several strategies and copied by the others."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +13,15 @@ from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_info
 
 from callbacks.cycle import log_row, read_checkpoint
+from pipelines.checkpoint_path import checked_checkpoint
+from pipelines.cycles import Turn
 from pipelines.meetings import meet
 from pipelines.trainer import QueryTrainer
-from records.files import remove_leftovers, replacing
-from records.run_directory import CycleDirectory
+from records.files import RunDirectoryError, remove_leftovers, replacing
+from records.ledger import Ledger
+from records.run_directory import CycleDirectory, RunDirectory
 
-__all__ = ["experiment_key", "sharing_initial_model"]
+__all__ = ["check_initial_run", "experiment_key", "sharing_initial_model", "takes_initial_run"]
 
 _PATIENCE = 60.0
 """Seconds between two meetings of processes that wait for a lock together."""
@@ -36,6 +40,64 @@ def experiment_key(settings: dict[str, Any], unit_ids: list[str]) -> str:
     """
     content = json.dumps([settings, sorted(unit_ids), torch.__version__], sort_keys=True, default=str)
     return hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+
+
+def check_initial_run(run_dir: Path) -> CycleDirectory:
+    """The cycle with which other runs begin.
+
+    Args:
+        run_dir: The directory of the run whose cycle 0 it is.
+
+    Raises:
+        ValueError: There is no such run, or its cycle 0 has not been trained.
+
+    """
+    run = RunDirectory(run_dir)
+    if not run.ledger.is_file():
+        raise ValueError(
+            f"expected a run at initial_run, got {run_dir}, which has no {run.ledger.name}; give the directory of a "
+            "fit, which the verb nearest names for a study"
+        )
+    if not run.cycle(0).is_fitted:
+        raise ValueError(
+            f"initial_run is {run_dir}, whose cycle 0 has not been trained; start its fit again, or give another run"
+        )
+    return run.cycle(0)
+
+
+def takes_initial_run(turn: Turn[Any]) -> bool:
+    """Give a cycle 0 that is not trained yet the model of `initial_run`, where that is set.
+
+    Killed in between, the same is done again: metrics.json, which says that the model is there, comes last.
+
+    Args:
+        turn: The run's; its initial set is labelled by now.
+
+    Returns:
+        Whether the model was taken.
+
+    Raises:
+        ValueError: There is no such run or model, or it is another network's or was trained on other units.
+
+    """
+    run_dir, own = turn.experiment.datamodule.initial_run, turn.directory
+    if run_dir is None or own.number or own.is_fitted:
+        return False
+    first = check_initial_run(run_dir)
+    checked_checkpoint(str(first.best), turn.experiment.module)
+    with closing(Ledger(RunDirectory(run_dir).ledger)) as ledger:
+        initial = ledger.initial()
+    labelled, trained = turn.experiment.datamodule.pool.ledger.labelled(), first.read_metrics()["labelled_units"]
+    if set(labelled) != set(initial) or trained != len(initial):
+        raise RunDirectoryError(
+            f"the model of {run_dir} was trained on {trained} units, its ledger has {len(initial)} initial ones, and "
+            f"{len(labelled)} units are labelled here: expected the same ones; choose another --run_dir or initial_run"
+        )
+    turn.run.say(f"Cycle 0: taken from {run_dir}, its {trained} labelled units and its model")
+    _copy_model(first, own)
+    if turn.experiment.trainer is not None:
+        log_row(turn.experiment.trainer.loggers, own.read_metrics())
+    return True
 
 
 @contextmanager

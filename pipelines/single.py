@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from callbacks.cycle import load_weights
 from callbacks.processes import is_first_process
 from pipelines.cycles import Experiment, Run, Turn
-from pipelines.initial_models import experiment_key, sharing_initial_model
+from pipelines.initial_models import experiment_key, sharing_initial_model, takes_initial_run
 from pipelines.trainer import QueryTrainer
 from records.run_directory import CycleDirectory
 
@@ -45,6 +45,8 @@ class LightningFitter:
         for turn in turns:
             trainer = turn.experiment.trainer
             assert trainer is not None
+            if is_first_process():
+                takes_initial_run(turn)
             with sharing_initial_model(self._shared(turn), turn.directory, trainer):
                 fitted = turn.directory.is_fitted
                 if not fitted:

@@ -28,6 +28,7 @@ from datamodules.datamodule import PoolDataModule
 from datamodules.sources.in_memory import TensorSource
 from lightning_modules.classification import ClassificationModule
 from pipelines.cycles import Experiment, Run, Turn, run_cycles
+from pipelines.initial_models import takes_initial_run
 from pipelines.run_access import run_directory
 from pipelines.stack_images import StackImages
 from pipelines.stack_training import check_stackable, fit_stacked
@@ -192,6 +193,8 @@ class StackFitter:
         able = []
         for turn in turns:
             with _reported(turn.run):
+                if takes_initial_run(turn):
+                    load_weights(turn.experiment.module, turn.directory.best)
                 if not turn.directory.is_fitted:
                     images = self._read(turn.experiment.datamodule)
                     able.append(_Fit(turn, images, *images.samples(turn.experiment.datamodule, self.epochs)))
@@ -286,7 +289,7 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
     scores = {"epoch": epochs - 1, **_validated(module, fit.images)}
     labelled = label_counts(fit.turn.experiment.datamodule.pool.ledger)
     saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
-    write_checkpoint(directory.best, {**saved, "global_step": 0, "loops": {}})
+    write_checkpoint(directory.best, {**saved, "global_step": 0})
     record_fit(directory, labelled, scores, scores, module.monitor)
 
 

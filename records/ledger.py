@@ -94,6 +94,10 @@ class Ledger(Database):
         """Ids of the units whose labels may be used, in the order of labelling."""
         return [u for (u,) in self.rows("SELECT unit_id FROM events WHERE kind IN ('initial', 'labelled') ORDER BY id")]
 
+    def initial(self) -> list[str]:
+        """Ids of the units with which the run began, in the order in which they were chosen."""
+        return [u for (u,) in self.rows("SELECT unit_id FROM events WHERE kind = 'initial' ORDER BY id")]
+
     def labelled_pixels(self) -> int:
         """Number of pixels of all labelled units together."""
         return self._total("pixels") or 0

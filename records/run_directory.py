@@ -379,6 +379,10 @@ class StudyDirectory(RunDirectory):
         """The directory of a job that does one of `parts` parts of the study; `number` is from 0."""
         return PartDirectory(self.jobs / f"part-{number}-of-{parts}")
 
+    def run(self, name: str) -> RunDirectory:
+        """The directory of a run, by its name in the table of runs: VARIANT/STRATEGY/seed-SEED."""
+        return RunDirectory(self.path / "runs" / name)
+
     def runs(self) -> list[RunDirectory]:
         """The runs whose first cycle is fitted."""
         there = (RunDirectory(path) for path in sorted((self.path / "runs").glob("*/*/*")))

@@ -1,13 +1,18 @@
 """Classification through the command line: cycles on digits, pictures, predictions, doctor."""
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 import cli
 from records.ledger import Ledger
+from tests.conftest import TINY_DIGITS
 
 
 def test_cycles_predictions_and_doctor(
@@ -40,6 +45,57 @@ def test_cycles_predictions_and_doctor(
     report = capsys.readouterr()
     assert "labels of the pool" in report.out + report.err
     cli.main(["validate", *common, *ckpt])
+
+
+def test_all_begin_with_what_an_expert_queried_before_anything_was_fitted(
+    tmp_path: Path,
+    trained: Callable[[dict[str, Any]], Path],
+    dropquery: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Chen 2020, figure 3.10: a query into a run directory of its own, then a study on its queried.csv."""
+    data = {**TINY_DIGITS["data"], "initial": {"class_path": "datamodules.initial.AllAnswered"}}
+    expert = trained({**TINY_DIGITS, "data": data})
+    first = tmp_path / "first"
+    entropy = {"class_path": "acquisition.functions.Entropy"}
+    asked = {
+        "class_path": "acquisition.functions.Expert",
+        "init_args": {"checkpoint": str(expert), "acquisition": entropy},
+    }
+    listed = {"path": str(first / "cycles" / "00" / "queried.csv")}
+    settings = {
+        **TINY_DIGITS,
+        "data": {
+            **data,
+            "initial": {"class_path": "datamodules.initial.FromFile", "init_args": listed},
+            "allow_missing_classes": True,
+        },
+        "strategy": {"acquisition": asked, "budget": 30, "pictures": 1},
+        "trainer": {**TINY_DIGITS["trainer"], "max_epochs": 4, "check_val_every_n_epoch": 4},
+        "grid": {
+            "seeds": 2,
+            "at_once": 1,
+            "strategies": {
+                "random": {"acquisition": {"class_path": "acquisition.functions.Random"}},
+                "entropy": {"acquisition": entropy},
+            },
+        },
+    }
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(settings))
+    config = ["--config", tmp_path / "bad.yaml", "--run_dir"]
+    said = dropquery("study", *config, tmp_path / "study", check=False)
+    assert "name the queried.csv of a query" in said.stdout + said.stderr
+    dropquery("query", *config, first)
+    scores = pd.read_parquet(first / "cycles" / "00" / "scores.parquet").sort_values("score", ascending=False)
+    highest = scores["unit_id"].head(30).tolist()
+    assert len(scores) == 200, "the whole pool, for nothing is labelled"
+    assert pd.read_csv(first / "cycles" / "00" / "queried.csv")["unit_id"].tolist() == highest
+    dropquery("study", *config, tmp_path / "study", "--strategy.budget", "5")
+    assert pd.read_csv(tmp_path / "study" / "study.csv")["labelled_units"].tolist() == [30, 35] * 4
+    ledgers = (tmp_path / "study" / "runs").rglob("ledger.sqlite")
+    assert [Ledger(path).initial() for path in ledgers] == [highest] * 4
+    # the learner's own weights are asked for where they matter
+    said = dropquery("query", *config, tmp_path / "other", "--strategy.acquisition", "Entropy", check=False)
+    assert "query needs trained weights" in said.stdout + said.stderr
 
 
 @pytest.mark.parametrize(

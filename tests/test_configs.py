@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,7 @@ EMBEDDED = ("SyntheticRoads", "SyntheticAnnotators", "Digits")
 SMALLER = {
     "FCN8s": ["--model.network.width", "0.03", "--model.network.batch_norm", "true"],
     "DeepLabV3Plus": ["--model.network.encoder", "resnet18", "--model.network.decoder_channels", "16"],
+    "DRND22": [],
     "ResNet18": [],
     "TwoLayerNet": ["--model.network.width", "8"],
 }
@@ -86,6 +88,9 @@ def fake_data(kind: str, root: Path) -> list[str]:
                 image_path = root / "leftImg8bit" / split / "town" / f"town_{i:06d}_leftImg8bit.png"
                 mask_path = root / "gtFine" / split / "town" / f"town_{i:06d}_gtFine_labelIds.png"
                 mask = np.array([7, 26, 23, 21, 17], dtype=np.uint8)[np.minimum(mask, 4)]
+                instances = mask_path.with_name(mask_path.name.replace("_labelIds", "_instanceIds"))
+                instances.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask.astype(np.uint16)).save(instances)
             else:
                 image_path = root / split / "images" / f"{split}{i}.png"
                 mask_path = root / split / "masks" / f"{split}{i}.png"
@@ -144,57 +149,107 @@ def test_cityscapes_trains_the_network_of_the_thesis() -> None:
     assert settings["strategy"]["predictor"]["init_args"]["rate"] == 0.5
 
 
+FINER = {
+    "RandomCrops": ["--data.partition.height", "16", "--data.partition.width", "16"],
+    "Superpixels": ["--data.partition.count", "6"],
+}
+
+
+def class_name(settings: dict[str, Any]) -> str:
+    return str(settings["class_path"]).rpartition(".")[2]
+
+
 @pytest.mark.parametrize("config", [p for p in STUDIES if "cityscapes" in p.stem], ids=lambda p: p.stem)
 def test_a_study_of_cityscapes_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of its strategies tiny; all of them are read."""
     monkeypatch.setattr(study, "run_jobs", one_after_another)
     settings = yaml.safe_load(config.read_text())
+    initial = class_name(settings["data"]["initial"])
+    cycles, variants = min(2, settings["cycles"]), settings["grid"].get("vary", {})
+    network = settings["model"]["init_args"]["network"]
     arguments = [*LIMITS, *READ_ONE_BY_ONE, *fake_data("Cityscapes", tmp_path / "data"), "--data.initial.size", "2"]
-    arguments += [*SMALLER["DeepLabV3Plus"], "--model.network.weights", "null", "--grid.seeds", "1"]
+    arguments += [*SMALLER[class_name(network)], "--grid.seeds", "1", "--cycles", str(cycles)]
+    if "weights" in network["init_args"]:
+        arguments += ["--model.network.weights", "null"]
     if "partition" in settings["data"]:
-        arguments += ["--data.partition.height", "16", "--data.partition.width", "16"]
+        arguments += FINER[class_name(settings["data"]["partition"])]
     command = ["study", "--config", str(config), "--run_dir", str(tmp_path / "run"), *arguments]
-    assert len(cli.jobs_of(command)) == len(settings["grid"]["strategies"])
     strategies = settings["grid"]["strategies"]
-    few = {name: strategies[name] for name in ("random", "entropy-counted")}
+    assert len(cli.jobs_of(command)) == len(strategies) * int(np.prod([len(v) for v in variants.values()]))
+    few = {name: strategies[name] for name in ("random", "entropy-counted", "variance") if name in strategies}
+    some = {name: values[:2] for name, values in variants.items()}
     where = ["--run_dir", str(tmp_path / "few"), "--grid.strategies", json.dumps(few), "--grid.at_once", "1"]
-    cli.main([*command, *where])
-    assert pd.read_csv(tmp_path / "few" / "study.csv")["labelled_units"].tolist() == [2, 4] * 2
+    cli.main([*command, *where, "--grid.vary", json.dumps(some)])
+    labelled = pd.read_csv(tmp_path / "few" / "study.csv")["labelled_units"].tolist()
+    first = labelled[0] if initial == "RandomImages" else 2
+    assert labelled == [first, first + 2][:cycles] * 2
 
 
-@pytest.mark.parametrize("config", [p for p in STUDIES if "cityscapes" not in p.stem], ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", [p for p in STUDIES if "camvid" in p.stem], ids=lambda p: p.stem)
+def test_a_study_of_camvid_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    settings = yaml.safe_load(config.read_text())
+    data, network, grid = settings["data"], settings["model"]["init_args"]["network"], settings["grid"]
+    found = fake_data("CamVid", tmp_path / "data")
+    if class_name(data["source"]) == "Resized":
+        found = ["--data.source.height", "32", "--data.source.width", "48", "--data.source.source.root", found[1]]
+    arguments = [*LIMITS, "--data.num_workers", "0", "--grid.seeds", "1", *found, "--data.initial.size", "2"]
+    arguments += SMALLER.get(class_name(network), [])
+    if "weights" in network["init_args"]:
+        arguments += ["--model.network.weights", "null"]
+    for key, smaller in (("image_size", "[32,48]"), ("crop_size", "[32,48]")):
+        arguments += [f"--data.{key}", smaller] if key in data else []
+    if "partition" in data:
+        arguments += FINER[class_name(data["partition"])]
+    strategies = grid["strategies"]
+    for changes in strategies.values():
+        if "size" in changes.get("data", {}).get("initial", {}).get("init_args", {}):
+            changes["data"]["initial"]["init_args"]["size"] = 20
+    some = {name: [2] for name in grid.get("vary", {})}
+    where = ["--run_dir", str(tmp_path / "run"), "--initial_models", str(tmp_path / "initial"), "--grid.at_once", "1"]
+    what = ["--grid.strategies", json.dumps(strategies), "--grid.vary", json.dumps(some)]
+    cli.main(["study", "--config", str(config), *arguments, *where, *what])
+    table = pd.read_csv(tmp_path / "run" / "study.csv")
+    assert len(table) == 2 * len(strategies)
+    units = table.groupby("strategy")["labelled_units"]
+    assert (units.max() - units.min() == 2).all()
+    assert set(units.min().drop("points-entropy", errors="ignore")) >= {2}
+
+
+@pytest.mark.parametrize(
+    "config", [p for p in STUDIES if p.stem.split("_")[0] not in ("camvid", "cityscapes")], ids=lambda p: p.stem
+)
 def test_study_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "run_jobs", one_after_another)
     settings = yaml.safe_load(config.read_text())
-    kind = settings["data"]["source"]["class_path"].rpartition(".")[2]
+    fake_mnist(tmp_path)
     initial = settings["data"]["initial"]["class_path"].rpartition(".")[2]
-    arguments, size = [*LIMITS, "--data.allow_missing_classes", "true"], 10
-    if kind == "CamVid":
-        arguments, size = [*arguments, *FEWER[kind], *fake_data(kind, tmp_path / "data")], 2
-    else:
-        fake_mnist(tmp_path)
-        arguments += ["--data.source.root", str(tmp_path)]
-    for checkpoint in sorted({s for s in texts(settings["grid"]) if s.endswith("best.ckpt")}):
+    arguments = [*LIMITS, "--data.source.root", str(tmp_path), "--data.allow_missing_classes", "true"]
+    for checkpoint in sorted({s for s in texts([settings["strategy"], settings["grid"]]) if s.endswith("best.ckpt")}):
         all_labelled = ["--cycles", "1", "--data.initial", "datamodules.initial.AllAnswered"]
         expert = ["--run_dir", checkpoint.partition("/cycles/")[0]]
         cli.main(["fit", "--config", str(config), *arguments, *all_labelled, *expert])
     if initial == "RandomSubset":
-        arguments += ["--data.initial.size", str(size)]
+        arguments += ["--data.initial.size", "10"]
+    if initial == "FromFile":
+        # what the strategy of the file queries before anything is fitted
+        query = ["--run_dir", settings["data"]["initial"]["init_args"]["path"].partition("/cycles/")[0]]
+        cli.main(["query", "--config", str(config), *arguments, *query, "--strategy.budget", "10"])
     few = ["--grid.seeds", "1", "--grid.at_once", "1", "--run_dir", "run"]
     cli.main(["study", "--config", str(config), *arguments, *few])
     table = pd.read_csv(tmp_path / "run" / "study.csv")
     runs = len(settings["grid"]["strategies"]) * int(
         np.prod([len(v) for v in settings["grid"].get("vary", {}).values()])
     )
-    first = size if initial == "RandomSubset" else 20
+    first = 20 if initial == "PerClass" else 10
     assert table["labelled_units"].tolist() == [first, first + 2] * runs
 
 
 def texts(settings: object) -> Iterator[str]:
     """All strings among the values of nested settings."""
-    if isinstance(settings, dict):
-        for value in settings.values():
+    if isinstance(settings, (dict, list)):
+        for value in settings.values() if isinstance(settings, dict) else settings:
             yield from texts(value)
     elif isinstance(settings, str):
         yield settings

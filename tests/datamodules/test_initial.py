@@ -12,6 +12,7 @@ from datamodules.files import DataError
 from datamodules.initial import (
     AllAnswered,
     FromFile,
+    FromRun,
     InitialSet,
     LabelReader,
     PerClass,
@@ -19,6 +20,7 @@ from datamodules.initial import (
     RandomSubset,
     StratifiedSubset,
 )
+from records.ledger import Ledger, Queried
 
 UNITS = [f"u{i:02d}" for i in range(30)]
 
@@ -142,6 +144,41 @@ def test_lists_that_are_none(tmp_path: Path) -> None:
 def test_a_list_copied_from_queried_csv(tmp_path: Path) -> None:
     (tmp_path / "initial.txt").write_text("'=u\nu01\n")
     assert choose(FromFile(str(tmp_path / "initial.txt")), [*UNITS, "=u"]) == ["=u", "u01"]
+
+
+def test_a_queried_csv_is_read_by_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "queried.csv"
+    path.write_text("name,rank,unit_id\n'=u.png,1,'=u\n\"u,1.png\",2,u01\n,3,\n")
+    assert choose(FromFile(str(path)), [*UNITS, "=u"]) == ["=u", "u01"]
+    path.write_text("name,rank\nu01,1\n")
+    with pytest.raises(DataError, match=r"the column unit_id in .*queried\.csv, got the columns name, rank; name a"):
+        choose(FromFile(str(path)))
+    path.write_text("unit_id\n")
+    with pytest.raises(DataError, match="got a table without rows"):
+        choose(FromFile(str(path)))
+    path.write_text('unit_id\n"u01\n')
+    with pytest.raises(DataError, match=r"queried\.csv is not a readable table"):
+        choose(FromFile(str(path)))
+
+
+def test_from_run_takes_what_that_run_began_with(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected the ledger of a run at"):
+        choose(FromRun(str(tmp_path)))
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.query(0, "s", [Queried("u05", 1.0, 1)], [("u05", 1)])
+    with pytest.raises(DataError, match="expected the initial set of a run in"):
+        choose(FromRun(str(tmp_path)))
+    ledger.start([("u03", 1), ("u01", 1)])
+    assert choose(FromRun(str(tmp_path))) == ["u03", "u01"]
+    with pytest.raises(DataError, match=r"names 'u03'.*take the data and the data\.partition of that run"):
+        choose(FromRun(str(tmp_path)), ["u01#sp=0"])
+
+
+def test_a_seed_of_its_own_says_which_units() -> None:
+    own = RandomSubset(8, seed=1)
+    assert choose(own) == choose(own, seed=5) == choose(RandomSubset(8), seed=1)
+    assert own.short_description == "RandomSubset(size=8,seed=1)"
+    assert RandomSubset(8).short_description == "RandomSubset(size=8)"
 
 
 def test_all_answered_takes_all() -> None:

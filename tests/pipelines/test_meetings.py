@@ -65,7 +65,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
     def make(cycle: int, last: bool) -> Experiment:
         mine = rank.number
         pool = Labels()
-        data = SimpleNamespace(pool=pool)
+        data = SimpleNamespace(pool=pool, initial_run=None)
 
         def fit(*args: object, **options: object) -> None:
             did.append((mine, "fit", cycle))
