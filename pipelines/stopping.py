@@ -70,18 +70,37 @@ class StoppingCriterion(ABC):
 
 
 class Budget(StoppingCriterion):
-    """So many labelled units, or labelled pixels, were paid for."""
+    """So many labelled units, pixels, objects or clicks were paid for.
 
-    def __init__(self, units: int | None = None, pixels: int | None = None) -> None:
-        if units is None and pixels is None:
-            raise ValueError("the criterion Budget needs units or pixels, got neither; give one")
-        self.limits = {"units": units, "pixels": pixels}
+    Args:
+        units: The most units.
+        pixels: The most pixels.
+        objects: The most objects, where data.oracle counts them.
+        clicks: The most clicks, where data.oracle counts them.
+    """
+
+    def __init__(
+        self,
+        units: int | None = None,
+        pixels: int | None = None,
+        objects: int | None = None,
+        clicks: int | None = None,
+    ) -> None:
+        self.limits = {"units": units, "pixels": pixels, "objects": objects, "clicks": clicks}
+        if all(limit is None for limit in self.limits.values()):
+            raise ValueError("the criterion Budget needs units, pixels, objects or clicks, got none; give one")
 
     def reason(self, history: History) -> str | None:
         """Compare with the labels that the last fit had."""
         for name, limit in self.limits.items():
-            used = history.rows[-1][f"labelled_{name}"]
-            if limit is not None and used >= limit:
+            if limit is None:
+                continue
+            used = history.rows[-1].get(f"labelled_{name}")
+            if used is None:
+                raise ValueError(
+                    f"the criterion Budget is to count {name}, which data.oracle does not; choose an oracle that does"
+                )
+            if used >= limit:
                 return f"{used} {name} are labelled and the budget is {limit}"
         return None
 

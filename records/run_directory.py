@@ -118,11 +118,7 @@ class CycleDirectory:
         return self.queried.is_file() and not self.shards.exists()
 
     def read_metrics(self) -> dict[str, Any]:
-        """Read the cycle's row of the learning curve.
-
-        Raises:
-            RunDirectoryError: The file is missing or damaged.
-        """
+        """The cycle's row of the learning curve, or a RunDirectoryError where the file is missing or damaged."""
         return read_metrics(self.metrics)
 
     def write_metrics(self, row: dict[str, Any]) -> None:

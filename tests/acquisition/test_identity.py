@@ -17,7 +17,7 @@ from acquisition.features import Feature
 from acquisition.functions import BALD, ODIN, Entropy, Expert, Inverse, Margin
 from acquisition.identity import Described, describe
 from acquisition.kinds import AcquisitionFunction, DeterministicAcquisition, MonteCarloAcquisition
-from acquisition.limits import AtMostPerImage
+from acquisition.limits import AtMostPerImage, FarApart
 from acquisition.predictors import Ensemble, MCDropout
 from acquisition.scorer import Scorer
 from acquisition.selection import FromFile, PowerSampling, Selection, SoftmaxSampling, SoftRankSampling, Stride, TopK
@@ -41,6 +41,8 @@ CHANGES: list[tuple[type[Described], dict[str, Any], str, Any]] = [
     (FromFile, {"path": str(ROOT / "constraints.txt")}, "path", str(ROOT / ".gitignore")),
     (AtMostPerImage, {"selection": TopK(), "count": 2}, "count", 3),
     (AtMostPerImage, {"selection": Stride(2), "count": 2}, "selection", Stride(3)),
+    (FarApart, {"selection": TopK(), "distance": 2}, "distance", 3),
+    (FarApart, {"selection": Stride(2), "distance": 2}, "selection", Stride(3)),
     *((s, {}, "exponent", 1.5) for s in (PowerSampling, SoftmaxSampling, SoftRankSampling)),
     *((b, {}, "candidates", 100) for b in (CoreSet, BADGE, BatchBALD)),
     (BatchBALD, {}, "num_configurations", 500),

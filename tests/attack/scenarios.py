@@ -19,7 +19,7 @@ from tests.conftest import TINY, TINY_DIGITS
 
 __all__ = ["SCENARIOS", "Scenario", "differences", "findings"]
 
-_EVENTS = "cycle, kind, unit_id, strategy, score, rank, pixels"
+_EVENTS = "cycle, kind, unit_id, strategy, score, rank, pixels, objects, clicks"
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,23 @@ def _cells() -> dict[str, Any]:
     return settings
 
 
+def _objects() -> dict[str, Any]:
+    """Superpixels whose objects are drawn whole, as far as some clicks go."""
+    settings = _settings(TINY, 1, cycles=3)
+    settings["data"] |= {
+        "partition": {"class_path": "datamodules.superpixels.Superpixels", "init_args": {"count": 12}},
+        "oracle": {"class_path": "datamodules.oracle.WholeObjects", "init_args": {"click_tolerance": 1}},
+        "initial": {"class_path": "datamodules.initial.RandomImages", "init_args": {"size": 2}},
+    }
+    settings["strategy"] |= {"budget": 1000, "budget_clicks": 40}
+    return settings
+
+
 _CELLS = Scenario("cells", "fit", _cells())
+_OBJECTS = Scenario("objects", "fit", _objects())
 # a stack validates after its last epoch
 _STACKED = Scenario("stacked", "study", _study(4, keep_scores=True, stacked=True))
-SCENARIOS = {s.name: s for s in [*_scenarios(1), *_scenarios(2), _STACKED, _CELLS]}
+SCENARIOS = {s.name: s for s in [*_scenarios(1), *_scenarios(2), _STACKED, _CELLS, _OBJECTS]}
 
 
 def findings(root: Path) -> dict[str, str]:

@@ -42,7 +42,7 @@ def test_budget() -> None:
     assert (
         Budget(units=99, pixels=200).reason(history([0.1, 0.2, 0.3])) == "200 pixels are labelled and the budget is 200"
     )
-    with pytest.raises(ValueError, match="needs units or pixels, got neither"):
+    with pytest.raises(ValueError, match="needs units, pixels, objects or clicks, got none"):
         Budget()
 
 

@@ -1,9 +1,11 @@
 """Superpixels and random crops as units, from the command line."""
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from datamodules.superpixels import Superpixels
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
 from tests.conftest import TINY
+from tests.pipelines.test_cycles import history
 
 
 def settings(class_path: str, **arguments: Any) -> dict[str, Any]:
@@ -63,3 +66,65 @@ def test_random_crops_are_queried_and_paid(tmp_path: Path) -> None:
     assert len(table) == 12, "one of each image"
     assert table["unit_id"].str.fullmatch(r"train_\d{6}#crop=\d+,\d+,16,16").all()
     assert pd.read_csv(run.learning_curve)["labelled_pixels"].tolist() == [12 * 256, 20 * 256]
+
+
+def test_a_query_ends_where_the_clicks_or_objects_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = settings("datamodules.superpixels.Superpixels", count=12)
+    made["cycles"] = 2
+    made["data"] |= {
+        "oracle": {"class_path": "datamodules.oracle.WholeObjects", "init_args": {"click_tolerance": 1}},
+        "initial": {"class_path": "datamodules.initial.RandomImages", "init_args": {"size": 2}},
+    }
+    made["strategy"] |= {"budget": 1000}
+    for name, limit in (("clicks", 60), ("objects", 7)):
+        run = RunDirectory(tmp_path / name)
+        fit(made, run.path, f"--strategy.budget_{name}", str(limit))
+        first, second = pd.read_csv(run.learning_curve)[f"labelled_{name}"]
+        assert 0 < second - first <= limit
+        table = run.cycle(0).read_scores()
+        taken = int(table["selected"].sum())
+        assert 0 < taken < len(table)
+        assert table["selected"].tolist() == [i < taken for i in range(len(table))]
+        # the next unit would have been too much
+        following = [e for e in Ledger(run.ledger).events() if e.kind == "labelled"]
+        assert sum(getattr(e, name) for e in following) == second - first
+        assert len(following) == taken
+    for wrong, words in (
+        (
+            ["--strategy.budget_objects", "7", "--data.oracle", "HiddenTruth"],
+            "set it to datamodules.oracle.WholeObjects",
+        ),
+        (["--strategy.budget_clicks", "7", "--data.oracle.click_tolerance", "null"], "counts clicks, got WholeObjects"),
+        (["--strategy.budget_clicks", "1"], "budget_clicks must pay for at least one unit, got 1 where"),
+        (["--strategy.budget_objects", "0"], "strategy.budget_objects must be at least 1 object, or null"),
+    ):
+        with pytest.raises(SystemExit):
+            fit(made, tmp_path / "wrong", *wrong)
+        said = capsys.readouterr().err
+        assert words in said, said
+        if "pay for" in words:
+            # what a unit costs is known after the fit, which is not lost
+            fit(made, tmp_path / "wrong", "--strategy.budget_clicks", "60")
+            assert history(tmp_path / "wrong") == history(tmp_path / "clicks")
+        shutil.rmtree(tmp_path / "wrong", ignore_errors=True)
+
+
+def test_points_cost_a_click_each(tmp_path: Path) -> None:
+    made, run = settings("datamodules.partitions.Points", spacing=6), RunDirectory(tmp_path / "run")
+    made["cycles"] = 2
+    made["data"]["oracle"] = {"class_path": "datamodules.oracle.HiddenTruth", "init_args": {"click_tolerance": 2}}
+    apart = {"selection": {"class_path": "acquisition.selection.TopK"}, "distance": 9}
+    within = {"selection": {"class_path": "acquisition.limits.FarApart", "init_args": apart}, "count": 2}
+    made["strategy"] |= {
+        "budget": 100, "budget_clicks": 20,
+        "selection": {"class_path": "acquisition.limits.AtMostPerImage", "init_args": within},
+    }  # fmt: skip
+    fit(made, run.path)
+    curve = pd.read_csv(run.learning_curve)
+    assert curve["labelled_units"].tolist() == curve["labelled_clicks"].tolist() == [12, 32]
+    queried = pd.read_csv(run.cycle(0).queried)
+    assert queried["unit_id"].str.fullmatch(r"train_\d{6}#point=\d+,\d+").all()
+    assert queried["image_id"].value_counts().max() == 2
+    for _, points in queried.groupby("image_id"):
+        places = points[["row", "column"]].to_numpy(dtype=float)
+        assert len(places) < 2 or np.hypot(*(places[0] - places[1])) >= 9
