@@ -190,6 +190,13 @@ class Regions:
         places = torch.stack([numbers.double(), centre, centre], dim=1)
         return cls(list(image_ids), list(image_ids), numbers.view(-1, 1, 1), places)
 
+    @property
+    def swallowed(self) -> list[str]:
+        """Ids of the units that a resize has left without a pixel of the index."""
+        held = torch.zeros(len(self.unit_ids) + 1, dtype=torch.bool)  # the last: -1, pixels of no unit
+        held[self.index.flatten().cpu()] = True
+        return [self.unit_ids[k] for k in torch.nonzero(~held[:-1]).flatten().tolist()]
+
     def segments(self, size: tuple[int, int] = (1, 1), device: torch.device | None = None) -> Segments:
         """The units of values of some size, whatever the size of the index, which is read at the nearest pixel.
 

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from acquisition import functional
 from acquisition.functions import ODIN
 from acquisition.predictors import MCDropout
+from callbacks.batches import batch_images
 from datamodules.datamodule import PoolDataModule
 from records.pixels import PixelValues, pixel_file, write_pixels
 from records.run_directory import RunDirectory
@@ -63,7 +64,7 @@ class PixelWriter(Callback):
                 image_id, mean = self._most_certain(predictions, pl_module)
                 found = f", the lowest mean entropy of the pool ({mean:.4g} nats)"
             (batch,) = self.datamodule.pool_dataloader([image_id])
-            images = _images(pl_module, batch)
+            images = batch_images(pl_module, batch)
             logits = predictions.logits(images).float()
             functions = [ODIN(temperature, epsilon) for temperature, epsilon in ODIN_SETTINGS]
             maps = [f.values(predictions.logits(images, f.moved).float()) for f in functions]
@@ -87,13 +88,8 @@ class PixelWriter(Callback):
         image_ids = units.images_of(self.datamodule.pool.unlabelled) or units.images("train")
         means: dict[str, float] = {}
         for batch in self.datamodule.pool_dataloader(image_ids):
-            probabilities = functional.class_probabilities(predictions.logits(_images(module, batch)))
+            probabilities = functional.class_probabilities(predictions.logits(batch_images(module, batch)))
             entropies = functional.entropy(probabilities).double().flatten(1).mean(dim=1)
             means |= dict(zip(batch["image_id"], entropies.tolist(), strict=True))
         lowest = min(means, key=lambda i: means[i])
         return lowest, means[lowest]
-
-
-def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
-    images: torch.Tensor = batch["image"].to(module.device)
-    return images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))

@@ -24,6 +24,7 @@ from acquisition.racing import Race, decide
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
 from acquisition.selection import PowerSampling, Selection, TopK, rank_units
+from callbacks.batches import batch_images, batch_truth
 from callbacks.choice import Chooser, named_scores
 from callbacks.cycle import EveryFitQueries, FitEnd
 from callbacks.fingerprint import query_fingerprint
@@ -188,7 +189,13 @@ class QueryCallback(Callback):
         with trainer.precision_plugin.forward_context():
             network: torch.nn.Module = module.network  # type: ignore[assignment]
             checks = examine_network(
-                self.scorer, network, _images(module, batch), regions, pool.seed, pool.ledger.cycle, _truth(batch)
+                self.scorer,
+                network,
+                batch_images(module, batch),
+                regions,
+                pool.seed,
+                pool.ledger.cycle,
+                batch_truth(batch),
             )
         # a fit may come before the query
         self.scorer.forget()
@@ -337,8 +344,8 @@ class QueryCallback(Callback):
             with trainer.precision_plugin.forward_context():
                 scored = scorer(
                     module.network,  # type: ignore[arg-type]
-                    _images(module, batch), regions, datamodule.seed, cycle, samples,
-                    _RACE_GROUPS if with_spread else 1, _truth(batch) if scorer.reads_truth else None,
+                    batch_images(module, batch), regions, datamodule.seed, cycle, samples,
+                    _RACE_GROUPS if with_spread else 1, batch_truth(batch) if scorer.reads_truth else None,
                 )  # fmt: skip
             unsaved.add(batch, regions, scored)
         unsaved.flush()
@@ -359,11 +366,18 @@ class QueryCallback(Callback):
         name = f"query T={samples}" if scorer.draws_samples and samples else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
+        swallowed: list[str] = []
         with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
             for batch in loader:
                 regions = pool.units.regions(batch["image_id"], batch["index"], asked)
+                swallowed += regions.swallowed
                 yield batch, regions
                 bar.update(len(regions.unit_ids))
+        if swallowed:
+            rank_zero_info(
+                f"{len(swallowed)} units, {swallowed[0]!r} first, have no pixel left at data.image_size: they are scored "
+                "at the nearest one, and train nothing; raise data.image_size, or take larger units"
+            )
 
     def _choose(
         self, datamodule: PoolDataModule, table: pd.DataFrame, directory: CycleDirectory, features: ShardFeatures
@@ -381,16 +395,3 @@ class QueryCallback(Callback):
         left = "" if len(table) > taken or drawn else f" (all that was left; the budget is {self.allowance.units})"
         among = f"{len(table)} {'candidates' if drawn else 'units'}"
         rank_zero_info(f"Cycle {cycle}: queried {taken} of {among}{left} by {self.strategy}{note}")
-
-
-def _images(module: pl.LightningModule, batch: dict[str, Any]) -> torch.Tensor:
-    """A batch's images where the module is and as it likes them; none where no image was read."""
-    images: torch.Tensor = batch.get("image", torch.empty(0)).to(module.device)
-    if images.ndim != 4:
-        return images
-    return images.to(memory_format=getattr(module, "memory_format", torch.contiguous_format))
-
-
-def _truth(batch: dict[str, Any]) -> torch.Tensor | None:
-    """A batch's masks or classes, where the loader read them."""
-    return batch.get("mask", batch.get("label"))

@@ -190,3 +190,12 @@ def test_any_reduction_by_the_units_own_numbers() -> None:
     expected = [min(values[p].item() for p in pixels(regions, u, (4, 5))) for u in range(6)]
     assert Smallest()(values, regions).tolist() == pytest.approx(expected)
     assert Smallest()(values).tolist() == pytest.approx(values.amin(dim=(1, 2)).tolist())
+
+
+@given(seed=st.integers(0, 2**31))
+def test_swallowed_are_the_units_without_a_pixel(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    regions = made(rng, images=3, size=(4, 5), per_image=9, asked=0.7)
+    expected = [u for k, u in enumerate(regions.unit_ids) if not (regions.index == k).any()]
+    assert regions.swallowed == expected
+    assert Regions.whole(["a", "b"]).swallowed == []

@@ -128,3 +128,12 @@ def test_points_cost_a_click_each(tmp_path: Path) -> None:
     for _, points in queried.groupby("image_id"):
         places = points[["row", "column"]].to_numpy(dtype=float)
         assert len(places) < 2 or np.hypot(*(places[0] - places[1])) >= 9
+
+
+def test_units_that_a_resize_swallows_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = settings("datamodules.superpixels.Superpixels", count=300)
+    made["cycles"] = 2
+    made["data"] |= {"image_size": [16, 16], "crop_size": None}
+    fit(made, tmp_path / "run")
+    assert caplog.text.count("have no pixel left at data.image_size") == 1
+    assert RunDirectory(tmp_path / "run").cycle(0).read_scores()["score"].notna().all()
