@@ -375,8 +375,8 @@ class QueryCallback(Callback):
                 bar.update(len(regions.unit_ids))
         if swallowed:
             rank_zero_info(
-                f"{len(swallowed)} units, {swallowed[0]!r} first, have no pixel left at data.image_size: they are scored"
-                " at the nearest one, and train nothing; raise data.image_size, or take larger units"
+                f"{len(swallowed)} units, {swallowed[0]!r} first, have no pixel left at data.image_size: scored at the "
+                "nearest one, they train nothing; raise data.image_size, or take larger units"
             )
 
     def _choose(
