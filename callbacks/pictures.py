@@ -21,6 +21,8 @@ from records.files import write_figure
 __all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
 
 _LONGEST = 160
+_POINT = 4
+"""A region of so few pixels gets a ring around it: nobody would find its outline."""
 """Most bytes of a unit id in a file name: file systems allow 255, and prefix and temporary names need some."""
 
 
@@ -156,6 +158,10 @@ def _outline(axis: Axes, region: np.ndarray) -> None:
     y, x = np.arange(-1, height + 1), np.arange(-1, width + 1)
     for colour, line in (("black", 2.5), ("white", 1.2)):
         axis.contour(x, y, inside, levels=[0.5], colors=colour, linewidths=line)
+    if inside.sum() <= _POINT:
+        row, column = np.argwhere(inside).mean(axis=0) - 1
+        for colour, line in (("black", 3.0), ("white", 1.5)):
+            axis.scatter(column, row, s=150, facecolors="none", edgecolors=colour, linewidths=line)
     axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 
 
