@@ -106,11 +106,11 @@ class DropqueryCLI(VerbCLI):
             config.ckpt_path = checked_checkpoint(config.ckpt_path, self.model)
         elif verb != "query" or (config.strategy.scorer.asks_learner and not config.doctor):
             raise no_weights(verb, run_dir)
-        if verb != "query":
+        if verb not in ("query", "pixels"):
             super().run_verb(verb)
             return
         with working_in(run_dir):
-            if not config.doctor:
+            if verb == "query" and not config.doctor:
                 check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
@@ -73,7 +73,8 @@ class Allowance:
         Args:
             sizes: Of these units, in pixels.
         """
-        return Allowance(self.units - len(sizes), None if self.pixels is None else self.pixels - sum(sizes))
+        left = None if self.pixels is None else self.pixels - sum(sizes)
+        return replace(self, units=self.units - len(sizes), pixels=left)
 
 
 class Limited(Selection, ABC):

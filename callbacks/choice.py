@@ -13,17 +13,13 @@ from acquisition.features import Feature
 from acquisition.limits import Allowance
 from acquisition.selection import Selection
 from callbacks.handout import hand_out
+from datamodules.oracle import COUNTING
 from datamodules.pool import Pool
 from datamodules.texts import shielded
 from records.ledger import Queried
 from records.run_directory import CycleDirectory
 
 __all__ = ["Chooser", "Features", "named_scores"]
-
-_COUNTING = {
-    "objects": "datamodules.oracle.WholeObjects",
-    "clicks": "datamodules.oracle.HiddenTruth or WholeObjects with a click_tolerance",
-}
 
 
 class Features(Protocol):
@@ -66,11 +62,22 @@ class Chooser:
                 f"strategy.budget_pixels must pay for at least one unit, whichever it is: expected {largest} or more, "
                 f"got {self.allowance.pixels}"
             )
+        self.check_counts(pool)
+
+    def check_counts(self, pool: Pool) -> None:
+        """Refuse an allowance in what nobody counts.
+
+        Args:
+            pool: Whose oracle counts.
+
+        Raises:
+            ValueError: If there is one.
+        """
         for name in self.allowance.counted:
             if name not in pool.oracle.counts:
                 raise ValueError(
                     f"strategy.budget_{name} needs to know what an answer costs: expected a data.oracle that counts "
-                    f"{name}, got {pool.oracle.short_description}; set it to {_COUNTING[name]}"
+                    f"{name}, got {pool.oracle.short_description}; set it to {COUNTING[name]}"
                 )
 
     def choose(
@@ -97,6 +104,7 @@ class Chooser:
 
         """
         self.selection.check(pool.units.location)
+        self.check_counts(pool)
         table = scores.iloc[self._order(pool, scores, cycle, features)]
         if "tier" in table:
             table = table.sort_values("tier", kind="stable").drop(columns="tier")
@@ -143,7 +151,7 @@ class Chooser:
         looked_at = 0
         while True:
             # what a budget does not reach is not looked at: an answer's cost takes a look at its image
-            looked_at = min(max(64, 2 * looked_at), len(unit_ids))
+            looked_at = min(max(8, 2 * looked_at), len(unit_ids))
             costs = pool.costs(unit_ids[:looked_at])
             taken = looked_at
             for name, limit in self.allowance.counted.items():

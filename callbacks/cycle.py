@@ -33,6 +33,7 @@ __all__ = [
     "load_weights",
     "log_row",
     "read_checkpoint",
+    "record_copy",
     "record_fit",
     "write_checkpoint",
 ]
@@ -221,6 +222,17 @@ def record_fit(
     log_row(loggers, row)
     if writes:
         directory.write_metrics(row)
+
+
+def record_copy(directory: CycleDirectory, row: dict[str, Any]) -> None:
+    """Say that a cycle's model is a copy of another run's, whose weights are there by now.
+
+    Args:
+        directory: The cycle.
+        row: As metrics.json holds it.
+
+    """
+    directory.write_metrics(row)
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:

@@ -158,7 +158,7 @@ def _outline(axis: Axes, region: np.ndarray) -> None:
     y, x = np.arange(-1, height + 1), np.arange(-1, width + 1)
     for colour, line in (("black", 2.5), ("white", 1.2)):
         axis.contour(x, y, inside, levels=[0.5], colors=colour, linewidths=line)
-    if inside.sum() <= _POINT:
+    if 0 < inside.sum() <= _POINT:
         row, column = np.argwhere(inside).mean(axis=0) - 1
         for colour, line in (("black", 3.0), ("white", 1.5)):
             axis.scatter(column, row, s=150, facecolors="none", edgecolors=colour, linewidths=line)

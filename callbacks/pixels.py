@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_info
+from tqdm.auto import tqdm
 
 from acquisition import functional
 from acquisition.functions import ODIN
@@ -87,7 +88,7 @@ class PixelWriter(Callback):
         units = self.datamodule.pool.units
         image_ids = units.images_of(self.datamodule.pool.unlabelled) or units.images("train")
         means: dict[str, float] = {}
-        for batch in self.datamodule.pool_dataloader(image_ids):
+        for batch in tqdm(self.datamodule.pool_dataloader(image_ids), desc="entropy", unit="batch"):
             probabilities = functional.class_probabilities(predictions.logits(batch_images(module, batch)))
             entropies = functional.entropy(probabilities).double().flatten(1).mean(dim=1)
             means |= dict(zip(batch["image_id"], entropies.tolist(), strict=True))

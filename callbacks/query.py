@@ -117,7 +117,8 @@ class QueryCallback(Callback):
                 f"a race needs an acquisition that draws MC samples and TopK, got {self.strategy}; set race to null"
             )
         if race is not None and self.allowance.counted:
-            raise ValueError("a race knows budgets in units and pixels alone, got others; set race to null")
+            got = ", ".join(f"strategy.budget_{name} {limit}" for name, limit in self.allowance.counted.items())
+            raise ValueError(f"a race takes budgets in units and pixels, got {got}; set it or strategy.race to null")
         self.pictures = pictures
         self.race = race
         self.candidates = candidates
@@ -215,6 +216,7 @@ class QueryCallback(Callback):
         pool = datamodule.pool
         # before the files of a query that waits for people are written over
         pool.check_open()
+        self.chooser.check_counts(pool)
         cycle = pool.ledger.cycle
         directory = RunDirectory(pool.run_dir).cycle(cycle)
         unit_ids = draw_candidates(pool.unlabelled, self.candidates, pool.seed, cycle)
@@ -260,7 +262,7 @@ class QueryCallback(Callback):
         return query_fingerprint(
             module.network,  # type: ignore[arg-type]
             scorer, datamodule.view(unit_ids, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
-            getattr(module, "memory_format", None), self.race, self.allowance, self.candidates,
+            getattr(module, "memory_format", None), self.race, self.race and self.allowance, self.candidates,
              files=scorer.checkpoints(cycle),
         )  # fmt: skip
 

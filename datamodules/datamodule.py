@@ -110,6 +110,16 @@ class PoolDataModule(Described, pl.LightningDataModule):
                 f"{list(image_size)}: leave it out; to work on smaller images set data.source to "
                 "datamodules.sources.resized.Resized"
             )
+        if crop_size and tuple(scale) != (1, 1) and not partition.survives_resizing:
+            raise DataError(
+                f"data.scale would lose units of data.partition {type(partition).__name__}, or count them twice, got "
+                f"{list(scale)}: set it to [1, 1]"
+            )
+        if not (source.drawable or oracle is None or oracle.knows_truth):
+            raise DataError(
+                f"data.oracle {type(oracle).__name__} needs images that people can draw on, got data.source "
+                f"{type(source).__name__}, which has none of that size; resize the files and take them as they are"
+            )
         if shift and not in_memory:
             raise DataError(f"data.shift is for data sets in memory, got {shift}; set data.crop_size instead")
         # one ledger for all nodes

@@ -83,7 +83,7 @@ class RandomSubset(InitialSet):
 
 
 class RandomImages(InitialSet):
-    """Images at random, with all their units: where units are parts of images, some images labelled whole first.
+    """Images at random, with all their units: where these are parts that cover images, some whole images first.
 
     Draws the images that `RandomSubset` draws where images are units: strategies on whole images and on parts of them
     start alike.

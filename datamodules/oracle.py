@@ -16,7 +16,14 @@ from datamodules.sources.source import Source
 from datamodules.units import Units
 from records.ledger import Labelled
 
-__all__ = ["FolderOracle", "HiddenTruth", "LabelTable", "Oracle", "WholeObjects"]
+__all__ = ["COUNTING", "FolderOracle", "HiddenTruth", "LabelTable", "Oracle", "WholeObjects"]
+
+
+COUNTING = {
+    "objects": "datamodules.oracle.WholeObjects",
+    "clicks": "datamodules.oracle.HiddenTruth or WholeObjects with a click_tolerance",
+}
+"""Who counts what, for errors."""
 
 
 class Oracle(Described, ABC):
@@ -92,15 +99,13 @@ class HiddenTruth(Oracle):
         if units.source.target == "label":
             return [Labelled(cost.unit_id, cost.pixels, clicks=1) for cost in costs]
         clicks: dict[str, int] = {}
-        for image_id, unit_ids in _by_image(units, answered).items():
+        # somebody has to look at a point, even if it is void
+        clicks |= {cost.unit_id: 1 for cost in costs if cost.pixels == 1}
+        for image_id, unit_ids in _by_image(units, [u for u in answered if u not in clicks]).items():
             mask = units.source.read_annotation(image_id)
             index = units.index_map(image_id, mask.shape)
             for unit_id, region in zip(unit_ids, units.regions_of(unit_ids), strict=True):
                 row, column, height, width = region.box
-                if region.pixels == 1:
-                    # somebody has to look at it, even if it is void
-                    clicks[unit_id] = 1
-                    continue
                 box = slice(row, row + height), slice(column, column + width)
                 inside = np.where(index[box] == units.location[unit_id][1], mask[box], VOID)
                 clicks[unit_id] = count_clicks(parts_of(inside, {VOID, UNANSWERED}), tolerance)

@@ -7,11 +7,12 @@ import numpy as np
 __all__ = ["count_clicks", "outlines", "parts_of"]
 
 
-def outlines(region: np.ndarray) -> list[np.ndarray]:
+def outlines(region: np.ndarray, through_corners: bool = False) -> list[np.ndarray]:
     """Polygons along the edges of a region's pixels, one for each connected part of it; holes are not cut out.
 
     Args:
         region: H x W, bool.
+        through_corners: Whether pixels that touch in a corner alone are one part.
 
     Returns:
         Corners (x, y) in pixels, V x 2, whole numbers, none twice in a row; (0, 0) is the upper left corner of the
@@ -19,10 +20,13 @@ def outlines(region: np.ndarray) -> list[np.ndarray]:
     """
     from skimage.measure import find_contours  # it takes long to import, and few runs need it
 
+    connected = "high" if through_corners else "low"
     # a border, so that the line is closed where the region meets the picture's edge; each pixel as 2 x 2, so that every
     # point of the line is nearer to one corner of a pixel than to any other
     double = np.pad(region, 1).repeat(2, axis=0).repeat(2, axis=1)
-    lines = [np.rint((line[:-1] - 1.5) / 2).astype(int) for line in find_contours(double.astype(np.float32), 0.5)]
+    lines = [
+        np.rint((line[:-1] - 1.5) / 2).astype(int) for line in find_contours(double.astype(np.float32), 0.5, connected)
+    ]
     # holes run the other way round
     return [_corners(line)[:, ::-1] for line in lines if _area(line) < 0]
 
@@ -62,7 +66,7 @@ def count_clicks(regions: Iterable[np.ndarray], tolerance: float) -> int:
         if region.sum() == 1:
             clicks += 1
             continue
-        for points in outlines(region):
+        for points in outlines(region, through_corners=True):
             # it keeps the first point and the last: the corner that is farthest from the first one is kept as well
             far = int(((points - points[0]) ** 2).sum(axis=1).argmax())
             halves = points[: far + 1], np.concatenate([points[far:], points[:1]])

@@ -9,7 +9,7 @@ from skimage.filters import sobel
 from skimage.segmentation import slic, watershed
 
 from datamodules.files import DataError
-from datamodules.label_maps import KeptMap, LabelMap, label_map, prepare, read_label_map
+from datamodules.label_maps import KeptMap, LabelMap, label_map, prepare, read_label_map, read_parts
 from datamodules.partitions import Partition, Region
 from datamodules.sources.source import Source
 from records.run_directory import RunDirectory
@@ -64,10 +64,15 @@ class Superpixels(Partition):
         self._kept = prepare(source, image_ids, run, self.segment, self.parameters)
 
     def regions(self, source: Source, image_id: str) -> list[Region]:
-        made = self._map(source, image_id)
+        kept = self._kept.get(image_id)
+        if kept is not None:
+            pixels, boxes = read_parts(kept.path)
+        else:
+            made = self._map(source, image_id)
+            pixels, boxes = made.pixels, made.boxes
         return [
-            Region(f"{image_id}#sp={k}", pixels, (y, x, h, w))
-            for k, (pixels, (y, x, h, w)) in enumerate(zip(made.pixels.tolist(), made.boxes.tolist(), strict=True))
+            Region(f"{image_id}#sp={k}", count, (y, x, h, w))
+            for k, (count, (y, x, h, w)) in enumerate(zip(pixels.tolist(), boxes.tolist(), strict=True))
         ]
 
     def index_map(self, source: Source, image_id: str) -> np.ndarray:

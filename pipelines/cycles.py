@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
+from datamodules.oracle import COUNTING
 from datamodules.pool import Pool
 from pipelines.meetings import meet
 from pipelines.stopping import CycleEnd
@@ -145,6 +146,12 @@ def _opened(run: AnyRun, fitter: Fitter[AnyRun], cycle: int, last: bool) -> list
     """The run's turn; none where people have to label first, or where the cycle was closed in the meantime."""
     experiment = fitter.make(run, cycle, last)
     pool = experiment.datamodule.pool
+    for name in (name for criterion in experiment.end.criteria for name in criterion.needs_counted):
+        if name not in pool.oracle.counts:
+            raise ValueError(
+                f"a stopping criterion needs {name} to be counted: expected a data.oracle that does, got "
+                f"{pool.oracle.short_description}; set it to {COUNTING[name]}"
+            )
     # a process that comes later must decide as the others did, before the ledger moves
     meet(experiment.trainer)
     if is_first_process():

@@ -21,11 +21,10 @@ __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_firs
 MAY_CHANGE = (
     "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "data.num_workers",
     "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
-    "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor", "strategy.budget_objects",
-    "strategy.budget_clicks",
+    "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
-"""Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, what
-is done with its networks afterwards, and budgets that may turn out after a fit to pay for nothing."""
+"""Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
+what is done with its networks afterwards."""
 
 _OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),

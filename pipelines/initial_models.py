@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import rank_zero_info
 
-from callbacks.cycle import log_row, read_checkpoint
+from callbacks.cycle import label_counts, log_row, read_checkpoint, record_copy
 from pipelines.checkpoint_path import checked_checkpoint
 from pipelines.cycles import Turn
 from pipelines.meetings import meet
@@ -87,14 +87,22 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
     checked_checkpoint(str(first.best), turn.experiment.module)
     with closing(Ledger(RunDirectory(run_dir).ledger)) as ledger:
         initial = ledger.initial()
-    labelled, trained = turn.experiment.datamodule.pool.ledger.labelled(), first.read_metrics()["labelled_units"]
+    own_ledger, row = turn.experiment.datamodule.pool.ledger, first.read_metrics()
+    labelled, trained, counts = own_ledger.labelled(), row["labelled_units"], label_counts(own_ledger)
     if set(labelled) != set(initial) or trained != len(initial):
         raise RunDirectoryError(
             f"the model of {run_dir} was trained on {trained} units, its ledger has {len(initial)} initial ones, and "
             f"{len(labelled)} units are labelled here: expected the same ones; choose another --run_dir or initial_run"
         )
+    if row["labelled_pixels"] != counts["labelled_pixels"]:
+        raise RunDirectoryError(
+            f"the model of {run_dir} was trained on {row['labelled_pixels']} labelled pixels, but data.oracle labels "
+            f"{counts['labelled_pixels']} of the same units here: expected the same; take that run's data.oracle, or "
+            "another initial_run"
+        )
     turn.run.say(f"Cycle 0: taken from {run_dir}, its {trained} labelled units and its model")
-    _copy_model(first, own)
+    # what is counted here may not have been counted there
+    _copy_model(first, own, row | counts)
     if turn.experiment.trainer is not None:
         log_row(turn.experiment.trainer.loggers, own.read_metrics())
     return True
@@ -146,10 +154,10 @@ def _acquired(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def _copy_model(source: CycleDirectory, target: CycleDirectory) -> None:
-    """Copy a fit's weights, then its metrics, whose presence says that the weights are there."""
-    source.read_metrics()
+def _copy_model(source: CycleDirectory, target: CycleDirectory, row: dict[str, Any] | None = None) -> None:
+    """Copy a fit's weights, then its metrics (or others), whose presence says that the weights are there."""
+    row = row or source.read_metrics()
     read_checkpoint(source.best, f"delete it and its {source.metrics.name}, then start the same command again")
-    for path, copy in ((source.best, target.best), (source.metrics, target.metrics)):
-        with replacing(copy) as beside:
-            shutil.copyfile(path, beside)
+    with replacing(target.best) as beside:
+        shutil.copyfile(source.best, beside)
+    record_copy(target, row)

@@ -21,6 +21,9 @@ _FIT_ONLY = (
 )  # fmt: skip
 """Settings that no query reads, so that a fit may choose them after a query without one."""
 
+_UNTIL_QUERIED = ("strategy.budget_objects", "strategy.budget_clicks")
+"""Settings that may turn out to pay for nothing, which is known after a fit alone."""
+
 
 @contextmanager
 def working_in(run_dir: Path) -> Iterator[None]:
@@ -105,6 +108,8 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
     kept = next((p for p in (run.config, run.queries) if p.is_file()), None)
     if kept == run.queries:
         ignored = (*ignored, *_FIT_ONLY)
+    if not any(cycle.queried.is_file() for cycle in run.cycles()):
+        ignored = (*ignored, *_UNTIL_QUERIED)
     before = read_yaml(kept) if kept else {}
     changed = difference(before, parse_yaml(config), ignored) if kept else ""
     if kept and changed and _begun(run_dir):

@@ -55,24 +55,27 @@ def draw_costs(table: pd.DataFrame, metric: str, costs: Sequence[str], baseline:
     """Draw mean learning curves over what the labels cost, a panel for each way of counting, with bands.
 
     Args:
-        table: A study's table, of one variant.
+        table: A study's table; each variant gets a row of panels.
         metric: The metric's column.
         costs: Columns with what the labels of a row cost, such as labelled_clicks; a strategy whose cost is not known
             is not drawn there.
         baseline: The strategy to draw in black.
     """
-    figure = Figure(figsize=(4.4 * len(costs), 4.2), layout="constrained")
-    panels = figure.subplots(1, len(costs), squeeze=False, sharey=True)[0]
+    variants = list(table.groupby("variant"))
+    figure = Figure(figsize=(4.4 * len(costs), 4.2 * len(variants)), layout="constrained")
+    panels = figure.subplots(len(variants), len(costs), squeeze=False, sharey=True)
     colours = _colours(table, baseline)
-    for here, cost in zip(panels, costs, strict=True):
-        for name, runs in table.dropna(subset=[cost]).groupby("strategy"):
-            _curve(here, runs, metric, str(name), colours.get(str(name), "black"), cost)
-        here.set_xlabel(cost.replace("_", " "))
-        here.grid(alpha=0.3)
-        here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    panels[0].set_ylabel(metric)
-    panels[0].legend(fontsize=7)
-    seeds = table.groupby("strategy")["seed"].nunique()
+    for row, (variant, part) in zip(panels, variants, strict=True):
+        for here, cost in zip(row, costs, strict=True):
+            for name, runs in part.dropna(subset=[cost]).groupby("strategy"):
+                _curve(here, runs, metric, str(name), colours.get(str(name), "black"), cost)
+            here.set_title(str(variant), fontsize=9)
+            here.set_xlabel(cost.replace("_", " "))
+            here.grid(alpha=0.3)
+            here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        row[0].set_ylabel(metric)
+    panels[0][0].legend(fontsize=7)
+    seeds = table.groupby(["variant", "strategy"])["seed"].nunique()
     figure.suptitle(_band_words(int(seeds.min()), int(seeds.max())), fontsize=9)
     return figure
 

@@ -101,8 +101,8 @@ def write_study_report(
     matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
-    costs = cost_columns(whole) if whole["variant"].nunique() == 1 else []
-    table_of_costs = cost_table(whole, metric, costs, baseline) if costs else pd.DataFrame()
+    costs = cost_columns(whole)
+    table_of_costs = cost_table(whole, metric, costs, baseline) if baseline else pd.DataFrame()
     tables = {
         "alc": table_of_areas, "runs": areas, "labels_needed": labels, "ranks": ranks, "gaps": gaps, "paired": paired,
         "costs": table_of_costs,
@@ -113,7 +113,7 @@ def write_study_report(
     write_table(folder / "penalty_matrix.csv", matrix, index="beats")
     write_figure(folder / "curves.png", draw_curves(whole, metric, baseline=baseline), dpi=130)
     if costs:
-        write_figure(folder / "costs.png", draw_costs(whole, metric, costs, baseline), dpi=130)
+        write_figure(folder / "costs.png", draw_costs(whole, metric, costs, baseline=baseline), dpi=130)
     if used:
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
@@ -237,15 +237,13 @@ def _stopped_words(jobs: pd.DataFrame) -> str:
 
 
 def _cost_words(baseline: str | None) -> str:
-    against = (
-        f" difference: to {baseline} on the same seed, with its 95% interval (Student's t; from {BOOTSTRAP_FROM} seeds "
-        "on the BCa bootstrap)."
-        if baseline
-        else ""
-    )
+    if not baseline:
+        return "Units differ in what they cost. No strategy is called random, so there are no differences to it."
     return (
-        "Units differ in what they cost, so curves are compared over pixels, objects and clicks: mean of the score "
-        f"from `first` to `last`, the costs that all these runs have in common, straight between cycles.{against}"
+        f"Units differ in what they cost, so strategies are compared with {baseline} over pixels, objects and clicks: "
+        "mean of the score from `first` to `last`, the costs that all runs of both have, straight between cycles, and "
+        "the difference paired by seed with its 95% interval (Student's t; from "
+        f"{BOOTSTRAP_FROM} seeds on the BCa bootstrap). Empty: no costs in common."
     )
 
 

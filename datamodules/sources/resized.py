@@ -13,7 +13,7 @@ __all__ = ["Resized"]
 
 
 class Resized(Source):
-    """A data set whose images and masks are seen, divided, drawn and learned at one size.
+    """A data set whose images and masks are divided and learned at one size, for simulations: nobody has files of it.
 
     `data.image_size` resizes for the network alone, and single labelled pixels are lost there; here units, too, are
     parts of the resized images. Images are averaged over boxes, masks and instances taken at the nearest pixel.
@@ -27,6 +27,8 @@ class Resized(Source):
         ValueError: If there is no pixel.
         DataError: If the data set has one class per image.
     """
+
+    drawable = False
 
     def __init__(self, source: Source, height: int, width: int) -> None:
         if min(height, width) < 1:

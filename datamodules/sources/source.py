@@ -29,6 +29,9 @@ class Source(Described, AnnotationSource, ABC):
     flip: ClassVar[float] = 0.5
     """Probability of a horizontal flip in training, unless the data module is told another."""
 
+    drawable: ClassVar[bool] = True
+    """Whether people have the images as they are read here, and can draw on them."""
+
     @property
     @abstractmethod
     def class_names(self) -> Sequence[str]:

@@ -68,8 +68,14 @@ class LossPrediction(nn.Module):
             )
         shape: Sequence[int] = getattr(network, "image_shape", (3, 64, 64)) if image_shape is None else image_shape
         example = torch.zeros(1, *shape, device=next(network.parameters()).device)
-        with frozen(network), torch.no_grad():
-            sizes = [features.shape[1] for features in self._pass(example, detach=True)[1]]
+        try:
+            with frozen(network), torch.no_grad():
+                sizes = [features.shape[1] for features in self._pass(example, detach=True)[1]]
+        except RuntimeError as error:
+            raise ValueError(
+                f"LossPrediction tries {type(network).__name__} on an image of {' x '.join(map(str, shape))}, which it "
+                f"does not take ({error}); set model.network.image_shape to (channels, height, width) of its images"
+            ) from error
         self.squeeze = nn.ModuleList(nn.Linear(size, width) for size in sizes)
         self.predict = nn.Linear(width * len(sizes), 1)
 

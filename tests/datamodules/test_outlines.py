@@ -21,6 +21,13 @@ def test_a_rectangle_takes_four_clicks_and_a_pixel_one() -> None:
     assert count_clicks([ell], 1) == 6
 
 
+def test_pixels_that_touch_in_a_corner_are_drawn_in_one_line() -> None:
+    assert count_clicks([np.eye(20, dtype=bool)], 2) <= 4
+    assert count_clicks([np.eye(2, dtype=bool)], 2) <= 2
+    assert len(outlines(np.eye(3, dtype=bool))) == 3
+    assert len(outlines(np.eye(3, dtype=bool), through_corners=True)) == 1
+
+
 @pytest.mark.parametrize(("tolerance", "most"), [(1, 30), (2, 16)])
 def test_a_disk_takes_fewer_clicks_with_more_tolerance(tolerance: float, most: int) -> None:
     round_ = np.zeros((64, 64), dtype=bool)

@@ -193,3 +193,6 @@ def test_points_are_drawn_from_seed_and_image() -> None:
 def test_a_resize_would_lose_points(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image_size would lose units of .* Points, got \[4, 4\]: leave it"):
         PoolDataModule(Sizes({"a": (8, 8)}), Points(2), run_dir=str(tmp_path), image_size=[4, 4])
+    with pytest.raises(DataError, match=r"data.scale would lose units of .* Points, or .*, got \[0.5, 2.0\]"):
+        PoolDataModule(Sizes({"a": (8, 8)}), Points(2), run_dir=str(tmp_path), crop_size=[4, 4])
+    PoolDataModule(Sizes({"a": (8, 8)}), Points(2), run_dir=str(tmp_path), crop_size=[4, 4], scale=[1, 1])

@@ -117,16 +117,15 @@ def test_killed_while_it_is_copied_a_run_goes_on(
     first = nearest(models, capsys)
     command = ["fit", "--config", write(tmp_path / "fit.yaml", cycles=2), "--initial_run", str(first), "--run_dir"]
     cli.main([*command, str(tmp_path / "whole")])
-    copies = initial_models.shutil.copyfile
-    left = iter([] if moment == "before" else [True])
 
-    def killed(source: Path, target: Path) -> None:
-        if not next(left, False):
-            raise KeyboardInterrupt
-        copies(source, target)
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(initial_models.shutil, "copyfile", killed)
+        if moment == "before":
+            patch.setattr(initial_models.shutil, "copyfile", killed)
+        else:
+            patch.setattr(initial_models, "record_copy", killed)
         with pytest.raises(KeyboardInterrupt):
             cli.main([*command, str(tmp_path / "killed")])
     assert not (tmp_path / "killed" / "cycles" / "00" / "metrics.json").exists()

@@ -95,6 +95,10 @@ def test_a_query_ends_where_the_clicks_or_objects_end(tmp_path: Path, capsys: py
             "set it to datamodules.oracle.WholeObjects",
         ),
         (["--strategy.budget_clicks", "7", "--data.oracle.click_tolerance", "null"], "counts clicks, got WholeObjects"),
+        (
+            ["--stop", "[{class_path: Budget, init_args: {objects: 9}}]", "--data.oracle", "HiddenTruth"],
+            "needs objects to be",
+        ),
         (["--strategy.budget_clicks", "1"], "budget_clicks must pay for at least one unit, got 1 where"),
         (["--strategy.budget_objects", "0"], "strategy.budget_objects must be at least 1 object, or null"),
     ):
@@ -112,6 +116,7 @@ def test_a_query_ends_where_the_clicks_or_objects_end(tmp_path: Path, capsys: py
 def test_points_cost_a_click_each(tmp_path: Path) -> None:
     made, run = settings("datamodules.partitions.Points", spacing=6), RunDirectory(tmp_path / "run")
     made["cycles"] = 2
+    made["data"]["scale"] = [1, 1]
     made["data"]["oracle"] = {"class_path": "datamodules.oracle.HiddenTruth", "init_args": {"click_tolerance": 2}}
     apart = {"selection": {"class_path": "acquisition.selection.TopK"}, "distance": 9}
     within = {"selection": {"class_path": "acquisition.limits.FarApart", "init_args": apart}, "count": 2}
@@ -137,3 +142,26 @@ def test_units_that_a_resize_swallows_are_told_once(tmp_path: Path, caplog: pyte
     fit(made, tmp_path / "run")
     assert caplog.text.count("have no pixel left at data.image_size") == 1
     assert RunDirectory(tmp_path / "run").cycle(0).read_scores()["score"].notna().all()
+
+
+def test_a_query_by_itself_says_before_it_scores_that_nobody_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = settings("datamodules.superpixels.Superpixels", count=12)
+    fit(made, tmp_path / "run")
+    best, config = tmp_path / "run" / "cycles" / "00" / "best.ckpt", tmp_path / "run.yaml"
+    command = ["query", "--config", str(config), "--run_dir", str(tmp_path / "query"), "--ckpt_path", str(best)]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--strategy.budget_clicks", "10"])
+    assert "expected a data.oracle that counts clicks, got HiddenTruth" in capsys.readouterr().err
+    assert not list((tmp_path / "query").rglob("*.parquet"))
+
+
+def test_a_budget_stays_once_something_was_queried_by_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = settings("datamodules.superpixels.Superpixels", count=12)
+    made["cycles"] = 2
+    made["data"]["oracle"] = {"class_path": "datamodules.oracle.WholeObjects", "init_args": {}}
+    fit(made, tmp_path / "run", "--strategy.budget_objects", "5")
+    with pytest.raises(SystemExit):
+        fit(made, tmp_path / "run", "--strategy.budget_objects", "50", "--cycles", "3")
+    assert "strategy.budget_objects: 5 then, 50 now" in capsys.readouterr().err

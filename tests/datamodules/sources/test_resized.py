@@ -10,7 +10,7 @@ from acquisition.annotation import VOID
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.initial import RandomSubset
-from datamodules.oracle import HiddenTruth
+from datamodules.oracle import FolderOracle, HiddenTruth
 from datamodules.partitions import Points
 from datamodules.sources.digits import Digits
 from datamodules.sources.folder import Folder
@@ -63,3 +63,8 @@ def test_what_cannot_be_resized_is_refused(root: Path) -> None:
         Resized(Folder(str(root)), 0, 30)
     with pytest.raises(DataError, match="Digits has one class per image"):
         Resized(Digits(), 8, 8)
+
+
+def test_people_have_no_files_of_that_size(root: Path) -> None:
+    with pytest.raises(DataError, match=r"FolderOracle needs images that people can draw on, got .* Resized"):
+        PoolDataModule(Resized(Folder(str(root)), 20, 30), oracle=FolderOracle("masks"), run_dir=str(root / "run"))
