@@ -65,12 +65,20 @@ class LabelledObjects(AnnotationSource):
     """What trains where whole objects are drawn: those that a labelled unit overlaps; `VOID` elsewhere.
 
     Args:
+        annotations: Who says what the objects are.
         source: The data set.
         partition: The units of its images.
         labelled: Which units of an image are labelled, as their positions in the image's index map.
     """
 
-    def __init__(self, source: Source, partition: Partition, labelled: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self,
+        annotations: AnnotationSource,
+        source: Source,
+        partition: Partition,
+        labelled: Mapping[str, Sequence[int]],
+    ) -> None:
+        self.annotations = annotations
         self.source = source
         self.partition = partition
         self.labelled = labelled
@@ -78,5 +86,5 @@ class LabelledObjects(AnnotationSource):
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         drawn = DrawnObjects(self.source, self.partition, image_id)
         drawn.add(self.labelled[image_id])
-        annotation = self.source.read_annotation(image_id, draw)
+        annotation = self.annotations.read_annotation(image_id, draw)
         return np.where(drawn.pixels, annotation, VOID).astype(np.uint8)

@@ -9,6 +9,7 @@ import numpy as np
 from acquisition.annotation import UNANSWERED, VOID
 from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource, ClassTable, LabelledUnits, MaskFolder
+from datamodules.corruptions import Corrupted, Corruption
 from datamodules.files import DataError
 from datamodules.objects import DrawnObjects, LabelledObjects
 from datamodules.outlines import count_clicks, parts_of
@@ -66,6 +67,14 @@ class Oracle(Described, ABC):
         """
         return [Labelled(*pair) for pair in zip(answered, units.pixels(answered), strict=True)]
 
+    def signed(self, strategy: str) -> str:
+        """A strategy's name in the ledger, with what is wrong on purpose with its labels.
+
+        Args:
+            strategy: The name.
+        """
+        return strategy
+
     @abstractmethod
     def instructions(self) -> str:
         """What people have to do, in one sentence."""
@@ -78,6 +87,8 @@ class HiddenTruth(Oracle):
         click_tolerance: Count clicks: the corners of the outlines of what is drawn, each class's connected parts within
             a unit, simplified so that they are so many pixels beside the true ones at most (2, say). A unit of one
             pixel, or a classified image, is one click. None counts none, for it takes a while.
+        corruption: What is wrong with the answers (see `datamodules.corruptions`): with what trains, never with what is
+            validated or drawn in figures, nor with costs. None for answers that are right.
 
     Raises:
         ValueError: If the tolerance is below 0.
@@ -85,10 +96,11 @@ class HiddenTruth(Oracle):
 
     knows_truth = True
 
-    def __init__(self, click_tolerance: float | None = None) -> None:
+    def __init__(self, click_tolerance: float | None = None, corruption: Corruption | None = None) -> None:
         if click_tolerance is not None and click_tolerance < 0:
             raise ValueError(f"data.oracle.click_tolerance must be 0 or more pixels, got {click_tolerance}")
         self.click_tolerance = click_tolerance
+        self.corruption = corruption
         self.counts = frozenset() if click_tolerance is None else frozenset({"clicks"})
 
     def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
@@ -112,7 +124,10 @@ class HiddenTruth(Oracle):
         return [Labelled(cost.unit_id, cost.pixels, clicks=clicks[cost.unit_id]) for cost in costs]
 
     def annotations(self, source: Source) -> AnnotationSource:
-        return source
+        return source if self.corruption is None else Corrupted(source, self.corruption)
+
+    def signed(self, strategy: str) -> str:
+        return strategy if self.corruption is None else f"{strategy}, labels {self.corruption.short_description}"
 
     def instructions(self) -> str:
         return "the ground truth answers at once"
@@ -129,16 +144,17 @@ class WholeObjects(HiddenTruth):
 
     Args:
         click_tolerance: Count clicks as well, those of the objects' outlines; as of `HiddenTruth`.
+        corruption: What is wrong with the answers; as of `HiddenTruth`.
     """
 
-    def __init__(self, click_tolerance: float | None = None) -> None:
-        super().__init__(click_tolerance)
+    def __init__(self, click_tolerance: float | None = None, corruption: Corruption | None = None) -> None:
+        super().__init__(click_tolerance, corruption)
         self.counts = self.counts | {"objects"}
 
     def labelled_part(
         self, annotations: AnnotationSource, units: Units, labelled: Mapping[str, Sequence[int]]
     ) -> AnnotationSource:
-        return LabelledObjects(units.source, units.partition, labelled)
+        return LabelledObjects(annotations, units.source, units.partition, labelled)
 
     def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
         before = _by_image(units, labelled)

@@ -168,7 +168,7 @@ class Pool:
                 f"a query may only name units of the pool, but {min(again)!r} is labelled already"
             )
         answered = self._answers([q.unit_id for q in chosen])
-        self.ledger.query(self.ledger.cycle, strategy, chosen, answered)
+        self.ledger.query(self.ledger.cycle, self.oracle.signed(strategy), chosen, answered)
         return self.ledger.waiting(self.ledger.cycle) if len(answered) < len(chosen) else []
 
     def check_open(self) -> None:

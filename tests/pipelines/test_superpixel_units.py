@@ -165,3 +165,16 @@ def test_a_budget_stays_once_something_was_queried_by_it(tmp_path: Path, capsys:
     with pytest.raises(SystemExit):
         fit(made, tmp_path / "run", "--strategy.budget_objects", "50", "--cycles", "3")
     assert "strategy.budget_objects: 5 then, 50 now" in capsys.readouterr().err
+
+
+def test_wrong_labels_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, run = settings("datamodules.superpixels.Superpixels", count=12), RunDirectory(tmp_path / "run")
+    made["cycles"] = 2
+    rule = ["--data.oracle", "WholeObjects", "--data.oracle.corruption", "datamodules.corruptions.FlipMissing"]
+    fit(made, run.path, *rule, "--data.oracle.corruption.rate", "0.3")
+    asked = [e.strategy for e in Ledger(run.ledger).events() if e.kind == "queried"]
+    assert len(asked) == 8
+    assert all(name and name.endswith(", labels FlipMissing(rate=0.3)") for name in asked)
+    with pytest.raises(SystemExit):
+        fit(made, tmp_path / "wrong", *rule, "--data.oracle.corruption.rate", "1.3")
+    assert "FlipMissing needs a probability from 0 to below 1, got 1.3" in capsys.readouterr().err

@@ -1,0 +1,315 @@
+"""Labels that are wrong, missing or coarse, on purpose: rules through which an annotation source is seen.
+
+What a rule draws depends on (seed, image, object) alone, so that an object has the same label in every epoch, cycle and
+strategy. Objects are a data set's instances, or connected parts of a class (see `Source.read_instances`); a classified
+image is one object.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from acquisition.annotation import UNANSWERED, VOID
+from acquisition.identity import Described
+from acquisition.seeding import uniform_for
+from datamodules.annotations import AnnotationSource
+from datamodules.outlines import outlines
+from datamodules.sources.source import Source
+
+__all__ = [
+    "Coarsen", "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Objectness", "PairNoise",
+    "PositiveUnlabelled", "RandomCategory", "Relabelling", "SymmetricNoise",
+]  # fmt: skip
+
+
+class Corruption(Described, ABC):
+    """A rule that changes an annotation, the same way whenever it is asked."""
+
+    def check(self, num_classes: int) -> None:
+        """Refuse a data set that the rule does not fit.
+
+        Args:
+            num_classes: How many classes it has.
+
+        Raises:
+            ValueError: If it does not.
+        """
+
+    @abstractmethod
+    def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
+        """Change an annotation.
+
+        Args:
+            annotation: H x W, or one class, of no dimension: classes, `VOID` or `UNANSWERED`.
+            objects: Which object each pixel belongs to, of the same shape; -1 where to none.
+            image_id: The image.
+            num_classes: How many classes there are.
+
+        Returns:
+            The changed annotation, of the same shape.
+        """
+
+
+class Relabelling(Corruption):
+    """Gives whole objects another class: subclass it with a `relabel`."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        """The class that an object is given.
+
+        Args:
+            label: Its class.
+            drawn: Numbers from 0 to below 1, the object's own.
+            num_classes: How many classes there are.
+        """
+
+    def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
+        changed = annotation.copy()
+        objects = _known(annotation, objects)
+        numbers, first = np.unique(objects, return_index=True)
+        for number, place in zip(numbers.tolist(), first.tolist(), strict=True):
+            if number < 0:
+                continue
+            label = int(annotation.reshape(-1)[place])
+            new = self.relabel(label, self._drawn(image_id, number), num_classes)
+            if new != label:
+                changed[(objects == number) & (annotation == label)] = new
+        return changed
+
+    def _drawn(self, image_id: str, number: int) -> Iterator[float]:
+        for k in range(100):
+            yield uniform_for(self.seed, type(self).__name__, image_id, number, k)
+
+
+class FlipMissing(Relabelling):
+    """An object of any class but the background has been overlooked, and is background, with a probability.
+
+    Args:
+        rate: The probability.
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If the rate does not lie in [0, 1), for with 1 no class would be left.
+    """
+
+    def __init__(self, rate: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.rate = _rate("FlipMissing", rate, below=True)
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return 0 if label and next(drawn) < self.rate else label
+
+
+class FlipBackground(Relabelling):
+    """A piece of background is taken for an object, of any other class alike, with a probability.
+
+    Args:
+        rate: The probability.
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If the rate does not lie in [0, 1), for with 1 no background would be left.
+    """
+
+    def __init__(self, rate: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.rate = _rate("FlipBackground", rate, below=True)
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return label if label or next(drawn) >= self.rate else 1 + int(next(drawn) * (num_classes - 1))
+
+
+class FlipClass(Relabelling):
+    """An object of class i is taken for class j with a probability of its own.
+
+    Args:
+        matrix: C x C: row i has the probabilities of classes 0 to C - 1 for an object of class i.
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If a row does not sum to 1, a probability does not lie in [0, 1], or a class would have no label.
+    """
+
+    def __init__(self, matrix: Sequence[Sequence[float]], seed: int = 0) -> None:
+        super().__init__(seed)
+        self.matrix = np.array(matrix, dtype=float)
+        if self.matrix.ndim != 2 or self.matrix.shape[0] != self.matrix.shape[1]:
+            raise ValueError(f"FlipClass needs a matrix of C x C probabilities, got {self.matrix.shape}")
+        if not ((self.matrix >= 0) & (self.matrix <= 1)).all():
+            low, high = self.matrix.min(), self.matrix.max()
+            raise ValueError(f"FlipClass needs probabilities from 0 to 1, got {low:g} to {high:g}")
+        for i, total in enumerate(self.matrix.sum(axis=1)):
+            if abs(total - 1) > 1e-6:
+                raise ValueError(f"the rows of FlipClass's matrix sum to 1, got {total:g} for class {i}; correct it")
+        empty = np.flatnonzero(self.matrix.sum(axis=0) == 0)
+        if len(empty):
+            raise ValueError(
+                f"FlipClass would leave class {empty[0]} without a label: expected a probability above 0 somewhere in "
+                f"column {empty[0]}, got none"
+            )
+
+    def check(self, num_classes: int) -> None:
+        if len(self.matrix) != num_classes:
+            raise ValueError(
+                f"FlipClass needs a row for each of the {num_classes} classes, got a matrix of {len(self.matrix)}"
+            )
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return min(int(np.searchsorted(self.matrix[label].cumsum(), next(drawn), side="right")), num_classes - 1)
+
+
+class SymmetricNoise(Relabelling):
+    """An object is taken for any other class alike, with a probability.
+
+    Args:
+        rate: The probability.
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If the rate does not lie in [0, 1].
+    """
+
+    def __init__(self, rate: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.rate = _rate("SymmetricNoise", rate)
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        if next(drawn) >= self.rate:
+            return label
+        return (label + 1 + int(next(drawn) * (num_classes - 1))) % num_classes
+
+
+class PairNoise(Relabelling):
+    """An object is taken for the next class, and the last class for class 0, with a probability.
+
+    Args:
+        rate: The probability.
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If the rate does not lie in [0, 1].
+    """
+
+    def __init__(self, rate: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.rate = _rate("PairNoise", rate)
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return (label + 1) % num_classes if next(drawn) < self.rate else label
+
+
+class PositiveUnlabelled(Relabelling):
+    """A positive, of any class but 0, keeps its label with a probability, and is 0, unlabelled, otherwise.
+
+    Args:
+        kept: The probability: 0.5 is "50 % P + U".
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If it does not lie in (0, 1], for with 0 nobody would be labelled.
+    """
+
+    def __init__(self, kept: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.kept = _rate("PositiveUnlabelled", kept)
+        if not kept:
+            raise ValueError("PositiveUnlabelled needs some labels: expected kept above 0, got 0")
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return label if next(drawn) < self.kept else 0
+
+
+class Objectness(Relabelling):
+    """Every object is class 1, whatever its class; background, class 0, stays."""
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return min(label, 1)
+
+
+class RandomCategory(Relabelling):
+    """Every object is of a class from 1 on, all alike and whatever its own; background, class 0, stays.
+
+    Args:
+        seed: Of what is drawn.
+    """
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return 1 + int(next(drawn) * (num_classes - 1)) if label else 0
+
+
+class Coarsen(Corruption):
+    """Objects are polygons with few corners: outlines simplified, large polygons first and small ones over them.
+
+    A pixel that no polygon covers keeps its label. Nothing is drawn at random.
+
+    Args:
+        tolerance: How far a simplified outline may be from the true one, in pixels.
+
+    Raises:
+        ValueError: If it is not above 0.
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        if not tolerance > 0:
+            raise ValueError(f"Coarsen needs a tolerance above 0 pixels, got {tolerance}")
+        self.tolerance = tolerance
+
+    def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
+        from skimage.draw import polygon2mask
+        from skimage.measure import approximate_polygon
+
+        if not annotation.ndim:
+            return annotation
+        objects, drawn = _known(annotation, objects), list[tuple[np.ndarray, int]]()
+        for number in np.unique(objects[objects >= 0]).tolist():
+            pixels = objects == number
+            for points in outlines(pixels, through_corners=True):
+                corners = approximate_polygon(np.concatenate([points, points[:1]]), self.tolerance)
+                # corners of pixels, of which the centres are half a pixel inwards
+                inside = polygon2mask(annotation.shape, corners[:, ::-1] - 0.5) if len(corners) > 3 else pixels
+                drawn.append((inside, int(annotation[pixels][0])))
+        changed, void = annotation.copy(), np.isin(annotation, (VOID, UNANSWERED))
+        for inside, label in sorted(drawn, key=lambda one: -one[0].sum()):
+            changed[inside] = label
+        return np.where(void, annotation, changed)
+
+
+class Corrupted(AnnotationSource):
+    """A data set's own annotations, seen through a rule.
+
+    Args:
+        source: The data set.
+        corruption: The rule.
+    """
+
+    def __init__(self, source: Source, corruption: Corruption) -> None:
+        corruption.check(source.num_classes)
+        self.source = source
+        self.corruption = corruption
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        annotation = self.source.read_annotation(image_id, draw)
+        objects = self.source.read_instances(image_id) if annotation.ndim else np.zeros((), dtype=np.int32)
+        return self.corruption.corrupt(annotation, objects, image_id, self.source.num_classes)
+
+    def is_annotated(self, image_id: str) -> bool:
+        return self.source.is_annotated(image_id)
+
+    def annotation_path(self, image_id: str) -> Path | None:
+        return self.source.annotation_path(image_id)
+
+
+def _known(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """The objects as far as their class is known."""
+    return np.where(np.isin(annotation, (VOID, UNANSWERED)), -1, objects)
+
+
+def _rate(name: str, rate: float, below: bool = False) -> float:
+    if not 0 <= rate <= 1 or (below and rate == 1):
+        raise ValueError(f"{name} needs a probability from 0 to {'below ' if below else ''}1, got {rate}")
+    return rate

@@ -1,0 +1,189 @@
+"""Rules that make labels wrong: what they change, how often, and that they draw the same whenever they are asked."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acquisition.annotation import UNANSWERED, VOID
+from datamodules.corruptions import (
+    Coarsen,
+    Corrupted,
+    Corruption,
+    FlipBackground,
+    FlipClass,
+    FlipMissing,
+    Objectness,
+    PairNoise,
+    PositiveUnlabelled,
+    RandomCategory,
+    SymmetricNoise,
+)
+from datamodules.datamodule import PoolDataModule
+from datamodules.initial import RandomSubset
+from datamodules.oracle import HiddenTruth, WholeObjects
+from datamodules.sources.digits import Digits
+from datamodules.sources.folder import Folder
+from records.ledger import Queried
+
+CLASSES = 4
+EYE = np.eye(CLASSES).tolist()
+RULES: list[Corruption] = [
+    FlipMissing(0.5), FlipBackground(0.5), SymmetricNoise(0.5), PairNoise(0.5), PositiveUnlabelled(0.5), Objectness(),
+    RandomCategory(), FlipClass([[0.7, 0.1, 0.1, 0.1], *EYE[1:]]), Coarsen(2),
+]  # fmt: skip
+
+
+def scene(seed: int, objects: int = 40, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of a grid, each an object of one class; a row of void, one of nobody's answer, and one of no object."""
+    rng = np.random.default_rng(seed)
+    numbers = np.kron(np.arange(64).reshape(8, 8), np.ones((4, 4), dtype=int)).astype(np.int32)
+    annotation = rng.integers(0, CLASSES, 64)[numbers].astype(np.uint8)
+    annotation[0], annotation[1] = VOID, UNANSWERED
+    numbers[2] = -1
+    return annotation, numbers
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.short_description)
+@given(seed=st.integers(0, 1000))
+def test_a_rule_is_the_same_whenever_it_is_asked_and_leaves_void_alone(rule: Corruption, seed: int) -> None:
+    annotation, objects = scene(seed)
+    before = annotation.copy()
+    changed = rule.corrupt(annotation, objects, "image", CLASSES)
+    assert np.array_equal(annotation, before), "the truth is not touched"
+    assert np.array_equal(changed, rule.corrupt(annotation, objects, "image", CLASSES))
+    assert changed.dtype == annotation.dtype
+    assert (changed[0] == VOID).all()
+    assert (changed[1] == UNANSWERED).all()
+    assert set(np.unique(changed[2:])) <= set(range(CLASSES))
+    if not isinstance(rule, Coarsen):
+        assert np.array_equal(changed[2], annotation[2]), "pixels of no object stay"
+        for number in range(64):
+            inside = (objects == number) & (annotation < CLASSES)
+            assert len(np.unique(changed[inside])) <= 1, "objects change as a whole"
+
+
+@pytest.mark.parametrize(
+    ("rule", "of", "to", "share"),
+    [
+        (FlipMissing(0.3), 2, {0}, 0.3),
+        (FlipMissing(0.3), 0, set(), 0.0),
+        (FlipBackground(0.3), 0, {1, 2, 3}, 0.3),
+        (FlipBackground(0.3), 2, set(), 0.0),
+        (SymmetricNoise(0.3), 1, {0, 2, 3}, 0.3),
+        (PairNoise(0.3), 3, {0}, 0.3),
+        (PositiveUnlabelled(0.3), 2, {0}, 0.7),
+        (PositiveUnlabelled(1.0), 2, set(), 0.0),
+        (Objectness(), 3, {1}, 1.0),
+        (RandomCategory(), 3, {1, 2}, 2 / 3),
+        (FlipClass([[0.2, 0.8, 0, 0], EYE[1], EYE[2], EYE[3]]), 0, {1}, 0.8),
+    ],
+    ids=lambda value: value.short_description if isinstance(value, Corruption) else None,
+)
+def test_how_often_and_to_what(rule: Corruption, of: int, to: set[int], share: float) -> None:
+    """Each of 4000 classified images is one object."""
+    label, no_object = np.array(of, dtype=np.uint8), np.zeros((), dtype=np.int32)
+    found = np.array([int(rule.corrupt(label, no_object, f"image{i}", CLASSES)) for i in range(4000)])
+    assert set(found[found != of].tolist()) == to
+    # four standard deviations of a share
+    assert abs((found != of).mean() - share) <= 4 * (share * (1 - share) / 4000) ** 0.5 + 1e-12
+    if len(to) > 1:
+        counts = np.bincount(found[found != of], minlength=CLASSES)[sorted(to)]
+        assert counts.min() > 0.8 * counts.max(), "all alike"
+
+
+def test_another_seed_or_image_draws_anew() -> None:
+    annotation, objects = scene(0)
+    one = FlipMissing(0.5, seed=0).corrupt(annotation, objects, "a", CLASSES)
+    assert not np.array_equal(one, FlipMissing(0.5, seed=1).corrupt(annotation, objects, "a", CLASSES))
+    assert not np.array_equal(one, FlipMissing(0.5, seed=0).corrupt(annotation, objects, "b", CLASSES))
+
+
+def test_a_coarse_outline_has_few_corners_and_is_near() -> None:
+    y, x = np.mgrid[:64, :64]
+    disk = ((y - 32) ** 2 + (x - 32) ** 2 < 26**2).astype(np.uint8)
+    objects = disk.astype(np.int32)
+    fine, coarse = (Coarsen(t).corrupt(disk, objects, "a", 2) for t in (0.5, 6))
+    assert (fine != disk).mean() < 0.01
+    assert 0.01 < (coarse != disk).mean() < 0.2
+    distance = np.abs(np.hypot(y - 32, x - 32) - 26)
+    assert distance[coarse != disk].max() < 6 + 2
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: FlipMissing(1.5), "probability from 0 to below 1, got 1.5"),
+        (lambda: FlipMissing(1), "below 1, got 1"),
+        (lambda: SymmetricNoise(-0.1), "from 0 to 1, got -0.1"),
+        (lambda: PositiveUnlabelled(0), "kept above 0, got 0"),
+        (lambda: FlipClass([[0.5, 0.4], [0, 1]]), "sum to 1, got 0.9 for class 0"),
+        (lambda: FlipClass([[1, 0], [1, 0]]), "leave class 1 without a label"),
+        (lambda: FlipClass([[1, 0]]), r"C x C probabilities, got \(1, 2\)"),
+        (lambda: FlipClass([[2, -1], [0, 1]]), "from 0 to 1, got -1 to 2"),
+        (lambda: Coarsen(0), "above 0 pixels, got 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Callable[[], Corruption], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.fixture
+def root(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
+    """8 images of 16 squares each, half of them of class 1."""
+    mask = np.kron(np.indices((4, 4)).sum(axis=0) % 2, np.ones((4, 4), dtype=int))
+    # squares that touch in a corner would be one object
+    mask = np.where(np.indices((16, 16)).max(axis=0) % 4 == 3, VOID, mask).astype(np.uint8)
+    for i, split in enumerate(["train"] * 6 + ["val"] * 2):
+        save_image(tmp_path / split / "images" / f"{i}.png", np.zeros((16, 16, 3), dtype=np.uint8))
+        save_image(tmp_path / split / "masks" / f"{i}.png", mask)
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("oracle", [HiddenTruth, WholeObjects])
+def test_what_trains_is_wrong_and_what_is_validated_or_drawn_is_not(root: Path, oracle: type[HiddenTruth]) -> None:
+    rule = FlipMissing(0.5)
+    data = PoolDataModule(
+        Folder(str(root)), oracle=oracle(corruption=rule), initial=RandomSubset(4), run_dir=str(root / "run"),
+        batch_size=2, flip=0.0,
+    )  # fmt: skip
+    pool = data.pool
+    pool.start()
+    trains = pool.training_annotations()
+    for image_id in pool.training_images():
+        truth, learned = pool.source.read_annotation(image_id), trains.read_annotation(image_id)
+        assert np.array_equal(learned, rule.corrupt(truth, pool.source.read_instances(image_id), image_id, 2))
+        drawn = pool.read_truth(image_id)
+        assert drawn is not None
+        assert np.array_equal(drawn, truth)
+    things = sum(int((trains.read_annotation(i) == 1).sum()) for i in pool.training_images())
+    there = sum(int((pool.source.read_annotation(i) == 1).sum()) for i in pool.training_images())
+    assert 0 < things < there
+    (batch,) = data.val_dataloader()
+    for image_id, mask in zip(batch["image_id"], batch["mask"].numpy(), strict=True):
+        assert np.array_equal(mask, pool.source.read_annotation(image_id))
+    first = pool.unlabelled[0]
+    pool.ask([Queried(first, 1.0, 1)], "Random")
+    assert {e.strategy for e in pool.ledger.events() if e.kind == "queried"} == {"Random, labels FlipMissing(rate=0.5)"}
+    pickle.dumps(trains)
+
+
+def test_a_classified_image_is_one_object(tmp_path: Path) -> None:
+    data = PoolDataModule(
+        Digits(num_train=60, num_val=20), oracle=HiddenTruth(corruption=SymmetricNoise(0.5)), run_dir=str(tmp_path)
+    )
+    pool = data.pool
+    pool.start()
+    wrong = [pool.read_class(i) != int(pool.source.read_annotation(i)) for i in pool.labelled]
+    assert 0.3 < np.mean(wrong) < 0.7
+
+
+def test_a_matrix_of_other_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row for each of the 10 classes, got a matrix of 4"):
+        Corrupted(Digits(num_train=60, num_val=20), FlipClass(EYE))
