@@ -224,15 +224,17 @@ def record_fit(
         directory.write_metrics(row)
 
 
-def record_copy(directory: CycleDirectory, row: dict[str, Any]) -> None:
-    """Say that a cycle's model is a copy of another run's, whose weights are there by now.
+def record_copy(directory: CycleDirectory, row: dict[str, Any], loggers: Iterable[Logger] = ()) -> None:
+    """Say that a cycle's model is a copy of another one, whose weights are there by now.
 
     Args:
         directory: The cycle.
         row: As metrics.json holds it.
+        loggers: Get the row as well (see `log_row`).
 
     """
     directory.write_metrics(row)
+    log_row(loggers, row)
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:

@@ -20,9 +20,10 @@ from records.files import write_figure
 
 __all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
 
-_LONGEST = 160
 _POINT = 4
 """A region of so few pixels gets a ring around it: nobody would find its outline."""
+
+_LONGEST = 160
 """Most bytes of a unit id in a file name: file systems allow 255, and prefix and temporary names need some."""
 
 

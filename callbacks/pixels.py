@@ -15,7 +15,7 @@ from acquisition.functions import ODIN
 from acquisition.predictors import MCDropout
 from callbacks.batches import batch_images
 from datamodules.datamodule import PoolDataModule
-from records.pixels import PixelValues, pixel_file, write_pixels
+from records.pixels import PixelValues, write_pixels
 from records.run_directory import RunDirectory
 
 __all__ = ["ODIN_SETTINGS", "PixelWriter"]
@@ -79,7 +79,7 @@ class PixelWriter(Callback):
         )
         write_pixels(run, image_id, values)
         rank_zero_info(
-            f"{pixel_file(run, image_id)}: {image_id}{found}; draw it with analyse --name pixels (or odin) "
+            f"{run.pixel_values(image_id)}: {image_id}{found}; draw it with analyse --name pixels (or odin) "
             f"--run_dir {run.path} --image {image_id}"
         )
 

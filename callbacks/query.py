@@ -106,8 +106,8 @@ class QueryCallback(Callback):
         by = self.selection.by
         if isinstance(by, BatchSelection) and by is not self.selection:
             raise ValueError(
-                f"AtMostPerImage needs a selection by scores, got {by.name}, which chooses a batch as a whole; choose "
-                "another selection"
+                f"{type(self.selection).__name__} needs a selection by scores, got {by.name}, which chooses a batch as "
+                "a whole; choose another selection"
             )
         if isinstance(by, PowerSampling) and acquisition.sign < 0:
             raise ValueError("PowerSampling needs scores above 0, but Inverse gives none; choose another selection")
@@ -124,6 +124,7 @@ class QueryCallback(Callback):
         self.candidates = candidates
         self.scores_csv = scores_csv
         self._fit_end: FitEnd = EveryFitQueries()
+        self._swallowed: set[str] = set()
 
     @property
     def strategy(self) -> str:
@@ -189,15 +190,8 @@ class QueryCallback(Callback):
         regions = pool.units.regions(batch["image_id"], batch["index"], asked)
         with trainer.precision_plugin.forward_context():
             network: torch.nn.Module = module.network  # type: ignore[assignment]
-            checks = examine_network(
-                self.scorer,
-                network,
-                batch_images(module, batch),
-                regions,
-                pool.seed,
-                pool.ledger.cycle,
-                batch_truth(batch),
-            )
+            given, truth = batch_images(module, batch), batch_truth(batch)
+            checks = examine_network(self.scorer, network, given, regions, pool.seed, pool.ledger.cycle, truth)
         # a fit may come before the query
         self.scorer.forget()
         checks += examine_pool(pool, loader, asked)
@@ -244,6 +238,12 @@ class QueryCallback(Callback):
             trainer.strategy.barrier("labelled units are described")
         # the first process removes what the others may still be reading
         trainer.strategy.barrier("scores are read")
+        if self._swallowed:
+            rank_zero_info(
+                f"{len(self._swallowed)} units, {min(self._swallowed)!r} first, have no pixel left at data.image_size: "
+                "scored at the nearest one, they train nothing; raise data.image_size, or take larger units"
+            )
+            self._swallowed.clear()
         if trainer.is_global_zero:
             features = ShardFeatures(self.scorer.num_samples, shards, labelled)
             self._choose(datamodule, table, directory, features)
@@ -263,7 +263,7 @@ class QueryCallback(Callback):
             module.network,  # type: ignore[arg-type]
             scorer, datamodule.view(unit_ids, scorer.reads_truth), datamodule.seed, cycle, trainer.precision,
             getattr(module, "memory_format", None), self.race, self.race and self.allowance, self.candidates,
-             files=scorer.checkpoints(cycle),
+            files=scorer.checkpoints(cycle),
         )  # fmt: skip
 
     def _score_pool(
@@ -368,18 +368,12 @@ class QueryCallback(Callback):
         name = f"query T={samples}" if scorer.draws_samples and samples else "query"
         # a log file gets a line now and then instead of a moving bar
         often = 0.1 if sys.stderr.isatty() else 10
-        swallowed: list[str] = []
         with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
             for batch in loader:
                 regions = pool.units.regions(batch["image_id"], batch["index"], asked)
-                swallowed += regions.swallowed
+                self._swallowed.update(regions.swallowed)
                 yield batch, regions
                 bar.update(len(regions.unit_ids))
-        if swallowed:
-            rank_zero_info(
-                f"{len(swallowed)} units, {swallowed[0]!r} first, have no pixel left at data.image_size: scored at the "
-                "nearest one, they train nothing; raise data.image_size, or take larger units"
-            )
 
     def _choose(
         self, datamodule: PoolDataModule, table: pd.DataFrame, directory: CycleDirectory, features: ShardFeatures

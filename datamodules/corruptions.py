@@ -7,6 +7,7 @@ image is one object.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from datamodules.sources.source import Source
 
 __all__ = [
     "Coarsen", "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Objectness", "PairNoise",
-    "PositiveUnlabelled", "RandomCategory", "Relabelling", "SymmetricNoise",
+    "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise",
 ]  # fmt: skip
 
 
@@ -53,7 +54,11 @@ class Corruption(Described, ABC):
 
 
 class Relabelling(Corruption):
-    """Gives whole objects another class: subclass it with a `relabel`."""
+    """Gives whole objects another class: subclass it with a `relabel`.
+
+    Args:
+        seed: Of what is drawn; the run's own seed does not change it.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -69,59 +74,74 @@ class Relabelling(Corruption):
         """
 
     def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
-        changed = annotation.copy()
         objects = _known(annotation, objects)
-        numbers, first = np.unique(objects, return_index=True)
-        for number, place in zip(numbers.tolist(), first.tolist(), strict=True):
-            if number < 0:
-                continue
-            label = int(annotation.reshape(-1)[place])
-            new = self.relabel(label, self._drawn(image_id, number), num_classes)
-            if new != label:
-                changed[(objects == number) & (annotation == label)] = new
-        return changed
+        numbers, first, which = np.unique(objects, return_index=True, return_inverse=True)
+        old = annotation.reshape(-1)[first]
+        new = old.copy()
+        for k, number in enumerate(numbers.tolist()):
+            if number >= 0:
+                new[k] = self.relabel(int(old[k]), self._drawn(image_id, number), num_classes)
+        which = which.reshape(objects.shape)
+        return np.where((objects >= 0) & (annotation == old[which]), new[which], annotation)
 
     def _drawn(self, image_id: str, number: int) -> Iterator[float]:
-        for k in range(100):
-            yield uniform_for(self.seed, type(self).__name__, image_id, number, k)
+        return (uniform_for(self.seed, type(self).__name__, image_id, number, k) for k in count())
 
 
-class FlipMissing(Relabelling):
-    """An object of any class but the background has been overlooked, and is background, with a probability.
+class RateRelabelling(Relabelling):
+    """Gives objects another class with a probability.
 
     Args:
-        rate: The probability.
-        seed: Of what is drawn.
+        rate: The probability, from 0 to 1; below 1 where no class would be left otherwise, as with FlipMissing.
+        seed: Of what is drawn; the run's own seed does not change it.
 
     Raises:
-        ValueError: If the rate does not lie in [0, 1), for with 1 no class would be left.
+        ValueError: If the rate does not lie there.
     """
+
+    may_be_certain: bool = True
+    """Whether every class may have labels where the rate is 1."""
 
     def __init__(self, rate: float, seed: int = 0) -> None:
         super().__init__(seed)
-        self.rate = _rate("FlipMissing", rate, below=True)
+        if not 0 <= rate <= 1 or (rate == 1 and not self.may_be_certain):
+            below = "" if self.may_be_certain else "below "
+            raise ValueError(f"{type(self).__name__} needs a probability from 0 to {below}1, got {rate}")
+        self.rate = rate
+
+
+class FlipMissing(RateRelabelling):
+    """An object of any class but the background has been overlooked, and is background, class 0."""
+
+    may_be_certain = False
 
     def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
         return 0 if label and next(drawn) < self.rate else label
 
 
-class FlipBackground(Relabelling):
-    """A piece of background is taken for an object, of any other class alike, with a probability.
+class FlipBackground(RateRelabelling):
+    """A piece of background, class 0, is taken for an object, of any other class alike."""
 
-    Args:
-        rate: The probability.
-        seed: Of what is drawn.
-
-    Raises:
-        ValueError: If the rate does not lie in [0, 1), for with 1 no background would be left.
-    """
-
-    def __init__(self, rate: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.rate = _rate("FlipBackground", rate, below=True)
+    may_be_certain = False
 
     def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
         return label if label or next(drawn) >= self.rate else 1 + int(next(drawn) * (num_classes - 1))
+
+
+class SymmetricNoise(RateRelabelling):
+    """An object is taken for any other class alike."""
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        if next(drawn) >= self.rate:
+            return label
+        return (label + 1 + int(next(drawn) * (num_classes - 1))) % num_classes
+
+
+class PairNoise(RateRelabelling):
+    """An object is taken for the next class, and one of the last class for class 0."""
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return (label + 1) % num_classes if next(drawn) < self.rate else label
 
 
 class FlipClass(Relabelling):
@@ -163,46 +183,6 @@ class FlipClass(Relabelling):
         return min(int(np.searchsorted(self.matrix[label].cumsum(), next(drawn), side="right")), num_classes - 1)
 
 
-class SymmetricNoise(Relabelling):
-    """An object is taken for any other class alike, with a probability.
-
-    Args:
-        rate: The probability.
-        seed: Of what is drawn.
-
-    Raises:
-        ValueError: If the rate does not lie in [0, 1].
-    """
-
-    def __init__(self, rate: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.rate = _rate("SymmetricNoise", rate)
-
-    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
-        if next(drawn) >= self.rate:
-            return label
-        return (label + 1 + int(next(drawn) * (num_classes - 1))) % num_classes
-
-
-class PairNoise(Relabelling):
-    """An object is taken for the next class, and the last class for class 0, with a probability.
-
-    Args:
-        rate: The probability.
-        seed: Of what is drawn.
-
-    Raises:
-        ValueError: If the rate does not lie in [0, 1].
-    """
-
-    def __init__(self, rate: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.rate = _rate("PairNoise", rate)
-
-    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
-        return (label + 1) % num_classes if next(drawn) < self.rate else label
-
-
 class PositiveUnlabelled(Relabelling):
     """A positive, of any class but 0, keeps its label with a probability, and is 0, unlabelled, otherwise.
 
@@ -216,16 +196,19 @@ class PositiveUnlabelled(Relabelling):
 
     def __init__(self, kept: float, seed: int = 0) -> None:
         super().__init__(seed)
-        self.kept = _rate("PositiveUnlabelled", kept)
-        if not kept:
-            raise ValueError("PositiveUnlabelled needs some labels: expected kept above 0, got 0")
+        if not 0 < kept <= 1:
+            raise ValueError(f"PositiveUnlabelled keeps some labels: expected kept above 0 and at most 1, got {kept}")
+        self.kept = kept
 
     def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
         return label if next(drawn) < self.kept else 0
 
 
 class Objectness(Relabelling):
-    """Every object is class 1, whatever its class; background, class 0, stays."""
+    """Every object is class 1, whatever its class; background, class 0, stays. Nothing is drawn at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
     def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
         return min(label, 1)
@@ -307,9 +290,3 @@ class Corrupted(AnnotationSource):
 def _known(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """The objects as far as their class is known."""
     return np.where(np.isin(annotation, (VOID, UNANSWERED)), -1, objects)
-
-
-def _rate(name: str, rate: float, below: bool = False) -> float:
-    if not 0 <= rate <= 1 or (below and rate == 1):
-        raise ValueError(f"{name} needs a probability from 0 to {'below ' if below else ''}1, got {rate}")
-    return rate

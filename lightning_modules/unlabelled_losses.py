@@ -95,7 +95,7 @@ class ExponentialUnlabelled(UnlabelledLoss):
 
 
 class BootstrapHard(UnlabelledLoss):
-    """For class 0 a part of cross entropy, and for the rest that of the network's own choice (Reed et al. 2015, eq. 7).
+    """For class 0 a part of cross entropy, and for the rest that of the network's own choice (Reed et al. 2015).
 
     Args:
         beta: The part.
@@ -115,7 +115,7 @@ class BootstrapHard(UnlabelledLoss):
 
 
 class BootstrapSoft(UnlabelledLoss):
-    """For class 0 a part of cross entropy, and for the rest the prediction's entropy (Reed et al. 2015, eq. 6).
+    """For class 0 a part of cross entropy, and for the rest the prediction's entropy (Reed et al. 2015).
 
     Args:
         beta: The part.

@@ -14,7 +14,7 @@ from pipelines.ensemble import Members
 from pipelines.grid import StudyGrid
 from pipelines.initial_models import check_initial_run
 from pipelines.stopping import StoppingCriterion
-from records.run_directory import StudyDirectory
+from records.study_directory import StudyDirectory
 
 __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
 

@@ -3,16 +3,17 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_info
 
-from callbacks.cycle import label_counts, log_row, read_checkpoint, record_copy
+from callbacks.cycle import label_counts, read_checkpoint, record_copy
 from pipelines.checkpoint_path import checked_checkpoint
 from pipelines.cycles import Turn
 from pipelines.meetings import meet
@@ -102,9 +103,7 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
         )
     turn.run.say(f"Cycle 0: taken from {run_dir}, its {trained} labelled units and its model")
     # what is counted here may not have been counted there
-    _copy_model(first, own, row | counts)
-    if turn.experiment.trainer is not None:
-        log_row(turn.experiment.trainer.loggers, own.read_metrics())
+    _copy_model(first, own, row | counts, turn.experiment.trainer.loggers if turn.experiment.trainer else ())
     return True
 
 
@@ -134,13 +133,12 @@ def sharing_initial_model(shared: CycleDirectory | None, own: CycleDirectory, tr
             remove_leftovers([shared.path])
             if shared.is_fitted and not own.is_fitted:
                 rank_zero_info(f"Cycle 0: using the initial model in {shared.path}")
-                _copy_model(shared, own)
-                log_row(trainer.loggers, own.read_metrics())
+                _copy_model(shared, own, shared.read_metrics(), trainer.loggers)
         # the run directory alone decides whether to fit, so that all processes of a job decide alike
         meet(trainer)
         yield
         if shared is not None and not shared.is_fitted:
-            _copy_model(own, shared)
+            _copy_model(own, shared, own.read_metrics())
     finally:
         if lock is not None:
             lock.release()
@@ -154,10 +152,11 @@ def _acquired(lock: FileLock, patience: float) -> bool:
     return True
 
 
-def _copy_model(source: CycleDirectory, target: CycleDirectory, row: dict[str, Any] | None = None) -> None:
-    """Copy a fit's weights, then its metrics (or others), whose presence says that the weights are there."""
-    row = row or source.read_metrics()
+def _copy_model(
+    source: CycleDirectory, target: CycleDirectory, row: dict[str, Any], loggers: Iterable[Logger] = ()
+) -> None:
+    """Copy a fit's weights, then write metrics, whose presence says that the weights are there."""
     read_checkpoint(source.best, f"delete it and its {source.metrics.name}, then start the same command again")
     with replacing(target.best) as beside:
         shutil.copyfile(source.best, beside)
-    record_copy(target, row)
+    record_copy(target, row, loggers)

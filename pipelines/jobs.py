@@ -19,7 +19,7 @@ from callbacks.progress import read_progress
 from pipelines.jobs_view import JobsView
 from pipelines.processes import DROPQUERY, gpus, share, start_process, stop_processes, why_it_ended, without_slurm
 from records.files import replacing
-from records.run_directory import JobsDirectory
+from records.study_directory import JobsDirectory
 
 __all__ = ["Job", "Outcome", "check_jobs", "outcome_summary", "run_jobs"]
 

@@ -21,7 +21,8 @@ from pipelines.processes import share
 from pipelines.run_access import check_settings
 from pipelines.stacked import StackedRun, run_stack, why_not_stacked
 from records.files import replacing, write_json
-from records.run_directory import RunDirectory, StudyDirectory
+from records.run_directory import RunDirectory
+from records.study_directory import StudyDirectory
 
 __all__ = ["PlannedRun", "Planner", "gather", "plan", "run_part", "run_study", "study_jobs"]
 

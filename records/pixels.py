@@ -1,7 +1,6 @@
 """What a network says of the pixels of one image, kept for figures."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from records.files import RunDirectoryError, replacing
 from records.run_directory import RunDirectory
 
-__all__ = ["PixelValues", "pixel_file", "read_pixels", "write_pixels"]
+__all__ = ["PixelValues", "read_pixels", "write_pixels"]
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,6 @@ class PixelValues:
     class_names: np.ndarray
 
 
-def pixel_file(run: RunDirectory, image_id: str) -> Path:
-    """The file of an image's values.
-
-    Args:
-        run: The run directory.
-        image_id: The image.
-    """
-    return run.pixels / f"{image_id}.npz"
-
-
 def write_pixels(run: RunDirectory, image_id: str, values: PixelValues) -> None:
     """Write an image's values atomically.
 
@@ -51,8 +40,8 @@ def write_pixels(run: RunDirectory, image_id: str, values: PixelValues) -> None:
         image_id: The image.
         values: What is kept.
     """
-    with replacing(pixel_file(run, image_id)) as beside:
-        np.savez_compressed(beside, allow_pickle=False, **asdict(values))
+    with replacing(run.pixel_values(image_id)) as beside:
+        np.savez_compressed(beside, **asdict(values))
 
 
 def read_pixels(run: RunDirectory, image_id: str | None = None) -> tuple[str, PixelValues]:
@@ -80,7 +69,7 @@ def read_pixels(run: RunDirectory, image_id: str | None = None) -> tuple[str, Pi
         raise RunDirectoryError(f"{run.pixels} has values of several images; give one with --image: {', '.join(there)}")
     found = image_id or there[0]
     try:
-        with np.load(pixel_file(run, found)) as content:
+        with np.load(run.pixel_values(found)) as content:
             return found, PixelValues(**content)
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise RunDirectoryError(f"{pixel_file(run, found)} cannot be read ({error}); write it again") from error
+        raise RunDirectoryError(f"{run.pixel_values(found)} cannot be read ({error}); write it again") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from records.run_directory import StudyDirectory
+from records.study_directory import StudyDirectory
 from reports.learning_curve import main_metric
 
 __all__ = ["find_nearest", "nearest"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from records.files import write_figure, write_table, write_text
-from records.run_directory import RunDirectory, StudyDirectory
+from records.run_directory import RunDirectory
+from records.study_directory import StudyDirectory
 from reports.comparison import (
     area_table,
     find_baseline,

@@ -25,6 +25,7 @@ from tests import forked
 ROOT = Path(__file__).parent.parent
 CAMVID = ROOT.parent / "shared" / "data" / "camvid"
 BUBIL = CAMVID.parent / "bubil_multiannotator"
+NUCLEI = CAMVID.parent / "nuclei_dsb2018"
 
 TINY: dict[str, Any] = {
     "seed_everything": 3,
@@ -209,6 +210,14 @@ def camvid() -> Path:
     if not CAMVID.is_dir():
         pytest.skip(f"the real data is not at {CAMVID}")
     return CAMVID
+
+
+@pytest.fixture
+def nuclei() -> Path:
+    """Real images of nuclei that are told apart, where they are."""
+    if not NUCLEI.is_dir():
+        pytest.skip(f"the real data is not at {NUCLEI}")
+    return NUCLEI
 
 
 @pytest.fixture

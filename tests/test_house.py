@@ -103,9 +103,10 @@ def test_records_know_no_torch_and_no_lightning(path: Path) -> None:
 
 
 def names_of_files() -> tuple[set[str], set[str]]:
-    """What records/run_directory.py puts below a directory: names of files, and of folders."""
-    tree = ast.parse((ROOT / "records" / "run_directory.py").read_text())
-    names = {node.right.value for node in ast.walk(tree) if is_join(node) and isinstance(node.right, ast.Constant)}
+    """What the directories of records/ put below them: names of files, and of folders."""
+    trees = [ast.parse((ROOT / "records" / f"{name}_directory.py").read_text()) for name in ("run", "study")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {node.right.value for node in nodes if is_join(node) and isinstance(node.right, ast.Constant)}
     files = {name for name in names if "." in name}
     return files, names - files
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from acquisition.annotation import VOID
-from datamodules.files import DataError, find_files, read_instances
+from datamodules.files import DataError, find_files
 from datamodules.sources.source import FileSource, ImageFile
 
 __all__ = ["Cityscapes"]
@@ -60,22 +60,10 @@ class Cityscapes(FileSource):
                 raise DataError(
                     f"the image {path} has no mask at {mask}; unpack gtFine_trainvaltest beside leftImg8bit"
                 )
-            found[image_id] = ImageFile(path, mask)
+            # of a class without instances, one per image
+            instances = mask.with_name(mask.name.replace("_labelIds", "_instanceIds"))
+            found[image_id] = ImageFile(path, mask, instances=instances)
         return found
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self._lookup[super().read_annotation(image_id, draw)]
-
-    def read_instances(self, image_id: str) -> np.ndarray:
-        """The published instances; of a class without instances, one per image. Void belongs to none."""
-        mask = self.file(image_id).mask
-        assert mask is not None
-        path = mask.with_name(mask.name.replace("_labelIds", "_instanceIds"))
-        instances = read_instances(path)
-        annotation = self.read_annotation(image_id)
-        if instances.shape != annotation.shape:
-            raise DataError(
-                f"expected instances of the image's size {annotation.shape[0]} x {annotation.shape[1]} in {path}, got "
-                f"{instances.shape[0]} x {instances.shape[1]}; put the published file back"
-            )
-        return np.where(annotation == VOID, -1, instances).astype(np.int32)

@@ -1,6 +1,7 @@
 """A folder of images and masks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from acquisition.seeding import uniform_for
@@ -12,12 +13,14 @@ __all__ = ["Folder", "pair_files"]
 
 
 class Folder(FileSource):
-    """`images/`, `masks/` and `classes.txt` below root.
+    """`images/`, `masks/` and `classes.txt` below root, and `instances/` where objects are told apart.
 
     Either root/train/{images,masks} and root/val/{images,masks} (and test), or root/{images,masks} with a share of
     the images that have a mask held out for validation. A mask has its image's name (sub-folders included),
     is an 8-bit grey or palette PNG of the image's size, and holds class indices or 255 for void. An image
     without a mask can be labelled by people alone (see `FolderOracle`). classes.txt: one name a line.
+    A grey file in instances/ has its image's name and a value for each object, background being one too; where there is
+    none, objects are the connected parts of a class.
 
     Args:
         root: The folder.
@@ -46,14 +49,20 @@ class Folder(FileSource):
     def find(self, split: str) -> dict[str, ImageFile]:
         if (self.root / "train").is_dir():
             folder = self.root / split
-            return pair_files(folder / "images", folder / "masks") if folder.is_dir() else {}
-        found = pair_files(self.root / "images", self.root / "masks")
+            return _paired(folder) if folder.is_dir() else {}
+        found = _paired(self.root)
         if split == "test":
             return {}
         held_out = {name for name in found if uniform_for("val", name) < self.val_fraction}
         if split == "val":
             return {name: file for name, file in found.items() if name in held_out and file.mask}
         return {name: file for name, file in found.items() if name not in held_out}
+
+
+def _paired(folder: Path) -> dict[str, ImageFile]:
+    files = pair_files(folder / "images", folder / "masks")
+    known = find_files(folder / "instances") if (folder / "instances").is_dir() else {}
+    return {name: replace(file, instances=known.get(name)) for name, file in files.items()} if known else files
 
 
 def pair_files(images: Path, masks: Path) -> dict[str, ImageFile]:

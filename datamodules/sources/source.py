@@ -11,7 +11,7 @@ import numpy as np
 from acquisition.annotation import VOID
 from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource
-from datamodules.files import DataError, image_size, read_image, read_mask
+from datamodules.files import DataError, image_size, read_image, read_instances, read_mask
 
 __all__ = ["FileSource", "ImageFile", "Source", "check_value_range"]
 
@@ -88,11 +88,12 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image's file, and its mask's file or its class where there is one."""
+    """An image's file, and its mask's file or its class where there is one; with a mask, the file of its instances."""
 
     image: Path
     mask: Path | None = None
     label: int | None = None
+    instances: Path | None = None
 
 
 class FileSource(Source, ABC):
@@ -144,6 +145,19 @@ class FileSource(Source, ABC):
         if path is None:
             raise DataError(f"the image {image_id!r} has no mask; draw it, or take the image out of the labelled split")
         return read_mask(path)
+
+    def read_instances(self, image_id: str) -> np.ndarray:
+        """The file of instances where there is one: a value for each object; void belongs to none."""
+        path = self.file(image_id).instances
+        if path is None:
+            return super().read_instances(image_id)
+        instances, annotation = read_instances(path), self.read_annotation(image_id)
+        if instances.shape != annotation.shape:
+            raise DataError(
+                f"expected instances of the image's size {annotation.shape[0]} x {annotation.shape[1]} in {path}, got "
+                f"{instances.shape[0]} x {instances.shape[1]}; put the right file there"
+            )
+        return np.where(annotation == VOID, -1, instances).astype(np.int32)
 
     def file(self, image_id: str) -> ImageFile:
         """An image's files."""

@@ -38,7 +38,7 @@ RULES: list[Corruption] = [
 ]  # fmt: skip
 
 
-def scene(seed: int, objects: int = 40, size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cells of a grid, each an object of one class; a row of void, one of nobody's answer, and one of no object."""
     rng = np.random.default_rng(seed)
     numbers = np.kron(np.arange(64).reshape(8, 8), np.ones((4, 4), dtype=int)).astype(np.int32)
@@ -120,7 +120,7 @@ def test_a_coarse_outline_has_few_corners_and_is_near() -> None:
         (lambda: FlipMissing(1.5), "probability from 0 to below 1, got 1.5"),
         (lambda: FlipMissing(1), "below 1, got 1"),
         (lambda: SymmetricNoise(-0.1), "from 0 to 1, got -0.1"),
-        (lambda: PositiveUnlabelled(0), "kept above 0, got 0"),
+        (lambda: PositiveUnlabelled(0), "kept above 0 and at most 1, got 0"),
         (lambda: FlipClass([[0.5, 0.4], [0, 1]]), "sum to 1, got 0.9 for class 0"),
         (lambda: FlipClass([[1, 0], [1, 0]]), "leave class 1 without a label"),
         (lambda: FlipClass([[1, 0]]), r"C x C probabilities, got \(1, 2\)"),

@@ -21,7 +21,8 @@ from datamodules.sources.camvid import CamVid
 from datamodules.sources.source import Source
 from datamodules.superpixels import Superpixels
 from datamodules.units import Units
-from records.run_directory import RunDirectory, StudyDirectory
+from records.run_directory import RunDirectory
+from records.study_directory import StudyDirectory
 
 METHODS = ("watershed", "slic")
 

@@ -11,7 +11,7 @@ import yaml
 import cli
 from pipelines import initial_models, study
 from records.ledger import Ledger
-from records.run_directory import StudyDirectory
+from records.study_directory import StudyDirectory
 from tests.conftest import TINY_DIGITS, one_after_another
 
 pytestmark = pytest.mark.xdist_group("initial_models")  # they share the study

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from records.files import RunDirectoryError
-from records.run_directory import CycleDirectory, RunDirectory, StudyDirectory
+from records.run_directory import CycleDirectory, RunDirectory
+from records.study_directory import StudyDirectory
 from reports.analyses import read_cycle_scores
 from reports.learning_curve import read_curve
 

@@ -10,7 +10,7 @@ import torch
 from matplotlib.collections import QuadMesh
 
 from records.files import RunDirectoryError
-from records.pixels import PixelValues, pixel_file, read_pixels, write_pixels
+from records.pixels import PixelValues, read_pixels, write_pixels
 from records.run_directory import RunDirectory
 from reports.distributions import bounds_table, random_logits
 from reports.pixels import cut_shares, draw_joint, draw_odin, joint_table, odin_table
@@ -110,6 +110,6 @@ def test_files_of_pixels(tmp_path: Path) -> None:
     write_pixels(run, "c", values)
     with pytest.raises(RunDirectoryError, match=r"several images; give one with --image: c, town/a.b"):
         read_pixels(run)
-    pixel_file(run, "c").write_bytes(b"PK\x03\x04")
+    run.pixel_values("c").write_bytes(b"PK\x03\x04")
     with pytest.raises(RunDirectoryError, match="cannot be read"):
         read_pixels(run, "c")

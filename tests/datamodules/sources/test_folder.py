@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from acquisition.annotation import VOID
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.sources.folder import Folder, pair_files
@@ -108,3 +109,30 @@ def test_a_name_that_would_mean_two_images_is_refused(folder_root: Path, save_im
     save_image(folder_root / "val" / "images" / "train0.png", flat)
     with pytest.raises(DataError, match="two images are called val/train0"):
         Folder(str(folder_root)).images("val")
+
+
+def test_objects_are_those_of_the_folder_of_instances(folder_root: Path, save_image: Save) -> None:
+    source = Folder(str(folder_root))
+    image_id = source.images("train")[0]
+    mask = source.read_annotation(image_id)
+    components = source.read_instances(image_id)
+    assert components.shape == mask.shape, "connected parts, where nobody tells objects apart"
+    numbers = np.arange(mask.size, dtype=np.uint16).reshape(mask.shape) % 700
+    path = save_image(folder_root / "train" / "instances" / f"{image_id}.png", numbers)
+    told_apart = Folder(str(folder_root))
+    expected = np.where(mask == VOID, -1, numbers.astype(np.int32))
+    assert np.array_equal(told_apart.read_instances(image_id), expected), "more than 255 objects too"
+    other = told_apart.images("train")[1]
+    assert np.array_equal(told_apart.read_instances(other), source.read_instances(other)), "this one has no file"
+    save_image(path, numbers[:-1])
+    with pytest.raises(DataError, match=r"expected instances of the image's size .* in .*instances"):
+        told_apart.read_instances(image_id)
+
+
+@pytest.mark.real
+def test_nuclei_are_told_apart(nuclei: Path) -> None:
+    source = Folder(str(nuclei))
+    for image_id in source.images("train")[:20]:
+        mask, instances = source.read_annotation(image_id), source.read_instances(image_id)
+        assert np.array_equal(instances > 0, mask == 1)
+        assert len(np.unique(instances)) == instances.max() + 1, "background is one object more"
