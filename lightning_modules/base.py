@@ -14,7 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from acquisition.functional import predicted_class
 from acquisition.functions import PredictsLoss
 from lightning_modules.learning_loss import RankingAccuracy, RankingLoss, image_losses
-from lightning_modules.losses import CrossEntropy
+from lightning_modules.losses import CrossEntropy, call_loss
 
 __all__ = ["Metrics", "NetworkModule"]
 
@@ -29,7 +29,8 @@ class NetworkModule(pl.LightningModule):
     Args:
         network: Maps images, N x channels x H x W, to logits, N x C x ...; its attribute `num_classes` is C, where 1
             means binary with a sigmoid.
-        loss: Maps (logits, targets) to a scalar; `CrossEntropy` unless given.
+        loss: Maps (logits, targets) to a scalar, or, as a `BatchLoss`, (logits, targets, batch); `CrossEntropy` unless
+            given. Parameters that it has are trained with the network's.
         optimizer: Makes an optimizer from the parameters; SGD with learning rate 0.007, momentum 0.9 and weight decay
             1e-4 unless given.
         scheduler: Makes a schedule from the optimizer and the number of optimizer steps of the fit; it is stepped after
@@ -141,8 +142,9 @@ class NetworkModule(pl.LightningModule):
         Raises:
             ValueError: The loss is not finite, or the batch has no targets of this task.
         """
-        images, targets = batch["image"], self._targets(batch)
-        loss: Tensor = self.loss(self(images), targets) if self.ranking is None else self._ranked(images, targets)
+        targets = self._targets(batch)
+        plain = self.ranking is None
+        loss = self._loss(self(batch["image"]), targets, batch) if plain else self._ranked(targets, batch)
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the training loss is {loss.item()} at step {self.global_step}; expected a finite number: lower the "
@@ -196,15 +198,22 @@ class NetworkModule(pl.LightningModule):
         network: PredictsLoss = self.network  # type: ignore[assignment]
         return network.with_predicted_loss(images.to(memory_format=self.memory_format), detach)
 
-    def _ranked(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _loss(self, logits: Tensor, targets: Tensor, batch: dict[str, Any]) -> Tensor:
+        return call_loss(self.loss, logits, targets, self._told(batch))
+
+    def _told(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch as a loss is told it."""
+        return {**batch, "epoch": self.current_epoch}
+
+    def _ranked(self, targets: Tensor, batch: dict[str, Any]) -> Tensor:
         """The mean of the images' losses, and the weighted ranking loss."""
         ranking, epoch = self.ranking, self.current_epoch
         assert ranking is not None
-        logits, predicted = self._with_predicted_loss(images, ranking.detaches(epoch))
-        losses, counted = image_losses(self.loss, logits, targets)
+        logits, predicted = self._with_predicted_loss(batch["image"], ranking.detaches(epoch))
+        losses, counted = image_losses(self.loss, logits, targets, self._told(batch))
         losses, predicted = losses[counted], predicted[counted]
         order = ranking(losses, predicted)
-        self.log("train/ranking_loss", order, on_step=False, on_epoch=True, batch_size=len(images))
+        self.log("train/ranking_loss", order, on_step=False, on_epoch=True, batch_size=len(targets))
         # with a weight of 0 as well: under DDP every parameter has to have a gradient
         return losses.sum() / max(len(losses), 1) + ranking.weight_in(epoch) * order
 
@@ -214,10 +223,10 @@ class NetworkModule(pl.LightningModule):
             logits = self(batch["image"])
         else:
             logits, predicted = self._with_predicted_loss(batch["image"])
-            losses, counted = image_losses(self.loss, logits, targets)
+            losses, counted = image_losses(self.loss, logits, targets, self._told(batch))
             self.rankings[split].update(losses[counted], predicted[counted])  # type: ignore[operator]
         self.update_metrics(metrics, logits, targets)
-        self.log(f"{split}/loss", self.loss(logits, targets), batch_size=len(batch["image_id"]), sync_dist=True)
+        self.log(f"{split}/loss", self._loss(logits, targets, batch), batch_size=len(batch["image_id"]), sync_dist=True)
 
     def _log_metrics(self, metrics: Metrics, split: str) -> None:
         if split in self.rankings:

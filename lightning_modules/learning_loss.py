@@ -1,11 +1,15 @@
 """Learning to rank images by their loss (Yoo and Kweon 2019, "Learning Loss for Active Learning")."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from acquisition.annotation import VOID
+from lightning_modules.losses import call_loss
 
 __all__ = ["RankingAccuracy", "RankingLoss", "image_losses", "ranking_accuracy", "ranking_loss"]
 
@@ -61,19 +65,28 @@ def ranking_accuracy(losses: Tensor, predicted: Tensor) -> Tensor:
     return right / (count * (count - 1))
 
 
-def image_losses(loss: nn.Module, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def image_losses(
+    loss: nn.Module, logits: Tensor, targets: Tensor, batch: Mapping[str, Any] | None = None
+) -> tuple[Tensor, Tensor]:
     """The loss of each image of a batch by itself.
 
     Args:
-        loss: From (logits, targets) of a batch to a scalar.
+        loss: Of a batch, of either kind (see `lightning_modules.losses`).
         logits: N x C x ....
         targets: N x ..., classes or `VOID`.
+        batch: What a loss may be told: lists and tensors with an entry per image, and what all have in common.
 
     Returns:
         N losses, and N booleans: False for images that are void altogether, whose loss means nothing.
     """
-    losses = torch.stack([loss(logits[i : i + 1], targets[i : i + 1]) for i in range(len(targets))])
+    rows = [slice(i, i + 1) for i in range(len(targets))]
+    losses = torch.stack([call_loss(loss, logits[r], targets[r], _part(batch or {}, r)) for r in rows])
     return losses, (targets != VOID).reshape(len(targets), -1).any(dim=1)
+
+
+def _part(batch: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """Some images of a batch; what is no list and no tensor is all images'."""
+    return {key: value[rows] if isinstance(value, (list, Tensor)) else value for key, value in batch.items()}
 
 
 class RankingLoss(nn.Module):

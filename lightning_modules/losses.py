@@ -1,7 +1,11 @@
-"""Losses for partly labelled batches: pixels and images without a label do not count."""
+"""Losses for partly labelled batches: pixels and images without a label do not count.
 
-from collections.abc import Sequence
-from typing import Literal
+A loss is any module from (logits, targets) to a scalar. One that has to know more is a `BatchLoss`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +13,60 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from acquisition.annotation import VOID
 
-__all__ = ["CrossEntropy"]
+__all__ = ["BatchLoss", "CrossEntropy", "call_loss"]
+
+
+class BatchLoss(nn.Module, ABC):
+    """A loss that is told the whole batch, so that it may know the images, who labelled them and the epoch.
+
+    Its parameters are trained with the network's and saved beside them; queries do without. In evaluation (`training`
+    is false) the targets are the data set's own, so a loss that models what is wrong with labels takes the network at
+    its word.
+    """
+
+    needs: Collection[str] = ()
+    """Keys that a training batch must have, beside image_id and epoch."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor, targets: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            logits: N x C x ...
+            targets: N x ..., classes 0 to C - 1 (0 and 1 if C is 1) or `VOID`.
+            batch: What the loader gives, such as "image_id", N names; and "epoch", counted from 0.
+
+        Returns:
+            A scalar; 0 for a batch without a label.
+        """
+
+
+def call_loss(loss: nn.Module, logits: Tensor, targets: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """Call a loss of either kind.
+
+    Args:
+        loss: A `BatchLoss`, or any module from (logits, targets) to a scalar.
+        logits: N x C x ...
+        targets: N x ..., classes or `VOID`.
+        batch: As a `BatchLoss` is told it.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: If the batch lacks what the loss needs.
+    """
+    if not isinstance(loss, BatchLoss):
+        plain: Tensor = loss(logits, targets)
+        return plain
+    missing = [key for key in loss.needs if key not in batch]
+    if missing and loss.training:
+        raise ValueError(
+            f'model.loss {type(loss).__name__} needs training batches with "{missing[0]}", got '
+            f"{', '.join(sorted(batch))}; choose a data.source that says so of every image, or another loss"
+        )
+    told: Tensor = loss(logits, targets, batch)
+    return told
 
 
 class CrossEntropy(nn.Module):

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from torch.optim import Optimizer
 
 from acquisition.annotation import VOID
-from lightning_modules.losses import CrossEntropy
+from lightning_modules.losses import BatchLoss, CrossEntropy
 
 __all__ = ["check_stackable", "fit_stacked"]
 
@@ -34,9 +34,10 @@ _BY_NUMBER = (
 _BY_CHANNEL = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
-def check_stackable(network: nn.Module, optimizer: OptimizerFactory) -> None:
-    """Raise ValueError for what cannot be stacked: a network that keeps buffers, such as batch norm's, or an optimizer
-    that looks at a parameter as a whole, such as Adafactor, for which a stack would be one large parameter.
+def check_stackable(network: nn.Module, optimizer: OptimizerFactory, loss: Loss) -> None:
+    """Raise ValueError for what cannot be stacked: a network that keeps buffers, such as batch norm's, an optimizer
+    that looks at a parameter as a whole, such as Adafactor, for which a stack would be one large parameter, or a loss
+    that is told the batch or has parameters.
     """
     name = next((name for name, _ in network.named_buffers()), None)
     if name is not None:
@@ -49,6 +50,11 @@ def check_stackable(network: nn.Module, optimizer: OptimizerFactory) -> None:
         raise ValueError(
             f"networks are stacked under an optimizer that treats every number by itself ({known}), got "
             f"{type(made).__name__}; fit them one by one"
+        )
+    if isinstance(loss, BatchLoss) or (isinstance(loss, nn.Module) and next(loss.parameters(), None) is not None):
+        raise ValueError(
+            "networks are stacked under a loss of logits and targets alone that has nothing to train, got "
+            f"{type(loss).__name__}; fit them one by one"
         )
 
 
@@ -79,7 +85,7 @@ def fit_stacked(
     Raises:
         ValueError: If the networks cannot be stacked.
     """
-    check_stackable(networks[0], optimizer)
+    check_stackable(networks[0], optimizer, loss)
     # the longest fits first: those that still run are always the first rows of the stack
     by_length = sorted(range(len(networks)), key=lambda i: -len(orders[i]))
     own = [dict(networks[i].named_parameters()) for i in by_length]

@@ -102,7 +102,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
     if trainer["accelerator"] not in ("cpu", "auto") or (trainer["accelerator"] == "auto" and _has_gpu()):
         return "stacked fits run on the CPU: set trainer.accelerator to cpu"
     try:
-        check_stackable(module.network, module.optimizer)
+        check_stackable(module.network, module.optimizer, module.loss)
     except ValueError as error:
         return str(error)
     module.match_classes(data.source.class_names)
