@@ -21,7 +21,7 @@ from datamodules.sources.source import Source
 
 __all__ = [
     "Coarsen", "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Objectness", "PairNoise",
-    "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise",
+    "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise", "Withheld",
 ]  # fmt: skip
 
 
@@ -74,6 +74,11 @@ class Relabelling(Corruption):
         """
 
     def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
+        if not annotation.ndim:
+            # one object, and a data set has many images: looking for it would take ten times as long
+            known = int(annotation) not in (VOID, UNANSWERED)
+            label = self.relabel(int(annotation), self._drawn(image_id, 0), num_classes) if known else annotation
+            return np.array(label, dtype=annotation.dtype)
         objects = _known(annotation, objects)
         numbers, first, which = np.unique(objects, return_index=True, return_inverse=True)
         old = annotation.reshape(-1)[first]
@@ -196,12 +201,31 @@ class PositiveUnlabelled(Relabelling):
 
     def __init__(self, kept: float, seed: int = 0) -> None:
         super().__init__(seed)
-        if not 0 < kept <= 1:
-            raise ValueError(f"PositiveUnlabelled keeps some labels: expected kept above 0 and at most 1, got {kept}")
-        self.kept = kept
+        self.kept = _some("PositiveUnlabelled", kept)
 
     def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
         return label if next(drawn) < self.kept else 0
+
+
+class Withheld(Relabelling):
+    """An object keeps its label with a probability, and is void, nobody's to learn from, otherwise.
+
+    What is left is true: 0.5 is "50 % (P + N)", to see what labels that are wrong cost beside fewer right ones.
+
+    Args:
+        kept: The probability.
+        seed: Of what is drawn.
+
+    Raises:
+        ValueError: If it does not lie in (0, 1], for with 0 nobody would be labelled.
+    """
+
+    def __init__(self, kept: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.kept = _some("Withheld", kept)
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return label if next(drawn) < self.kept else VOID
 
 
 class Objectness(Relabelling):
@@ -274,8 +298,18 @@ class Corrupted(AnnotationSource):
         corruption.check(source.num_classes)
         self.source = source
         self.corruption = corruption
+        self._classes: dict[str, np.ndarray] = {}
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        if draw is None and image_id in self._classes:
+            return self._classes[image_id]
+        corrupted = self._corrupted(image_id, draw)
+        if draw is None and not corrupted.ndim:
+            # asked for several times before a fit begins
+            self._classes[image_id] = corrupted
+        return corrupted
+
+    def _corrupted(self, image_id: str, draw: tuple[int, int] | None) -> np.ndarray:
         annotation = self.source.read_annotation(image_id, draw)
         objects = self.source.read_instances(image_id) if annotation.ndim else np.zeros((), dtype=np.int32)
         return self.corruption.corrupt(annotation, objects, image_id, self.source.num_classes)
@@ -285,6 +319,12 @@ class Corrupted(AnnotationSource):
 
     def annotation_path(self, image_id: str) -> Path | None:
         return self.source.annotation_path(image_id)
+
+
+def _some(name: str, kept: float) -> float:
+    if not 0 < kept <= 1:
+        raise ValueError(f"{name} keeps some labels: expected kept above 0 and at most 1, got {kept}")
+    return kept
 
 
 def _known(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:

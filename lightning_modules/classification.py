@@ -24,6 +24,7 @@ class ClassificationModule(NetworkModule):
         decay_per_label: If above 0, the optimizer's weight decay is this number divided by the number of units that the
             fit trains on, as the view of dropout as a Gaussian process implies. Gal et al. 2017 used 2 x 3.5 in this
             form, on the hidden dense layer only; here it applies to all parameters. 0 keeps the optimizer's own decay.
+        macro_metrics: Report precision, recall and F1 too, means over the classes.
         kwargs: The other arguments of `NetworkModule`.
 
     Raises:
@@ -33,14 +34,18 @@ class ClassificationModule(NetworkModule):
     monitor = "val/accuracy"
     target = "label"
 
-    def __init__(self, network: nn.Module, decay_per_label: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, network: nn.Module, decay_per_label: float = 0.0, macro_metrics: bool = False, **kwargs: Any
+    ) -> None:
+        # the metrics are made there
+        self.macro_metrics = macro_metrics
         super().__init__(network, **kwargs)
         if decay_per_label < 0:
             raise ValueError(f"decay_per_label must be at least 0, got {decay_per_label}")
         self.decay_per_label = decay_per_label
 
     def make_metrics(self) -> MetricCollection:
-        return classification_metrics(self.num_classes)
+        return classification_metrics(self.num_classes, self.macro_metrics)
 
     def update_metrics(self, metrics: Metrics, logits: Tensor, targets: Tensor) -> None:
         counted = targets != VOID

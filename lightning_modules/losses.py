@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from acquisition.annotation import VOID
 
-__all__ = ["BatchLoss", "CrossEntropy", "call_loss"]
+__all__ = ["BatchLoss", "CrossEntropy", "FadeIn", "call_loss", "labelled_mean", "with_class_0"]
 
 
 class BatchLoss(nn.Module, ABC):
@@ -119,3 +119,77 @@ class CrossEntropy(nn.Module):
         labelled = targets != VOID
         count = labelled.sum() if weights is None else (weights[targets * labelled] * labelled).sum()
         return total / count.clamp_min(1e-12)
+
+
+class FadeIn(BatchLoss):
+    """One loss in the first epochs of a fit, and another one from then on: alpha first + (1 - alpha) then.
+
+    Keeps a loss that trusts the network from acting on what an untrained one says. In evaluation it is the second.
+
+    Args:
+        first: The one.
+        then: The other.
+        epochs: Where alpha gets from 1 to 0, in epochs counted from 0.
+        linear: Whether it falls a little in each epoch; otherwise it is 1 until then.
+
+    Raises:
+        ValueError: If `epochs` is below 1.
+    """
+
+    def __init__(self, first: nn.Module, then: nn.Module, epochs: int = 30, linear: bool = False) -> None:
+        super().__init__()
+        if epochs < 1:
+            raise ValueError(f"FadeIn needs at least 1 epoch, got {epochs}; give the second loss alone instead")
+        self.first = first
+        self.then = then
+        self.epochs = epochs
+        self.linear = linear
+        both = [key for loss in (first, then) if isinstance(loss, BatchLoss) for key in loss.needs]
+        self.needs = tuple(dict.fromkeys(both))
+
+    def alpha(self, epoch: int) -> float:
+        """The part of the first loss.
+
+        Args:
+            epoch: Counted from 0.
+        """
+        if self.linear:
+            return max(0.0, 1 - epoch / self.epochs)
+        return float(epoch < self.epochs)
+
+    def forward(self, logits: Tensor, targets: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        alpha = self.alpha(batch["epoch"]) if self.training else 0.0
+        # under DDP every parameter has to have a gradient, so what has some is asked for nothing as well
+        losses = [
+            part * call_loss(loss, logits, targets, batch)
+            for part, loss in ((alpha, self.first), (1 - alpha, self.then))
+            if part or next(loss.parameters(), None) is not None
+        ]
+        return torch.stack(losses).sum()
+
+
+def with_class_0(logits: Tensor) -> Tensor:
+    """Logits with one of class 0 where there is one of class 1 alone, in float32 at least.
+
+    Args:
+        logits: N x C x ...
+
+    Returns:
+        N x C x ..., with at least two classes.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+def labelled_mean(losses: Tensor, targets: Tensor) -> Tensor:
+    """The mean over what has a label.
+
+    Args:
+        losses: N x ...
+        targets: N x ..., classes or `VOID`.
+
+    Returns:
+        A scalar; 0 for a batch without a label.
+    """
+    known = targets != VOID
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp_min(1)

@@ -4,12 +4,15 @@ import warnings
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
     MulticlassCalibrationError,
     MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
 )
 from torchmetrics.utilities.data import dim_zero_cat
 
@@ -102,23 +105,26 @@ class ClassRecall(MulticlassConfusionMatrix):
         return {"balanced_accuracy": recall.nanmean().nan_to_num(), "recall": recall}
 
 
-def classification_metrics(num_classes: int) -> MetricCollection:
+def classification_metrics(num_classes: int, macro: bool = False) -> MetricCollection:
     """Metrics of classification, summed over processes; updated with probabilities, N x C, and classes, N.
 
     Args:
         num_classes: Number of classes C.
+        macro: Add precision, recall and F1.
 
     Returns:
         accuracy (share of correct images), balanced_accuracy and recall (`ClassRecall`), auroc (`PresentAUROC`) and
         calibration_error, the expected calibration error over 15 equal bins of the largest probability (Guo et al.
-        2017).
+        2017). With `macro` also macro_precision, macro_recall and macro_f1, means over the classes that occur in truth
+        or prediction.
     """
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "per_class": ClassRecall(num_classes),
-            "auroc": PresentAUROC(num_classes),
-            "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
-        },
-        compute_groups=False,
-    )
+    metrics: dict[str, Metric] = {
+        "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+        "per_class": ClassRecall(num_classes),
+        "auroc": PresentAUROC(num_classes),
+        "calibration_error": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
+    }
+    if macro:
+        kinds = {"precision": MulticlassPrecision, "recall": MulticlassRecall, "f1": MulticlassF1Score}
+        metrics |= {f"macro_{name}": kind(num_classes, validate_args=False) for name, kind in kinds.items()}
+    return MetricCollection(metrics, compute_groups=False)

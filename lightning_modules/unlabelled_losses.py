@@ -1,5 +1,6 @@
 """Losses for positive and unlabelled labels: class 0 holds negatives, and positives that nobody has labelled."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -7,8 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from acquisition.annotation import VOID
+from lightning_modules.losses import labelled_mean, with_class_0
 
-__all__ = ["BootstrapHard", "BootstrapSoft", "ExponentialUnlabelled", "UnlabelledLoss", "WeightedUnlabelled"]
+__all__ = [
+    "Bootstrap", "BootstrapHard", "BootstrapSoft", "ExponentialOdds", "ExponentialUnlabelled", "UnlabelledLoss",
+    "WeightedUnlabelled",
+]  # fmt: skip
 
 
 class UnlabelledLoss(nn.Module, ABC):
@@ -53,20 +58,19 @@ class UnlabelledLoss(nn.Module, ABC):
         Returns:
             A scalar; 0 for a batch without a label.
         """
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if logits.shape[1] == 1:
-            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
-        log_probs = F.log_softmax(logits, dim=1)
+        log_probs = F.log_softmax(with_class_0(logits), dim=1)
         known, negative = targets != VOID, targets == 0
         picked = log_probs.gather(1, torch.where(known, targets, 0).unsqueeze(1)).squeeze(1)
-        losses = torch.where(negative, self.weight * self.unlabelled(log_probs), -picked)
+        # what is not class 0 is not shown: infinite there, it would make the gradient NaN
+        shown = torch.where(negative.unsqueeze(1), log_probs, -math.log(log_probs.shape[1]))
+        losses = torch.where(negative, self.weight * self.unlabelled(shown), -picked)
         total, negatives = known.sum(), (known & negative).sum()
         if self.balanced:
             # no branch on what a batch holds: many networks' batches go through here at once
             both = (negatives > 0) & (negatives < total)
             weights = torch.where(negative, total / (2 * negatives), total / (2 * (total - negatives)))
             losses = losses * torch.where(both, weights, 1.0)
-        return torch.where(known, losses, 0.0).sum() / total.clamp_min(1)
+        return labelled_mean(losses, targets)
 
 
 class WeightedUnlabelled(UnlabelledLoss):
@@ -94,8 +98,19 @@ class ExponentialUnlabelled(UnlabelledLoss):
         return 1 - log_probs[:, 0].exp()
 
 
-class BootstrapHard(UnlabelledLoss):
-    """For class 0 a part of cross entropy, and for the rest that of the network's own choice (Reed et al. 2015).
+class ExponentialOdds(UnlabelledLoss):
+    """The odds (1 - p_0) / p_0 of class 0's being something else, which are exp(f) for the single logit f.
+
+    The other reading of "exponential loss". Unlike `ExponentialUnlabelled`, it pulls a confident positive that is
+    labelled 0 the harder, the more confident it is, as -(1 - p_0) / p_0.
+    """
+
+    def unlabelled(self, log_probs: Tensor) -> Tensor:
+        return torch.expm1(-log_probs[:, 0])
+
+
+class Bootstrap(UnlabelledLoss):
+    """For class 0 a part of cross entropy, and for the rest what the network says itself (Reed et al. 2015).
 
     Args:
         beta: The part.
@@ -108,34 +123,43 @@ class BootstrapHard(UnlabelledLoss):
 
     def __init__(self, beta: float = 0.5, balanced: bool = True, weight: float = 1.0) -> None:
         super().__init__(balanced, weight)
-        self.beta = _part("BootstrapHard", beta)
+        if not 0 <= beta <= 1:
+            raise ValueError(f"beta of {type(self).__name__} must lie between 0 and 1, got {beta}")
+        self.beta = beta
 
     def unlabelled(self, log_probs: Tensor) -> Tensor:
-        return -self.beta * log_probs[:, 0] - (1 - self.beta) * log_probs.amax(dim=1)
+        return -self.beta * log_probs[:, 0] + (1 - self.beta) * self.own(log_probs)
+
+    @abstractmethod
+    def own(self, log_probs: Tensor) -> Tensor:
+        """What is asked for the rest.
+
+        Args:
+            log_probs: Logarithms of probabilities, N x C x ...
+
+        Returns:
+            N x ...
+        """
 
 
-class BootstrapSoft(UnlabelledLoss):
-    """For class 0 a part of cross entropy, and for the rest the prediction's entropy (Reed et al. 2015).
+class BootstrapHard(Bootstrap):
+    """`Bootstrap` with the cross entropy of the class that the network takes for the right one."""
+
+    def own(self, log_probs: Tensor) -> Tensor:
+        return -log_probs.amax(dim=1)
+
+
+class BootstrapSoft(Bootstrap):
+    """`Bootstrap` with the prediction's entropy.
 
     Args:
-        beta: The part.
+        beta: The part of cross entropy.
         balanced: As of `UnlabelledLoss`, like the other.
         weight: Of class 0's terms.
-
-    Raises:
-        ValueError: If beta does not lie in [0, 1].
     """
 
     def __init__(self, beta: float = 0.95, balanced: bool = True, weight: float = 1.0) -> None:
-        super().__init__(balanced, weight)
-        self.beta = _part("BootstrapSoft", beta)
+        super().__init__(beta, balanced, weight)
 
-    def unlabelled(self, log_probs: Tensor) -> Tensor:
-        entropy = -(log_probs.exp() * log_probs).sum(dim=1)
-        return -self.beta * log_probs[:, 0] + (1 - self.beta) * entropy
-
-
-def _part(name: str, beta: float) -> float:
-    if not 0 <= beta <= 1:
-        raise ValueError(f"beta of {name} must lie between 0 and 1, got {beta}")
-    return beta
+    def own(self, log_probs: Tensor) -> Tensor:
+        return -(log_probs.exp() * log_probs).sum(dim=1)

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from acquisition.annotation import VOID
 from lightning_modules.losses import BatchLoss, CrossEntropy
 
-__all__ = ["check_stackable", "fit_stacked"]
+__all__ = ["check_loss", "check_stackable", "fit_stacked"]
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -56,6 +56,23 @@ def check_stackable(network: nn.Module, optimizer: OptimizerFactory, loss: Loss)
             "networks are stacked under a loss of logits and targets alone that has nothing to train, got "
             f"{type(loss).__name__}; fit them one by one"
         )
+
+
+def check_loss(loss: Loss, logits: int) -> None:
+    """Raise ValueError for a loss that cannot be computed for many networks at once, because what it does depends on a
+    batch's values, or because it draws at random.
+
+    Args:
+        loss: From (logits, labels) of a batch to a scalar.
+        logits: How many there are of an image.
+    """
+    try:
+        vmap(loss)(torch.zeros(2, 2, logits), torch.tensor([[0, 1], [1, VOID]]))
+    except RuntimeError as error:
+        raise ValueError(
+            f"networks are stacked under a loss that torch.func.vmap can map, got {type(loss).__name__} "
+            f"({str(error).partition(chr(10))[0]}); fit them one by one"
+        ) from error
 
 
 def fit_stacked(

@@ -31,7 +31,7 @@ from pipelines.cycles import Experiment, Run, Turn, run_cycles
 from pipelines.initial_models import takes_initial_run
 from pipelines.run_access import run_directory
 from pipelines.stack_images import StackImages
-from pipelines.stack_training import check_stackable, fit_stacked
+from pipelines.stack_training import check_loss, check_stackable, fit_stacked
 from pipelines.trainer import QueryTrainer
 from records.ledger import Labelled, Ledger
 from records.run_directory import RunDirectory
@@ -103,6 +103,7 @@ def why_not_stacked(settings: dict[str, Any], parts: Experiment) -> str:
         return "stacked fits run on the CPU: set trainer.accelerator to cpu"
     try:
         check_stackable(module.network, module.optimizer, module.loss)
+        check_loss(module.loss, int(getattr(module.network, "num_classes", module.num_classes)))
     except ValueError as error:
         return str(error)
     module.match_classes(data.source.class_names)

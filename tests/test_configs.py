@@ -17,7 +17,7 @@ import cli
 from datamodules.sources.synthetic import draw_scene
 from lightning_modules.networks import DeepLabV3Plus
 from pipelines import study
-from tests.conftest import ROOT, fake_cifar10, fake_mnist, one_after_another
+from tests.conftest import ROOT, fake_cifar10, fake_cifar100, fake_mnist, one_after_another
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 STUDIES = [path for path in CONFIGS if "grid" in yaml.safe_load(path.read_text())]
@@ -216,8 +216,37 @@ def test_a_study_of_camvid_runs(config: Path, tmp_path: Path, monkeypatch: pytes
     assert set(units.min().drop("points-entropy", errors="ignore")) >= {2}
 
 
+@pytest.mark.parametrize("config", [p for p in STUDIES if "unlabelled" in p.stem], ids=lambda p: p.stem)
+def test_a_study_of_positive_and_unlabelled_labels_runs(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first and last loss on half of the labels, with the first value of what else varies."""
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+    settings = yaml.safe_load(config.read_text())
+    fake_mnist(tmp_path)
+    fake_cifar10(tmp_path)
+    fake_cifar100(tmp_path)
+    arguments = [*LIMITS, "--data.allow_missing_classes", "true", "--grid.seeds", "1", "--grid.at_once", "1"]
+    arguments += [f"--data.source.{part}.root={tmp_path}" for part in ("positive", "negative")]
+    arguments += ["--data.initial=datamodules.initial.RandomSubset", "--data.initial.size=20", "--cycles=1"]
+    arguments += ["--data.source.num_train=60", "--data.source.num_val=20"]
+    if class_name(settings["model"]["init_args"]["network"]) == "SmallVGG":
+        arguments += ["--model.network.channels", "[2,2,2]", "--model.network.width", "8"]
+    varied = settings["grid"]["vary"]
+    vary = {name: values[:1] for name, values in varied.items()}
+    vary |= {"data.oracle.corruption": varied["data.oracle.corruption"][1:2], "model.loss": varied["model.loss"][::3]}
+    where = ["--run_dir", str(tmp_path / "run"), "--grid.vary", json.dumps(vary)]
+    cli.main(["study", "--config", str(config), *arguments, *where])
+    table = pd.read_csv(tmp_path / "run" / "study.csv")
+    assert table["labelled_units"].tolist() == [20, 20]
+    assert table["val/macro_f1"].between(0, 1).all()
+
+
 @pytest.mark.parametrize(
-    "config", [p for p in STUDIES if p.stem.split("_")[0] not in ("camvid", "cityscapes")], ids=lambda p: p.stem
+    "config",
+    [p for p in STUDIES if p.stem.split("_")[0] not in ("camvid", "cityscapes") and "unlabelled" not in p.stem],
+    ids=lambda p: p.stem,
 )
 def test_study_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

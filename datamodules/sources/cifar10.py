@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): 32 x 32 colour images of 10 classes."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009): 32 x 32 colour images of 10 and of 100 classes."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -11,9 +11,18 @@ from torchvision import datasets
 from datamodules.files import DataError
 from datamodules.sources.in_memory import TensorSource
 
-__all__ = ["CIFAR10"]
+__all__ = ["CIFAR10", "CIFAR100"]
 
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_FINE_CLASSES = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can "
+    "castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin "
+    "elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster "
+    "man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck "
+    "pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk "
+    "skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger "
+    "tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm"
+)
 
 
 class CIFAR10(TensorSource):
@@ -37,17 +46,42 @@ class CIFAR10(TensorSource):
         return _CLASSES
 
     def read(self, part: str) -> tuple[Tensor, Tensor]:
-        return _read(self.root, part, self.download)
+        return _read(datasets.CIFAR10, self.root, part, self.download)
+
+
+class CIFAR100(TensorSource):
+    """50000 training and 10000 test images.
+
+    Args:
+        root: The folder that holds torchvision's cifar-100-python.
+        download: Fetch it there if it is missing.
+    """
+
+    mean: ClassVar[Sequence[float]] = (0.5071, 0.4865, 0.4409)
+    std: ClassVar[Sequence[float]] = (0.2673, 0.2564, 0.2762)
+
+    def __init__(self, root: str, download: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = root
+        self.download = download
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return _FINE_CLASSES.split()
+
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        return _read(datasets.CIFAR100, self.root, part, self.download)
 
 
 # every cycle makes its data module anew
-@lru_cache(maxsize=2)
-def _read(root: str, part: str, download: bool) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=4)
+def _read(kind: type[datasets.CIFAR10], root: str, part: str, download: bool) -> tuple[Tensor, Tensor]:
     try:
-        files = datasets.CIFAR10(root, train=part == "train", download=download)
+        files = kind(root, train=part == "train", download=download)
     except (RuntimeError, OSError) as error:
+        archive = f"{kind.__name__.replace('CIFAR', 'cifar-')}-python.tar.gz"
         raise DataError(
-            f"expected CIFAR-10 as {root}/cifar-10-batches-py, got: {error}; unpack cifar-10-python.tar.gz there, or "
-            "set data.source.download to true"
+            f"expected {kind.__name__} as {root}/{kind.base_folder}, got: {error}; unpack {archive} there, or set "
+            "data.source.download to true"
         ) from error
     return torch.from_numpy(files.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(files.targets)

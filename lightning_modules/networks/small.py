@@ -5,7 +5,7 @@ from math import prod
 
 from torch import Tensor, nn
 
-__all__ = ["GalCNN", "TwoLayerNet"]
+__all__ = ["GalCNN", "SmallVGG", "TwoLayerNet"]
 
 
 class TwoLayerNet(nn.Module):
@@ -86,6 +86,65 @@ class GalCNN(nn.Module):
         self.features = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Dropout(dropout[0]))
         self.hidden = nn.Sequential(nn.Linear(channels * rows * columns, width), nn.ReLU(), nn.Dropout(dropout[1]))
         self.head = nn.Linear(width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, N x channels x H x W, to logits, N x C."""
+        _check_shape(images, self.image_shape)
+        return self.head(self.hidden(self.features(images).flatten(start_dim=1)))
+
+
+class SmallVGG(nn.Module):
+    """Blocks of two convolutions, each block with more kernels, and two dense layers, for images such as CIFAR-10's.
+
+    block: 2 x (convolution of 3 x 3, leaky relu of slope 0.2) - max pooling by 2 - dropout; then dense - relu - dropout
+    - dense. Weights are drawn as by He et al. 2015, biases are 0 at first.
+
+    Args:
+        num_classes: Logits per image, C.
+        image_shape: (channels, height, width) of the images.
+        channels: Kernels of each block's convolutions.
+        width: Units of the dense layer.
+        dropout: Dropout rates after each block and after the dense layer.
+
+    Raises:
+        ValueError: There is no block, the rates are more or fewer, or the images are too small for so many blocks.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        image_shape: Sequence[int] = (3, 32, 32),
+        channels: Sequence[int] = (32, 64, 128),
+        width: int = 512,
+        dropout: Sequence[float] = (0.2, 0.3, 0.4, 0.5),
+    ) -> None:
+        super().__init__()
+        depth, rows, columns = image_shape
+        rows, columns = (side // 2 ** len(channels) for side in (rows, columns))
+        if not channels or min(rows, columns) < 1:
+            raise ValueError(
+                f"SmallVGG needs at least 1 block and images that survive them, got {len(channels)} for "
+                f"{' x '.join(map(str, image_shape))}; use fewer channels or larger images"
+            )
+        if len(dropout) != len(channels) + 1:
+            raise ValueError(
+                f"SmallVGG needs a dropout rate for each of {len(channels)} blocks and the dense layer, got "
+                f"{len(dropout)} rates"
+            )
+        self.num_classes = num_classes
+        self.image_shape = tuple(image_shape)
+        layers: list[nn.Module] = []
+        for before, after, rate in zip((depth, *channels), channels, dropout, strict=False):
+            for inputs in (before, after):
+                layers += [nn.Conv2d(inputs, after, 3, padding=1), nn.LeakyReLU(0.2)]
+            layers += [nn.MaxPool2d(2), nn.Dropout(rate)]
+        self.features = nn.Sequential(*layers)
+        self.hidden = nn.Sequential(nn.Linear(channels[-1] * rows * columns, width), nn.ReLU(), nn.Dropout(dropout[-1]))
+        self.head = nn.Linear(width, num_classes)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, N x channels x H x W, to logits, N x C."""

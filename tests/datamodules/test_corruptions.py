@@ -22,6 +22,7 @@ from datamodules.corruptions import (
     PositiveUnlabelled,
     RandomCategory,
     SymmetricNoise,
+    Withheld,
 )
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
@@ -78,6 +79,7 @@ def test_a_rule_is_the_same_whenever_it_is_asked_and_leaves_void_alone(rule: Cor
         (PairNoise(0.3), 3, {0}, 0.3),
         (PositiveUnlabelled(0.3), 2, {0}, 0.7),
         (PositiveUnlabelled(1.0), 2, set(), 0.0),
+        (Withheld(0.3), 2, {VOID}, 0.7),
         (Objectness(), 3, {1}, 1.0),
         (RandomCategory(), 3, {1, 2}, 2 / 3),
         (FlipClass([[0.2, 0.8, 0, 0], EYE[1], EYE[2], EYE[3]]), 0, {1}, 0.8),
@@ -94,6 +96,26 @@ def test_how_often_and_to_what(rule: Corruption, of: int, to: set[int], share: f
     if len(to) > 1:
         counts = np.bincount(found[found != of], minlength=CLASSES)[sorted(to)]
         assert counts.min() > 0.8 * counts.max(), "all alike"
+
+
+@pytest.mark.parametrize("label", [0, 3, VOID, UNANSWERED])
+@pytest.mark.parametrize("rule", [r for r in RULES if not isinstance(r, Coarsen)], ids=lambda r: r.short_description)
+def test_a_class_is_drawn_as_a_mask_of_one_pixel(rule: Corruption, label: int) -> None:
+    mask, objects = np.full((1, 1), label, dtype=np.uint8), np.zeros((1, 1), dtype=np.int32)
+    for image_id in map(str, range(20)):
+        one = rule.corrupt(mask[0, 0, ...], objects[0, 0, ...], image_id, CLASSES)
+        assert one.shape == ()
+        assert one == rule.corrupt(mask, objects, image_id, CLASSES)
+
+
+def test_withheld_labels_train_nobody(tmp_path: Path) -> None:
+    oracle = HiddenTruth(corruption=Withheld(0.5))
+    source = Digits(num_train=60, num_val=20)
+    pool = PoolDataModule(source, oracle=oracle, run_dir=str(tmp_path), allow_missing_classes=True).pool
+    pool.start()
+    trains = pool.training_images()
+    assert 15 < len(trains) < 45
+    assert all(pool.read_class(i) == int(pool.source.read_annotation(i)) for i in trains)
 
 
 def test_another_seed_or_image_draws_anew() -> None:
@@ -121,6 +143,7 @@ def test_a_coarse_outline_has_few_corners_and_is_near() -> None:
         (lambda: FlipMissing(1), "below 1, got 1"),
         (lambda: SymmetricNoise(-0.1), "from 0 to 1, got -0.1"),
         (lambda: PositiveUnlabelled(0), "kept above 0 and at most 1, got 0"),
+        (lambda: Withheld(1.1), "Withheld keeps some labels: expected kept above 0 and at most 1, got 1.1"),
         (lambda: FlipClass([[0.5, 0.4], [0, 1]]), "sum to 1, got 0.9 for class 0"),
         (lambda: FlipClass([[1, 0], [1, 0]]), "leave class 1 without a label"),
         (lambda: FlipClass([[1, 0]]), r"C x C probabilities, got \(1, 2\)"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support, roc_auc_score
 from torch import nn
 
 from acquisition.annotation import VOID
@@ -59,6 +59,18 @@ def test_scores_against_scikit_learn() -> None:
         if inside.any():
             error += inside.mean() * abs(largest[inside].mean() - (predicted == truth)[inside].mean())
     assert got["calibration_error"].item() == pytest.approx(error, abs=1e-5)
+    assert not [name for name in got if "macro" in name]
+
+
+def test_precision_recall_and_f1_against_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 4, size=200), rng.integers(0, 4, size=200)
+    scores = ClassificationModule(TwoLayerNet(4, 2), macro_metrics=True).val_metrics
+    for part in np.array_split(np.arange(200), 3):
+        scores.update(torch.eye(4)[predicted[part]], torch.from_numpy(truth[part]))
+    expected = precision_recall_fscore_support(truth, predicted, average="macro")
+    got = scores.compute()
+    assert [got[f"macro_{name}"].item() for name in ("precision", "recall", "f1")] == pytest.approx(expected[:3])
 
 
 def test_a_class_absent_from_the_truth_does_not_count_as_never_found() -> None:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from acquisition.engine import Sampler
 from acquisition.statistics import Statistic
-from lightning_modules.networks import GalCNN, ResNet18, TwoLayerNet
+from lightning_modules.networks import GalCNN, ResNet18, SmallVGG, TwoLayerNet
+from pipelines.stack_training import check_stackable
 
 NETWORKS = [
     (lambda: TwoLayerNet(10, 16, (1, 28, 28), dropout=0.5), (1, 28, 28)),
@@ -14,6 +15,7 @@ NETWORKS = [
     (lambda: GalCNN(convolutions=1, image_shape=(3, 32, 32)), (3, 32, 32)),
     (lambda: ResNet18(10, small_images=True), (3, 32, 32)),
     (lambda: GalCNN(dropout_everywhere=True), (1, 28, 28)),
+    (lambda: SmallVGG(channels=(4, 8), width=16, dropout=(0.2, 0.3, 0.5)), (3, 32, 32)),
     (lambda: ResNet18(10, small_images=True, dropout=0.1, dropout_everywhere=True), (3, 32, 32)),
 ]
 
@@ -54,7 +56,25 @@ def test_gals_cnn_layer_by_layer() -> None:
     assert [m.p for m in GalCNN().modules() if isinstance(m, nn.Dropout)] == [0.25, 0.5]
 
 
+def test_the_small_vgg_layer_by_layer() -> None:
+    net = SmallVGG(11)
+    kinds = [type(m).__name__ for m in net.modules() if not list(m.children())]
+    block = ["Conv2d", "LeakyReLU"] * 2 + ["MaxPool2d", "Dropout"]
+    assert kinds == [*block * 3, "Linear", "ReLU", "Dropout", "Linear"]
+    convolutions = sum(9 * i * o + o for i, o in ((3, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128)))
+    dense = (128 * 4 * 4 + 1) * 512 + 513 * 11
+    assert sum(p.numel() for p in net.parameters()) == convolutions + dense
+    assert [m.p for m in net.modules() if isinstance(m, nn.Dropout)] == [0.2, 0.3, 0.4, 0.5]
+    # He et al. 2015: a variance of 2 over the number of inputs
+    assert net.hidden[0].weight.std().item() == pytest.approx((2 / 2048) ** 0.5, rel=0.01)
+    check_stackable(net, torch.optim.Adam, nn.CrossEntropyLoss())
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="SmallVGG needs at least 1 block and images that survive them, got 3 for 1 x"):
+        SmallVGG(image_shape=(1, 6, 6))
+    with pytest.raises(ValueError, match="for each of 3 blocks and the dense layer, got 2 rates"):
+        SmallVGG(dropout=(0.1, 0.5))
     with pytest.raises(ValueError, match="expects images of 1 x 28 x 28, got 3 x 32 x 32"):
         GalCNN()(images((3, 32, 32)))
     with pytest.raises(ValueError, match="expects images of 1 x 28 x 28, got 1 x 8 x 8"):

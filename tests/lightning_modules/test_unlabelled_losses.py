@@ -11,6 +11,7 @@ from lightning_modules.losses import CrossEntropy
 from lightning_modules.unlabelled_losses import (
     BootstrapHard,
     BootstrapSoft,
+    ExponentialOdds,
     ExponentialUnlabelled,
     UnlabelledLoss,
     WeightedUnlabelled,
@@ -18,7 +19,7 @@ from lightning_modules.unlabelled_losses import (
 
 # softmaxes .4 and .6, .8 and .2; the first is labelled 0, the second 1
 LOGITS, TARGETS = torch.tensor([[0.4, 0.6], [0.8, 0.2]]).log(), torch.tensor([0, 1])
-ALL = [WeightedUnlabelled, ExponentialUnlabelled, BootstrapHard, BootstrapSoft]
+ALL = [WeightedUnlabelled, ExponentialUnlabelled, ExponentialOdds, BootstrapHard, BootstrapSoft]
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,7 @@ ALL = [WeightedUnlabelled, ExponentialUnlabelled, BootstrapHard, BootstrapSoft]
     [
         (WeightedUnlabelled(), 0.5 * -math.log(0.4)),
         (ExponentialUnlabelled(), 0.6),
+        (ExponentialOdds(), 0.6 / 0.4),
         (BootstrapHard(), 0.71356),
         (BootstrapHard(beta=1), -math.log(0.4)),
         (BootstrapSoft(beta=0), -0.4 * math.log(0.4) - 0.6 * math.log(0.6)),
@@ -78,6 +80,23 @@ def test_the_gradient_of_the_exponential_loss_is_that_of_the_formula() -> None:
     p: Tensor = logits.detach().softmax(dim=1)[0]
     expected = torch.stack([-p[0] * (1 - p[0]), p[0] * p[1], p[0] * p[2]])
     assert torch.allclose(gradient[0], expected)
+
+
+def test_the_odds_of_a_single_logit_are_its_exponential() -> None:
+    logit = torch.tensor([[0.7], [-1.2]], dtype=torch.float64, requires_grad=True)
+    loss = ExponentialOdds(balanced=False)(logit, torch.tensor([0, 0]))
+    assert loss.item() == pytest.approx((math.exp(0.7) + math.exp(-1.2)) / 2)
+    assert torch.autograd.grad(loss, logit)[0].flatten().tolist() == pytest.approx(
+        [math.exp(0.7) / 2, math.exp(-1.2) / 2]
+    )
+
+
+def test_a_confident_positive_does_not_spoil_the_gradient() -> None:
+    # of class 0 its odds would be infinite
+    logits = torch.tensor([[-200.0, 200.0], [0.0, 0.0]], requires_grad=True)
+    loss = ExponentialOdds()(logits, torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx(0.5)
+    assert torch.isfinite(torch.autograd.grad(loss, logits)[0]).all()
 
 
 def test_without_class_0_they_are_cross_entropy() -> None:
