@@ -24,6 +24,7 @@ from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, outcome_summary
 from pipelines.lightning_cli import VerbCLI, arrange_messages
+from pipelines.moons import moons
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
 from pipelines.single import LightningFitter
@@ -44,6 +45,7 @@ PLAIN_VERBS: dict[str, Callable[..., None]] = {
     "analyse": analyse,
     "assign": assign,
     "compare": compare,
+    "moons": moons,
     "nearest": nearest,
     "report": report,
     "review": review,

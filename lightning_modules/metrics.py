@@ -118,7 +118,7 @@ def classification_metrics(num_classes: int, macro: bool = False) -> MetricColle
         2017). With `macro` also macro_precision, macro_recall and macro_f1, means over the classes that occur in truth
         or prediction.
     """
-    metrics: dict[str, Metric] = {
+    metrics: dict[str, Metric | MetricCollection] = {
         "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
         "per_class": ClassRecall(num_classes),
         "auroc": PresentAUROC(num_classes),

@@ -226,6 +226,11 @@ class RunDirectory:
         return self.pixels / f"{image_id}.npz"
 
     @property
+    def moons(self) -> Path:
+        """What the verb moons found out: points, grids of probabilities and loss curves."""
+        return self.path / "moons.csv"
+
+    @property
     def label_maps(self) -> Path:
         """Folder of the label maps of images that were divided by what they show; runs of a study share the study's."""
         # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED

@@ -1,4 +1,4 @@
-"""The analyses of Chen 2020 as figures, each with a CSV of the numbers that it shows."""
+"""Analyses as figures, most of them of Chen 2020, each with a CSV of the numbers that it shows."""
 
 import re
 from collections.abc import Callable
@@ -12,24 +12,29 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from records.files import write_figure, write_table
+from records.files import write_figure, write_table, write_text
 from records.pixels import read_pixels
 from records.run_directory import RunDirectory
 from reports.comparison import find_baseline, run_areas, variants_with_baseline, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep
 from reports.learning_curve import main_metric
+from reports.moons import draw_loss_curves, draw_moons, moons_table, read_moons
 from reports.pixels import cut_shares, draw_joint, draw_odin, joint_table, odin_table
+from reports.settings import draw_settings, read_settings, settings_table, settings_text
 from reports.statistics import break_even_point
 from reports.study import read_study
 
 __all__ = ["analyse", "by_key", "read_cycle_scores", "sweep_table"]
 
 _MEASURES = ("alc", "final", "break_even")
+_MACRO = ("val/macro_precision", "val/macro_recall", "val/macro_f1")
 
 
 def analyse(
-    name: Literal["distributions", "bounds", "histograms", "strategies", "sweep", "pixels", "odin"],
+    name: Literal[
+        "distributions", "bounds", "histograms", "strategies", "sweep", "pixels", "odin", "settings", "moons"
+    ],
     out: str = "analysis",
     run_dir: str | None = None,
     image: str | None = None,
@@ -40,7 +45,7 @@ def analyse(
     count: int = 20000,
     seed: int = 0,
 ) -> None:
-    """Draw one of the analyses of Chen 2020.
+    """Draw an analysis; figures are those of Chen 2020 that are alike.
 
     Args:
         name: distributions: acquisition values of random softmax distributions against entropy (figure 2.12). bounds:
@@ -49,12 +54,15 @@ def analyse(
             learning curves, area, final value and break-even point against the setting that a study varied (figures
             3.3 to 3.6). pixels: 1 - max-softmax against entropy of the pixels of one image, with the shares beyond log
             2 and 0.5 (figure 2.13 of a real image). odin: ODIN's maps of one image (figure 2.4). The verb pixels writes
-            what these two read.
+            what these two read. settings: the last cycle's metrics for each value of a setting that a study varied,
+            with differences to the first one, and a figure of them over the other settings. moons: what losses make of
+            positives that are labelled negative, and loss curves; the verb moons writes what this reads.
         out: Folder for the figures and their tables.
-        run_dir: Folder of a fit (histograms, pixels, odin) or of a study (strategies, sweep).
+        run_dir: Folder of a fit (histograms, pixels, odin, moons) or of a study (strategies, sweep, settings).
         image: For pixels and odin: the image, where the run directory has values of several.
         key: For sweep: a column of study.csv, such as width, or a name before a number in the strategies' names, such
-            as T in "ODIN(T=0.1)".
+            as T in "ODIN(T=0.1)". For settings: the one whose values are compared, such as loss; the last one that the
+            study varied unless given.
         only: Strategies to show besides random; all of them unless given.
         score: Metric to show, such as val/accuracy; the one that chose the best weights unless given.
         classes: Number of classes of the random distributions.
@@ -245,6 +253,27 @@ def _odin(asked: _Asked) -> None:
     asked.write("odin", table, draw_odin(values, table, title))
 
 
+def _settings(asked: _Asked) -> None:
+    table, key = read_settings(asked.folder(), asked.key)
+    macro = [
+        name for name in ("val/accuracy", "val/macro_precision", "val/macro_recall", "val/macro_f1") if name in table
+    ]
+    chosen = asked.metric is None and len(macro) > 1
+    found = settings_table(table, key, macro if chosen else [main_metric(table, asked.metric)])
+    asked.write("settings", found, draw_settings(found, key))
+    text = settings_text(found, key)
+    write_text(asked.out / "settings.md", text)
+    print(text)
+
+
+def _moons(asked: _Asked) -> None:
+    table = read_moons(asked.folder())
+    found = moons_table(table)
+    asked.write("moons", found, draw_moons(table))
+    write_figure(asked.out / "moons_losses.png", draw_loss_curves(table), dpi=110)
+    print(found.round(3).to_string(index=False))
+
+
 def _mean_curves(table: pd.DataFrame, metric: str, panel: str) -> pd.DataFrame:
     grouped = table.groupby([panel, "strategy", "cycle"])
     return grouped.agg(
@@ -261,4 +290,6 @@ _ANALYSES: dict[str, Callable[[_Asked], None]] = {
     "sweep": _sweep,
     "pixels": _pixels,
     "odin": _odin,
+    "settings": _settings,
+    "moons": _moons,
 }
