@@ -20,8 +20,8 @@ from datamodules.outlines import outlines
 from datamodules.sources.source import Source
 
 __all__ = [
-    "Coarsen", "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Objectness", "PairNoise",
-    "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise", "Withheld",
+    "Coarsen", "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Keeping", "Objectness",
+    "PairNoise", "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise", "Withheld",
 ]  # fmt: skip
 
 
@@ -188,44 +188,48 @@ class FlipClass(Relabelling):
         return min(int(np.searchsorted(self.matrix[label].cumsum(), next(drawn), side="right")), num_classes - 1)
 
 
-class PositiveUnlabelled(Relabelling):
+class Keeping(Relabelling):
+    """Objects keep their label with a probability.
+
+    Args:
+        kept: The probability: 0.5 is "50 %" of the labels.
+        seed: Of what is drawn; the run's own seed does not change it.
+
+    Raises:
+        ValueError: If it does not lie in (0, 1], for with 0 nobody would be labelled.
+    """
+
+    otherwise: int
+    """What the others are given."""
+
+    def __init__(self, kept: float, seed: int = 0) -> None:
+        super().__init__(seed)
+        if not 0 < kept <= 1:
+            raise ValueError(
+                f"{type(self).__name__} keeps some labels: expected kept above 0 and at most 1, got {kept}"
+            )
+        self.kept = kept
+
+    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+        return label if next(drawn) < self.kept else self.otherwise
+
+
+class PositiveUnlabelled(Keeping):
     """A positive, of any class but 0, keeps its label with a probability, and is 0, unlabelled, otherwise.
 
-    Args:
-        kept: The probability: 0.5 is "50 % P + U".
-        seed: Of what is drawn.
-
-    Raises:
-        ValueError: If it does not lie in (0, 1], for with 0 nobody would be labelled.
+    With `kept` 0.5 it is "50 % P + U".
     """
 
-    def __init__(self, kept: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.kept = _some("PositiveUnlabelled", kept)
-
-    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
-        return label if next(drawn) < self.kept else 0
+    otherwise = 0
 
 
-class Withheld(Relabelling):
+class Withheld(Keeping):
     """An object keeps its label with a probability, and is void, nobody's to learn from, otherwise.
 
-    What is left is true: 0.5 is "50 % (P + N)", to see what labels that are wrong cost beside fewer right ones.
-
-    Args:
-        kept: The probability.
-        seed: Of what is drawn.
-
-    Raises:
-        ValueError: If it does not lie in (0, 1], for with 0 nobody would be labelled.
+    What is left is true: with `kept` 0.5 it is "50 % (P + N)", to see what wrong labels cost beside fewer right ones.
     """
 
-    def __init__(self, kept: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.kept = _some("Withheld", kept)
-
-    def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
-        return label if next(drawn) < self.kept else VOID
+    otherwise = VOID
 
 
 class Objectness(Relabelling):
@@ -319,12 +323,6 @@ class Corrupted(AnnotationSource):
 
     def annotation_path(self, image_id: str) -> Path | None:
         return self.source.annotation_path(image_id)
-
-
-def _some(name: str, kept: float) -> float:
-    if not 0 < kept <= 1:
-        raise ValueError(f"{name} keeps some labels: expected kept above 0 and at most 1, got {kept}")
-    return kept
 
 
 def _known(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:

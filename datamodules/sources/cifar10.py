@@ -25,63 +25,65 @@ _FINE_CLASSES = (
 )
 
 
-class CIFAR10(TensorSource):
-    """50000 training and 10000 test images.
+class _CIFAR(TensorSource):
+    """Either, as torchvision keeps it: 50000 training and 10000 test images."""
+
+    files: ClassVar[str]
+    """Name of torchvision's class."""
+
+    def __init__(self, root: str, download: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = root
+        self.download = download
+
+    def read(self, part: str) -> tuple[Tensor, Tensor]:
+        return _read(self.files, self.root, part, self.download)
+
+
+class CIFAR10(_CIFAR):
+    """50000 training and 10000 test images of 10 classes.
 
     Args:
         root: The folder that holds torchvision's cifar-10-batches-py.
         download: Fetch it there if it is missing.
     """
 
+    files = "CIFAR10"
     mean: ClassVar[Sequence[float]] = (0.4914, 0.4822, 0.4465)
     std: ClassVar[Sequence[float]] = (0.2470, 0.2435, 0.2616)
-
-    def __init__(self, root: str, download: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.root = root
-        self.download = download
 
     @property
     def class_names(self) -> Sequence[str]:
         return _CLASSES
 
-    def read(self, part: str) -> tuple[Tensor, Tensor]:
-        return _read(datasets.CIFAR10, self.root, part, self.download)
 
-
-class CIFAR100(TensorSource):
-    """50000 training and 10000 test images.
+class CIFAR100(_CIFAR):
+    """50000 training and 10000 test images of 100 classes.
 
     Args:
         root: The folder that holds torchvision's cifar-100-python.
         download: Fetch it there if it is missing.
     """
 
+    files = "CIFAR100"
     mean: ClassVar[Sequence[float]] = (0.5071, 0.4865, 0.4409)
     std: ClassVar[Sequence[float]] = (0.2673, 0.2564, 0.2762)
-
-    def __init__(self, root: str, download: bool = False, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.root = root
-        self.download = download
 
     @property
     def class_names(self) -> Sequence[str]:
         return _FINE_CLASSES.split()
 
-    def read(self, part: str) -> tuple[Tensor, Tensor]:
-        return _read(datasets.CIFAR100, self.root, part, self.download)
-
 
 # every cycle makes its data module anew
 @lru_cache(maxsize=4)
-def _read(kind: type[datasets.CIFAR10], root: str, part: str, download: bool) -> tuple[Tensor, Tensor]:
+def _read(name: str, root: str, part: str, download: bool) -> tuple[Tensor, Tensor]:
+    kind = getattr(datasets, name)
     try:
         files = kind(root, train=part == "train", download=download)
     except (RuntimeError, OSError) as error:
-        archive = f"{kind.__name__.replace('CIFAR', 'cifar-')}-python.tar.gz"
+        archive = f"{name.replace('CIFAR', 'cifar-')}-python.tar.gz"
         raise DataError(
-            f"expected {kind.__name__} as {root}/{kind.base_folder}, got: {error}; unpack {archive} there, or set "
+            f"expected {name} as {root}/{kind.base_folder}, got: {error}; unpack {archive} there, or set "
             "data.source.download to true"
         ) from error
     return torch.from_numpy(files.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(files.targets)

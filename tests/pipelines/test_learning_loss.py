@@ -96,12 +96,20 @@ def test_a_query_that_cannot_be_answered_is_refused_before_the_fit(
 
 
 def test_two_processes(dropquery: Callable[..., Any], tmp_path: Path) -> None:
-    """From the first epoch on, where the ranking loss has a weight of 0, every parameter has a gradient."""
+    """Every parameter has a gradient from the first epoch on, when ranking and noise layer have a weight of 0."""
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(settings()))
+    made = settings()
+    noise = {"class_path": "lightning_modules.noise_losses.DropoutNoise", "init_args": {"num_classes": 5}}
+    plain = {"class_path": "lightning_modules.losses.CrossEntropy"}
+    made["model"]["init_args"]["loss"] = {
+        "class_path": "lightning_modules.losses.FadeIn", "init_args": {"first": plain, "then": noise, "epochs": 1},
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(made))
     ddp = ["--trainer.devices", 2, "--trainer.strategy", "ddp", "--data.batch_size", 2]
     dropquery("fit", "--config", config, "--run_dir", tmp_path / "run", *ddp)
     curve = pd.read_csv(RunDirectory(tmp_path / "run").learning_curve)
+    weights = torch.load(RunDirectory(tmp_path / "run").cycle(1).best, weights_only=True)["state_dict"]
+    assert not torch.equal(weights["loss.then.weight"], torch.eye(5))
     assert curve["labelled_units"].tolist() == [5, 9]
     assert curve["val/ranking_accuracy"].between(0, 1).all()
 
