@@ -24,7 +24,7 @@ class ClassificationModule(NetworkModule):
         decay_per_label: If above 0, the optimizer's weight decay is this number divided by the number of units that the
             fit trains on, as the view of dropout as a Gaussian process implies. Gal et al. 2017 used 2 x 3.5 in this
             form, on the hidden dense layer only; here it applies to all parameters. 0 keeps the optimizer's own decay.
-        macro_metrics: Report precision, recall and F1 too, means over the classes.
+        macro_metrics: True reports precision, recall and F1 too, means over the classes.
         kwargs: The other arguments of `NetworkModule`.
 
     Raises:
@@ -35,10 +35,10 @@ class ClassificationModule(NetworkModule):
     target = "label"
 
     def __init__(
-        self, network: nn.Module, decay_per_label: float = 0.0, macro_metrics: bool = False, **kwargs: Any
+        self, network: nn.Module, decay_per_label: float = 0.0, macro_metrics: bool | None = None, **kwargs: Any
     ) -> None:
         # the metrics are made there
-        self.macro_metrics = macro_metrics
+        self.macro_metrics = bool(macro_metrics)
         super().__init__(network, **kwargs)
         if decay_per_label < 0:
             raise ValueError(f"decay_per_label must be at least 0, got {decay_per_label}")

@@ -1,6 +1,5 @@
 """Two moons: what losses make of positives that are labelled as negatives, sample by sample."""
 
-import copy
 from functools import partial
 from pathlib import Path
 
@@ -136,7 +135,7 @@ def _fitted(points: Tensor, labels: Tensor, loss: nn.Module, epochs: int, rate: 
             sampler.set_epoch(epoch)
             batches.append(sampler.positions())
         orders.append(torch.cat(batches).view(-1, _BATCH))
-    fit_stacked(networks, points, labels, orders, copy.deepcopy(loss), partial(torch.optim.Adam, lr=rate, fused=True))
+    fit_stacked(networks, points, labels, orders, loss, partial(torch.optim.Adam, lr=rate, fused=True))
     return [network.requires_grad_(False) for network in networks]
 
 
