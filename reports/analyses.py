@@ -23,7 +23,7 @@ from reports.moons import draw_loss_curves, draw_moons, moons_table, read_moons
 from reports.pixels import cut_shares, draw_joint, draw_odin, joint_table, odin_table
 from reports.settings import draw_settings, read_settings, settings_table, settings_text
 from reports.statistics import break_even_point
-from reports.study import read_study
+from reports.study_table import read_study
 
 __all__ = ["analyse", "by_key", "read_cycle_scores", "sweep_table"]
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from records.study_directory import StudyDirectory
 from reports.intervals import BOOTSTRAP_FROM, mean_interval
-from reports.study import markdown, read_study
+from reports.study_table import markdown, read_study
 
 __all__ = ["draw_settings", "read_settings", "settings_table", "settings_text", "short_names"]
 

@@ -23,49 +23,17 @@ from reports.costs import cost_columns, cost_table
 from reports.figures import draw_costs, draw_curves, draw_matrix
 from reports.intervals import BOOTSTRAP_FROM
 from reports.learning_curve import LOWER_IS_BETTER, area_sentence, main_metric, refresh_curve, write_curve
+from reports.settings import settings_table, settings_text
 from reports.statistics import friedman, smallest_sign_flip_p
+from reports.study_table import markdown, read_study
 
-__all__ = ["markdown", "read_study", "report", "write_study_report"]
-
-_NEEDED = ("strategy", "seed", "cycle", "labelled_units")
-
-
-def read_study(run_dir: Path) -> pd.DataFrame:
-    """Read a study's table.
-
-    Args:
-        run_dir: The study's folder.
-
-    Returns:
-        One row per run and cycle (see `reports.comparison`).
-
-    Raises:
-        ValueError: There is no table, or it is empty, lacks a column or has a row twice.
-    """
-    path = StudyDirectory(run_dir).table
-    if not path.is_file():
-        raise ValueError(f"expected a study's table at {path}, got none; run study first, or give another --run_dir")
-    # names such as NA are kept as they are written
-    table = pd.read_csv(path, dtype={"strategy": str, "variant": str}, keep_default_na=False, na_values=[""])
-    if missing := [c for c in _NEEDED if c not in table]:
-        raise ValueError(f"{path} needs the columns {', '.join(_NEEDED)}, got none named {', '.join(missing)}")
-    if table.empty:
-        raise ValueError(f"{path} has no rows; run study until a cycle of it is finished")
-    table["variant"] = table["variant"].fillna("") if "variant" in table else ""
-    twice = table.duplicated(["variant", "strategy", "seed", "cycle"])
-    if twice.any():
-        row = table[twice].iloc[0]
-        raise ValueError(
-            f"{path} has two rows for strategy {row['strategy']}, seed {row['seed']}, cycle {row['cycle']}, variant "
-            f"{row['variant']!r}; expected one each: tell them apart by `variant`"
-        )
-    return table.sort_values(["variant", "strategy", "seed", "cycle"], ignore_index=True)
+__all__ = ["report", "write_study_report"]
 
 
 def write_study_report(
     run_dir: Path, metric: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
-    """Write report/ in a study's folder from its study.csv, and print the table of areas.
+    """Write report/ in a study's folder from its study.csv, and print its main table.
 
     Args:
         run_dir: The study's folder.
@@ -74,7 +42,8 @@ def write_study_report(
         full_score: The metric after training on all labels, where the normalised area is 1; without it there is none.
 
     Returns:
-        The table of areas, from `reports.comparison.area_table`.
+        The table of areas, from `reports.comparison.area_table`; of a study of one cycle, which has no curves, that of
+        its scores, from `reports.settings.settings_table`.
 
     Raises:
         ValueError: The study's table is not valid, or lower values of the metric are better.
@@ -95,6 +64,8 @@ def write_study_report(
     gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
     stopped = _stopped_words(jobs)
     whole = without_gaps(table)
+    if whole["cycle"].nunique() == 1:
+        return _write_scores(run_dir, whole, metric, baseline, [_seed_words(whole), _gap_words(gaps), stopped])
     areas = run_areas(whole, metric, full_score)
     table_of_areas = area_table(areas)
     labels = labels_table(whole, metric, baseline, levels)
@@ -159,6 +130,31 @@ def write_study_report(
     return table_of_areas
 
 
+def _write_scores(
+    run_dir: Path, table: pd.DataFrame, metric: str, baseline: str | None, words: Sequence[str]
+) -> pd.DataFrame:
+    """Write the report of a study of one cycle, and print its table."""
+    of_splits = [c for c in table if c.startswith("val/") and c.count("/") == 1 and not c.endswith(LOWER_IS_BETTER)]
+    metrics = list(dict.fromkeys([metric, *of_splits]))
+    names = sorted(table["strategy"].unique(), key=lambda name: (name != baseline, name))
+    variants = {"variant": table["variant"].astype("category")} if table["variant"].nunique() > 1 else {}
+    scores = settings_table(
+        table.drop(columns="variant").assign(**variants, strategy=pd.Categorical(table["strategy"], names)),
+        "strategy",
+        metrics,
+    )
+    folder = StudyDirectory(run_dir).report
+    write_table(folder / "last_cycle.csv", scores)
+    text = settings_text(scores, "strategy")
+    write_text(folder / "report.md", "\n\n".join(t for t in (f"# {run_dir.name}: one cycle", *words, text) if t))
+    print(scores[scores["metric"] == metric].drop(columns="metric").round(4).to_string(index=False))
+    for said in (f"The column mean is of {metric}.", *words):
+        if said:
+            print(f"\n{said}")
+    print(f"\nreport: {folder / 'report.md'}")
+    return scores
+
+
 def report(
     run_dir: str, score: str | None = None, levels: list[float] | None = None, full_score: float | None = None
 ) -> None:
@@ -181,21 +177,6 @@ def report(
     if len(curve) > 1:
         print(f"\n{area_sentence(curve, main_metric(curve, score), full_score)}")
     print(f"curve: {RunDirectory(folder).learning_curve_picture}")
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Format a data frame as a Markdown table; missing values are empty cells."""
-    if table.empty:
-        return ""
-    rows = [[_cell(v) for v in row] for row in table.itertuples(index=False)]
-    lines = [[str(c) for c in table.columns], ["---"] * len(table.columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.4g}" if abs(value) < 100 else f"{value:.1f}"
-    return str(value).replace("|", "/")
 
 
 def _jobs(run_dir: Path) -> pd.DataFrame:

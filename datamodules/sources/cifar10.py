@@ -26,7 +26,12 @@ _FINE_CLASSES = (
 
 
 class _CIFAR(TensorSource):
-    """Either, as torchvision keeps it: 50000 training and 10000 test images."""
+    """Either, as torchvision keeps it: 50000 training and 10000 test images.
+
+    Args:
+        root: The folder that holds torchvision's files, such as cifar-10-batches-py.
+        download: Fetch them there if they are missing.
+    """
 
     files: ClassVar[str]
     """Name of torchvision's class."""
@@ -41,12 +46,7 @@ class _CIFAR(TensorSource):
 
 
 class CIFAR10(_CIFAR):
-    """50000 training and 10000 test images of 10 classes.
-
-    Args:
-        root: The folder that holds torchvision's cifar-10-batches-py.
-        download: Fetch it there if it is missing.
-    """
+    """50000 training and 10000 test images of 10 classes."""
 
     files = "CIFAR10"
     mean: ClassVar[Sequence[float]] = (0.4914, 0.4822, 0.4465)
@@ -58,12 +58,7 @@ class CIFAR10(_CIFAR):
 
 
 class CIFAR100(_CIFAR):
-    """50000 training and 10000 test images of 100 classes.
-
-    Args:
-        root: The folder that holds torchvision's cifar-100-python.
-        download: Fetch it there if it is missing.
-    """
+    """50000 training and 10000 test images of 100 classes."""
 
     files = "CIFAR100"
     mean: ClassVar[Sequence[float]] = (0.5071, 0.4865, 0.4409)

@@ -11,7 +11,8 @@ from PIL import Image
 import cli
 from reports.comparison import area_table, run_areas
 from reports.learning_curve import main_metric
-from reports.study import markdown, read_study, write_study_report
+from reports.study import write_study_report
+from reports.study_table import markdown, read_study
 
 Rows = Callable[..., list[dict[str, object]]]
 MakeStudy = Callable[[list[dict[str, object]]], Path]
@@ -20,6 +21,20 @@ RANDOM = [[0.5, 0.6, 0.7], [0.5, 0.62, 0.72], [0.5, 0.6, 0.71]]
 MARGIN = [[0.5, 0.55, 0.8], [0.5, 0.6, 0.8], [0.5, 0.56, 0.83]]
 BETTER = [[0.5, 0.7, 0.8], [0.5, 0.72, 0.82], [0.5, 0.7, 0.81]]
 CURVES = {"random": RANDOM, "margin": MARGIN, "better": BETTER}
+
+
+def test_a_study_of_one_cycle_compares_scores(
+    rows: Rows, make_study: MakeStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_study(rows({"random": [[0.5], [0.6], [0.7]], "better": [[0.6], [0.8], [0.8]]}))
+    table = write_study_report(folder).set_index(["strategy", "metric"])
+    assert table.loc[("better", "val/accuracy"), "mean"] == pytest.approx(0.7333333)
+    difference = table.loc[("better", "val/accuracy"), ["difference", "difference_low", "difference_high"]]
+    half = 4.302653 * np.std([0.1, 0.2, 0.1], ddof=1) / 3**0.5  # three seeds: 4.303 deviations of the mean
+    expected = [0.4 / 3, 0.4 / 3 - half, 0.4 / 3 + half]
+    assert difference.tolist() == pytest.approx(expected, rel=1e-4)
+    assert "0.733" in (folder / "report" / "report.md").read_text()
+    assert "alc" not in capsys.readouterr().out, "there is no curve to take the area of"
 
 
 def test_the_tables_by_hand(rows: Rows, make_study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
