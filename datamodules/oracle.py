@@ -34,6 +34,8 @@ class Oracle(Described, ABC):
     """Whether a cycle may go on when only some of its units are labelled."""
     counts: frozenset[str] = frozenset()
     """What of "objects" and "clicks" an answer costs is known when a query is made."""
+    labels: str | None = None
+    """What is wrong on purpose with the answers, for the ledger."""
     knows_truth: bool = False
     """Whether the data set's own annotations are the answers, so that oracle strategies may look at them."""
 
@@ -73,7 +75,7 @@ class Oracle(Described, ABC):
         Args:
             strategy: The name.
         """
-        return strategy
+        return strategy if self.labels is None else f"{strategy}, {self.labels}"
 
     @abstractmethod
     def instructions(self) -> str:
@@ -101,6 +103,7 @@ class HiddenTruth(Oracle):
             raise ValueError(f"data.oracle.click_tolerance must be 0 or more pixels, got {click_tolerance}")
         self.click_tolerance = click_tolerance
         self.corruption = corruption
+        self.labels = None if corruption is None else f"labels {corruption.short_description}"
         self.counts = frozenset() if click_tolerance is None else frozenset({"clicks"})
 
     def costs(self, units: Units, labelled: Collection[str], answered: Sequence[str]) -> list[Labelled]:
@@ -125,9 +128,6 @@ class HiddenTruth(Oracle):
 
     def annotations(self, source: Source) -> AnnotationSource:
         return source if self.corruption is None else Corrupted(source, self.corruption)
-
-    def signed(self, strategy: str) -> str:
-        return strategy if self.corruption is None else f"{strategy}, labels {self.corruption.short_description}"
 
     def instructions(self) -> str:
         return "the ground truth answers at once"

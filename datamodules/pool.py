@@ -144,7 +144,7 @@ class Pool:
             candidates = self._answered(candidates)
         chosen = self.initial.choose(candidates, self, self.num_classes, self.seed)
         self._check_initial(chosen)
-        self.ledger.start(self._answers(chosen))
+        self.ledger.start(self._answers(chosen), self.oracle.labels)
 
     def ask(self, chosen: Sequence[Queried], strategy: str) -> list[str]:
         """Record what the open cycle queries and label what the oracle answers at once, in one transaction.

@@ -87,7 +87,7 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
     first = check_initial_run(run_dir)
     checked_checkpoint(str(first.best), turn.experiment.module)
     with closing(Ledger(RunDirectory(run_dir).ledger)) as ledger:
-        initial = ledger.initial()
+        initial, labels = ledger.initial(), ledger.initial_labels()
     own_ledger, row = turn.experiment.datamodule.pool.ledger, first.read_metrics()
     labelled, trained, counts = own_ledger.labelled(), row["labelled_units"], label_counts(own_ledger)
     if set(labelled) != set(initial) or trained != len(initial):
@@ -100,6 +100,13 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
             f"the model of {run_dir} was trained on {row['labelled_pixels']} labelled pixels, but data.oracle labels "
             f"{counts['labelled_pixels']} of the same units here: expected the same; take that run's data.oracle, or "
             "another initial_run"
+        )
+    own_labels = own_ledger.initial_labels()
+    if labels != own_labels:
+        raise RunDirectoryError(
+            f"the model of {run_dir} was trained on {labels or 'right labels'}, but data.oracle gives "
+            f"{own_labels or 'right labels'} here: expected the same; take that run's data.oracle and another "
+            "--run_dir, or another initial_run"
         )
     turn.run.say(f"Cycle 0: taken from {run_dir}, its {trained} labelled units and its model")
     # what is counted here may not have been counted there

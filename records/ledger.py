@@ -52,7 +52,7 @@ class Event:
         cycle: The cycle in which it happened, from 0.
         kind: initial, queried, labelled or cycle closed.
         unit_id: The unit; None where a cycle was closed.
-        strategy: The name of the strategy that chose the unit.
+        strategy: The name of the strategy that chose the unit, and what is wrong on purpose with its label.
         score: The unit's score when it was queried.
         rank: Its place in the query, from 1.
         pixels: How many pixels were labelled with it.
@@ -127,17 +127,22 @@ class Ledger(Database):
         labelled = set(self.labelled()) if queried else set()
         return [q.unit_id for q in queried if q.unit_id not in labelled]
 
-    def start(self, units: Sequence[Labelled]) -> None:
+    def initial_labels(self) -> str | None:
+        """What is wrong on purpose with the labels with which the run began; None if nothing is known to be."""
+        return self.rows("SELECT MAX(strategy) FROM events WHERE kind = 'initial'")[0][0]
+
+    def start(self, units: Sequence[Labelled], labels: str | None = None) -> None:
         """Label the initial set.
 
         Args:
             units: What each unit cost.
+            labels: What is wrong on purpose with their labels.
 
         Raises:
             AlreadyLabelledError: A unit is labelled already; nothing is recorded.
         """
         with self.transaction():
-            self._label("initial", 0, units)
+            self._label("initial", 0, units, labels)
 
     def query(self, cycle: int, strategy: str, chosen: Sequence[Queried], answered: Sequence[Labelled]) -> None:
         """Record a query, label the units that the oracle answered, and close the cycle if those are all of them.
@@ -178,16 +183,16 @@ class Ledger(Database):
             if close_cycle:
                 self._close_cycle(cycle)
 
-    def _label(self, kind: str, cycle: int, units: Sequence[Labelled]) -> None:
+    def _label(self, kind: str, cycle: int, units: Sequence[Labelled], strategy: str | None = None) -> None:
         now = utc_now()
         labelled = set(self.labelled())
         try:
             self.connection.executemany(
                 """INSERT INTO events (at, cycle, kind, unit_id, pixels, objects, clicks, strategy, score, rank)
-                   SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, q.strategy, q.score, q.rank FROM (SELECT 1)
+                   SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, COALESCE(q.strategy, ?8), q.score, q.rank FROM (SELECT 1)
                    LEFT JOIN (SELECT * FROM events WHERE kind = 'queried' AND unit_id = ?4
                               ORDER BY id DESC LIMIT 1) q""",
-                [(now, cycle, kind, *Labelled(*unit)) for unit in units],
+                [(now, cycle, kind, *Labelled(*unit), strategy) for unit in units],
             )
         except sqlite3.IntegrityError as error:
             again = next(

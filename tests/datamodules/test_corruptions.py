@@ -194,6 +194,7 @@ def test_what_trains_is_wrong_and_what_is_validated_or_drawn_is_not(root: Path, 
     first = pool.unlabelled[0]
     pool.ask([Queried(first, 1.0, 1)], "Random")
     assert {e.strategy for e in pool.ledger.events() if e.kind == "queried"} == {"Random, labels FlipMissing(rate=0.5)"}
+    assert {e.strategy for e in pool.ledger.events() if e.kind == "initial"} == {"labels FlipMissing(rate=0.5)"}
     pickle.dumps(trains)
 
 

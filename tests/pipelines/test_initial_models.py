@@ -185,6 +185,19 @@ def test_a_run_that_is_not_fitted_or_was_fitted_on_more_is_refused(
     assert "was trained on 31 units, its ledger has 30 initial ones" in capsys.readouterr().err
 
 
+def test_a_model_of_right_labels_is_none_for_wrong_ones(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = nearest(models, capsys)
+    noise = "datamodules.corruptions.SymmetricNoise"
+    command = ["fit", "--config", write(tmp_path / "fit.yaml"), "--cycles", "1", "--run_dir", str(tmp_path / "run")]
+    wrong = ["--data.oracle", "datamodules.oracle.HiddenTruth", "--data.oracle.corruption", noise]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--initial_run", str(first), *wrong, "--data.oracle.corruption.rate", "0.2"])
+    said = capsys.readouterr().err
+    assert "was trained on right labels, but data.oracle gives labels SymmetricNoise(rate=0.2) here" in said
+
+
 def test_nearest_needs_a_whole_study(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["nearest", "--run_dir", str(tmp_path)])
