@@ -80,7 +80,7 @@ class CrowdLayer(BatchLoss):
             who: Tensor = batch["annotator"]
             if int(who.max()) >= people:
                 raise ValueError(
-                    f"CrowdLayer has matrices of {people} annotators, got the label of number {int(who.max())}, counted "
+                    f"CrowdLayer has matrices of {people} annotators, got a label of number {int(who.max())}, counted "
                     "from 0; set model.loss.num_annotators to how many people data.source has"
                 )
             weights = self.matrices.to(logits.dtype)[who]

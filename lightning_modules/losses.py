@@ -151,11 +151,9 @@ class FadeIn(BatchLoss):
         self.then = then
         self.epochs = epochs
         self.linear = linear
-        both = [key for loss in (first, then) if isinstance(loss, BatchLoss) for key in loss.needs]
-        self.needs = tuple(dict.fromkeys(both))
-        self.remedy = next(
-            (loss.remedy for loss in (first, then) if isinstance(loss, BatchLoss) and loss.needs), self.remedy
-        )
+        told = [loss for loss in (first, then) if isinstance(loss, BatchLoss)]
+        self.needs = tuple(dict.fromkeys(key for loss in told for key in loss.needs))
+        self.remedy = next((loss.remedy for loss in told if loss.needs), self.remedy)
 
     def readings(self) -> Mapping[str, float]:
         """What both have learned; of the same name, the second's."""

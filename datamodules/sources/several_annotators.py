@@ -149,10 +149,7 @@ class SeveralAnnotators(Source):
             warnings.warn(f"{problem}; they count all the same, so take them out if that is wrong", stacklevel=2)
         together = self.annotator in WORDS and self.annotator != RANDOM
         if together and not any(_holds_something(self.read_annotation(i)) for i in images):
-            whose = (
-                "majority's masks" if self.annotator == MAJORITY else f"masks of data.source.annotator {self.annotator}"
-            )
-            raise DataError(f"the {whose} are all empty: there is nothing to learn; check the masks")
+            raise DataError(f"the {self.annotator}'s masks are all empty: there is nothing to learn; check the masks")
 
     def _drawers(self, image_id: str) -> list[str]:
         return [a for a in self.annotators_of(image_id) if a in self._chosen]
@@ -197,7 +194,7 @@ class SeveralAnnotators(Source):
         if len(people) < 2:
             raise DataError(
                 f"data.source.annotator {self.annotator!r} is about at least two people, got data.source.people "
-                f"{', '.join(people) or 'without a name'}; name more of them, or set data.source.annotator to the only one"
+                f"{', '.join(people) or 'without a name'}; name more of them, or set data.source.annotator to a name"
             )
         return people
 

@@ -222,7 +222,7 @@ class SyntheticAnnotators(SeveralAnnotators):
         return np.any([c.depth(*self.scene_size) > 0 for c in cells], axis=0).astype(np.uint8)
 
     def true_confusion(self, image_ids: Sequence[str]) -> np.ndarray:
-        """What habits do to pixels, over all drawings that people might make: N annotators x true x said, rows sum to 1.
+        """What habits do to pixels, over all drawings that might be made: N annotators x true x said; rows sum to 1.
 
         Args:
             image_ids: The images whose pixels are counted, all alike.
