@@ -4,13 +4,14 @@
     python benchmarks/people.py synthetic --folder FOLDER --weights .../tf_efficientnet_lite0.safetensors
     python benchmarks/people.py bubil --folder FOLDER --weights .../tf_efficientnet_lite0.safetensors --root ...
 
-`consensus` needs no network: IoU of each consensus with the true cells of configs/people_synthetic.yaml's images, and how
-well each person's known sensitivity and specificity are found; and a control whose pixels err independently.
+`consensus` needs no network: IoU of each consensus with the true cells of configs/people_synthetic.yaml's images (void
+is not judged), and how well each person's known sensitivity and specificity are found; and controls whose pixels err
+independently.
 
 The others fit configs/people_*.yaml once per way and split. A split holds out people and a third of the images; the
 network is judged there by the held-out people's masks, at the images' own size. What is finished stays in the folder,
-so that a run that was cut goes on. Intervals: BCa bootstrap over images of the difference to the majority, the three splits'
-images together; what another seed of the fit would change is not in them.
+so that a run that was cut goes on. Intervals: BCa bootstrap over images of the difference to the majority, the three
+splits' images together; what another seed of the fit would change is not in them.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from acquisition.annotation import VOID  # noqa: E402
 from acquisition.checkpoints import load_network  # noqa: E402
 from datamodules.consensus import dawid_skene, staple  # noqa: E402
 from datamodules.datasets import ImageDataset  # noqa: E402
@@ -58,13 +60,19 @@ HELD_OUT = {
 
 
 def iou(mask: np.ndarray, other: np.ndarray) -> float:
-    """Of class 1; 1 where neither has any."""
-    union = ((mask == 1) | (other == 1)).sum()
+    """Of class 1, without what is void in the first; 1 where neither has any."""
+    union = ((mask == 1) | ((other == 1) & (mask != VOID))).sum()
     return float(((mask == 1) & (other == 1)).sum() / union) if union else 1.0
 
 
 def consensus(drawings: Sequence[np.ndarray], truths: Sequence[np.ndarray], known: np.ndarray) -> None:
-    """Print the table of one kind of people: N x H x W masks and the truth of each image, N x 2 x 2 known confusions."""
+    """Print the table of one kind of people.
+
+    Args:
+        drawings: N x H x W masks of each image.
+        truths: H x W, of each image.
+        known: N x 2 x 2 confusions.
+    """
     images = [staple(masks) for masks in drawings]
     together = dawid_skene(drawings)
     someone = np.random.default_rng(0)
@@ -77,11 +85,12 @@ def consensus(drawings: Sequence[np.ndarray], truths: Sequence[np.ndarray], know
         ),
         "Dawid-Skene": ([together.labels(masks) for masks in drawings], together.confusion),
     }
-    print(f"{'':12s} {'IoU':>6s} {'area':>6s}  sensitivity: error, r   specificity: error, r")
+    print(f"{'':12s} {'IoU':>6s} {'area':>6s} {'void':>6s}  sensitivity: error, r   specificity: error, r")
     for name, (labels, found) in made.items():
         quality = np.mean([iou(a, b) for a, b in zip(labels, truths, strict=True)])
         area = np.sum([(a == 1).sum() for a in labels]) / np.sum([(b == 1).sum() for b in truths])
-        print(f"{name:12s} {quality:6.3f} {area:6.3f}  {'' if found is None else recovered(found, known)}")
+        void = np.sum([(a == VOID).sum() for a in labels]) / np.sum([(b == 1).sum() for b in truths])
+        print(f"{name:12s} {quality:6.3f} {area:6.3f} {void:6.3f}  {'' if found is None else recovered(found, known)}")
 
 
 def recovered(found: np.ndarray, known: np.ndarray) -> str:
@@ -107,12 +116,13 @@ def print_consensus() -> None:
     print(f"{len(source.annotators)} people, {len(images)} images; their habits over all drawings that they might make")
     known = source.true_confusion(images)
     consensus([np.stack(list(source.drawings(i).values())) for i in images], truths, known)
-    habits = np.array([(0.95, 0.95), (0.9, 0.95), (0.7, 0.7), (0.6, 0.8), (0.6, 0.6)])
     rng = np.random.default_rng(0)
+    print("\ncontrol: the same sensitivities and specificities, but every pixel errs on its own")
+    alike = np.stack([known[:, 1, 1], known[:, 0, 0]], axis=1)
+    consensus([independent(truth, alike, rng) for truth in truths], truths, known)
+    habits = np.array([(0.95, 0.95), (0.9, 0.95), (0.7, 0.7), (0.6, 0.8), (0.6, 0.6)])
     print("\ncontrol: five people whose pixels err independently, two good and three bad")
-    known = np.stack(
-        [[[specificity, 1 - specificity], [1 - sensitivity, sensitivity]] for sensitivity, specificity in habits]
-    )
+    known = np.array([[[right, 1 - right], [1 - found, found]] for found, right in habits])
     consensus([independent(truth, habits, rng) for truth in truths], truths, known)
 
 
@@ -165,9 +175,8 @@ def networks(kind: str, options: argparse.Namespace) -> None:
                 )  # fmt: skip
                 result.write_text(json.dumps(evaluate(kind, source, run, held_out, size)))
             rows = json.loads(result.read_text())
-            scores[way] += [
-                {**row, "held out": float(np.mean([row[n] for n in held_out])), "fold": fold} for row in rows.values()
-            ]
+            judged = {image_id: float(np.mean([row[n] for n in held_out])) for image_id, row in rows.items()}
+            scores[way] += [{**row, "held out": judged[image_id], "fold": fold} for image_id, row in rows.items()]
             if kind == "synthetic" and "crowd" in way:
                 learned.setdefault(way, []).append(crowd(run, source, used))
     print(f"{kind}: {len(scores['majority'])} images, each in one of {len(HELD_OUT[kind])} splits")
@@ -180,9 +189,8 @@ def networks(kind: str, options: argparse.Namespace) -> None:
             low, high = mean_interval(values - base) if way != "majority" else (0.0, 0.0)
             by_split = " ".join(f"{values[folds == k].mean():.3f}" for k in range(3))
             less = " ".join(f"{(values - base)[folds == k].mean():+.3f}" for k in range(3))
-            print(
-                f"{way:24s} {values.mean():.3f}   {by_split}   {(values - base).mean():+.4f} [{low:+.4f}, {high:+.4f}]   {less}"
-            )
+            difference = f"{(values - base).mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+            print(f"{way:24s} {values.mean():.3f}   {by_split}   {difference}   {less}")
     for way, lines in learned.items():
         print(f"\n{way}: sensitivity error, r; specificity error, r; in each split")
         print("\n".join(lines))
