@@ -5,8 +5,8 @@
     python benchmarks/people.py bubil --folder FOLDER --weights .../tf_efficientnet_lite0.safetensors --root ...
 
 `consensus` needs no network: IoU of each consensus with the true cells of configs/people_synthetic.yaml's images (void
-is not judged), and how well each person's known sensitivity and specificity are found; and controls whose pixels err
-independently.
+is not judged; and on those pixels alone where the majority is not tied), and how well each person's known sensitivity
+and specificity are found; and controls whose pixels err independently.
 
 The others fit configs/people_*.yaml once per way and split. A split holds out people and a third of the images; the
 network is judged there by the held-out people's masks, at the images' own size. What is finished stays in the folder,
@@ -85,12 +85,17 @@ def consensus(drawings: Sequence[np.ndarray], truths: Sequence[np.ndarray], know
         ),
         "Dawid-Skene": ([together.labels(masks) for masks in drawings], together.confusion),
     }
-    print(f"{'':12s} {'IoU':>6s} {'area':>6s} {'void':>6s}  sensitivity: error, r   specificity: error, r")
+    ties = [majority(masks) == VOID for masks in drawings]
+    print(
+        f"{'':12s} {'IoU':>6s} {'untied':>6s} {'area':>6s} {'void':>6s}  sensitivity: error, r   specificity: error, r"
+    )
     for name, (labels, found) in made.items():
         quality = np.mean([iou(a, b) for a, b in zip(labels, truths, strict=True)])
+        untied = np.mean([iou(np.where(t, VOID, a), b) for t, a, b in zip(ties, labels, truths, strict=True)])
         area = np.sum([(a == 1).sum() for a in labels]) / np.sum([(b == 1).sum() for b in truths])
         void = np.sum([(a == VOID).sum() for a in labels]) / np.sum([(b == 1).sum() for b in truths])
-        print(f"{name:12s} {quality:6.3f} {area:6.3f} {void:6.3f}  {'' if found is None else recovered(found, known)}")
+        habits = "" if found is None else recovered(found, known)
+        print(f"{name:12s} {quality:6.3f} {untied:6.3f} {area:6.3f} {void:6.3f}  {habits}")
 
 
 def recovered(found: np.ndarray, known: np.ndarray) -> str:

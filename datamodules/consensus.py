@@ -112,7 +112,7 @@ def staple(masks: Masks, num_classes: int = 2, iterations: int = 200, tolerance:
     patterns, _, counts = _patterns(stacked, num_classes)
     said = vote_counts(stacked, num_classes).reshape(num_classes, -1).sum(axis=1)
     prior = said / said.sum() if said.any() else np.full(num_classes, 1 / num_classes)
-    votes = _indicators(patterns, num_classes)
+    votes, counts = _heard(_indicators(patterns, num_classes), counts)
     sure = 0.99999
     first = np.full((num_classes, num_classes), (1 - sure) / (num_classes - 1))
     np.fill_diagonal(first, sure)
@@ -159,13 +159,12 @@ def dawid_skene(
     keys = sorted(counted)
     patterns = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, people)
     counts = np.array([counted[key] for key in keys], dtype=np.float64)
-    votes = _indicators(patterns, num_classes)
+    votes, counts = _heard(_indicators(patterns, num_classes), counts)
     given = votes.sum(axis=1)
-    total = given.sum(axis=1, keepdims=True)
-    guess = np.where(total > 0, given / np.maximum(total, 1), 1 / num_classes)
+    guess = given / given.sum(axis=1, keepdims=True)
     nobody = np.full((people, num_classes, num_classes), 1 / num_classes)
     confusion, _ = _confusions(votes, counts, guess, nobody)
-    prior = counts @ guess / counts.sum()
+    prior = counts @ guess / counts.sum() if len(counts) else np.full(num_classes, 1 / num_classes)
     return _maximise(votes, counts, confusion, prior, True, iterations, tolerance)
 
 
@@ -179,9 +178,6 @@ def _maximise(
     tolerance: float,
 ) -> Reliability:
     """Expectation maximisation: P x N x C votes, how often each of P patterns occurs, and where to begin."""
-    # pixels that nobody votes on say nothing, neither of people nor of how frequent classes are
-    heard = votes.any(axis=(1, 2))
-    votes, counts = votes[heard], counts[heard]
     history: list[float] = []
     weights = np.zeros(confusion.shape[:2])
     for _ in range(iterations):
@@ -198,12 +194,18 @@ def _maximise(
     return Reliability(np.where(weights[..., None] > 0, confusion, np.nan), prior, tuple(history))
 
 
+def _heard(votes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without pixels that nobody votes on: they say nothing of people, and nothing of how frequent classes are."""
+    heard = votes.any(axis=(1, 2))
+    return votes[heard], counts[heard]
+
+
 def _confusions(
     votes: np.ndarray, counts: np.ndarray, posterior: np.ndarray, before: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The likeliest confusions, N x C x C, and on how many pixels of each class they rest, N x C."""
     patterns, people, classes = votes.shape
-    said = (counts[:, None] * posterior).T @ votes.reshape(patterns, -1)
+    said = (counts[:, None] * posterior).T @ votes.reshape(patterns, people * classes)
     joint = said.reshape(classes, people, classes).transpose(1, 0, 2)
     weights = joint.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -213,12 +215,12 @@ def _confusions(
 
 def _log_joint(votes: np.ndarray, confusion: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Logarithm of the probability of votes and true class, P x C."""
-    classes = len(prior)
+    patterns, people, classes = votes.shape
     # who or what is not known says nothing
     known = np.where(np.isnan(confusion), 1 / classes, confusion)
     logs = np.log(np.maximum(known, _TINY)).transpose(0, 2, 1)
     with np.errstate(divide="ignore"):
-        joint: np.ndarray = np.log(prior) + votes.reshape(len(votes), -1) @ logs.reshape(-1, classes)
+        joint: np.ndarray = np.log(prior) + votes.reshape(patterns, people * classes) @ logs.reshape(-1, classes)
     return joint
 
 
