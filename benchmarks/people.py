@@ -16,6 +16,7 @@ splits' images together; what another seed of the fit would change is not in the
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -169,7 +170,7 @@ def networks(kind: str, options: argparse.Namespace) -> None:
         made = {"fold": fold, "folds": 3, "people": used}
         source = MultiAnnotatorFolder(options.root, **made) if kind == "bubil" else SyntheticAnnotators(**made)
         for way, changes in WAYS.items():
-            run = Path(options.folder) / kind / f"{way.replace(' ', '_')}-{fold}"
+            run = Path(options.folder) / kind / f"{re.sub(r'[^a-zA-Z0-9-]+', '_', way)}-{fold}"
             result = run / "held_out.json"
             if not result.is_file():
                 where = ["--data.source.root", options.root] if kind == "bubil" else []

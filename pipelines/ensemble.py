@@ -96,12 +96,17 @@ def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
     """Return the data module's source if it has several annotators, whose images are the units.
 
     Raises:
-        DataError: It has not, or units are parts of images.
+        DataError: It has not, or not all of them are used, or units are parts of images.
     """
     if not isinstance(datamodule.source, SeveralAnnotators):
         raise DataError(
             f"an ensemble has one network per annotator: expected data.source with several annotators, such as "
             f"datamodules.sources.multi_annotator.MultiAnnotatorFolder, got {type(datamodule.source).__name__}"
+        )
+    if datamodule.source.people is not None:
+        raise DataError(
+            "an ensemble has one network per annotator and is compared with all of them, got data.source.people "
+            f"{', '.join(datamodule.source.people)}; leave it out, and name those with a network in members.names"
         )
     partition = datamodule.pool.units.partition
     if not isinstance(partition, WholeImages):
