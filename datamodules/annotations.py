@@ -48,6 +48,13 @@ class AnnotationSource(ABC):
         """The annotation's file, where there is one."""
         return None
 
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        """Number of the person whose annotation `read_annotation` gives for the same arguments, from 0.
+
+        None where that is no single person's, or nobody counts people.
+        """
+        return None
+
 
 class MaskFolder(AnnotationSource):
     """Masks that people draw, as FOLDER/IMAGE_ID.png: class indices, 255 for void, 254 where nothing is drawn yet.
@@ -142,6 +149,9 @@ class LabelledUnits(AnnotationSource):
         self.source = source
         self.partition = partition
         self.labelled = labelled
+
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        return self.annotations.drawn_by(image_id, draw)
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         annotation = self.annotations.read_annotation(image_id, draw)

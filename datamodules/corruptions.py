@@ -324,6 +324,9 @@ class Corrupted(AnnotationSource):
     def annotation_path(self, image_id: str) -> Path | None:
         return self.source.annotation_path(image_id)
 
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        return self.source.drawn_by(image_id, draw)
+
 
 def _known(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """The objects as far as their class is known."""

@@ -41,7 +41,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
     """Loaders over the labelled split, the pool and the validation split of a data set.
 
     Training batches hold {"image_id": N names, "image": N x C x H x W float32} and the annotation, "mask" (N x H x W
-    int64, void where no unit is labelled) or "label" (N int64); every batch is full.
+    int64, void where no unit is labelled) or "label" (N int64), and where each annotation is one person's "annotator"
+    (N int64, their number); every batch is full.
 
     Args:
         source: The data set.
@@ -248,6 +249,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
                 collate_fn=as_it_is,
                 pin_memory=self._pins_memory,
             )
+        if annotations is not None:
+            self.source.prepare()
         transform = self._train_transform if training else self._eval_transform
         partition = self.pool.units.partition if indexed else None
         # by keyword, because Lightning makes the loader again with another sampler for predict

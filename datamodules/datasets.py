@@ -40,8 +40,9 @@ class PoolDataset(Dataset[dict[str, Any]], ABC):
 class ImageDataset(PoolDataset):
     """Samples {"image_id", "image": 3 x H x W float32}, and what else is asked for, read one by one.
 
-    With annotations also "mask", H x W int64, or "label", one class; with a partition also "index", the image's index
-    map, H x W int32, or 1 x 1 where the image is one unit. All are transformed together with the image.
+    With annotations also "mask", H x W int64, or "label", one class, and in training "annotator", the number of the
+    person whose they are, where they are one person's; with a partition also "index", the image's index map, H x W
+    int32, or 1 x 1 where the image is one unit. All are transformed together with the image.
 
     Indexed by a position, or by (epoch, position) for augmented training: the augmentation is drawn from (seed,
     cycle, epoch, image id), so it does not depend on workers, processes or on where a fit was resumed.
@@ -89,9 +90,11 @@ class ImageDataset(PoolDataset):
         image = self.source.read_image(image_id)
         masks: dict[str, np.ndarray] = {}
         label: dict[str, int] = {}
+        who: int | None = None
         if self.annotations is not None:
             draw = None if epoch is None else (self.seed, epoch)
             annotation = self.annotations.read_annotation(image_id, draw)
+            who = None if draw is None else self.annotations.drawn_by(image_id, draw)
             if annotation.ndim:
                 where = self.annotations.annotation_path(image_id) or image_id
                 check_mask(where, (image.shape[0], image.shape[1]), annotation, self.source.num_classes)
@@ -108,7 +111,8 @@ class ImageDataset(PoolDataset):
         sample = self.transform(image, masks)
         if "mask" in sample:
             sample["mask"] = sample["mask"].long()
-        return {"image_id": image_id, **sample, **whole, **label}
+        drawer = {} if who is None else {"annotator": who}
+        return {"image_id": image_id, **sample, **whole, **label, **drawer}
 
 
 def collate_images(samples: list[dict[str, Any]]) -> dict[str, Any]:

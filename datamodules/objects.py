@@ -83,6 +83,9 @@ class LabelledObjects(AnnotationSource):
         self.partition = partition
         self.labelled = labelled
 
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        return self.annotations.drawn_by(image_id, draw)
+
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         drawn = DrawnObjects(self.source, self.partition, image_id)
         drawn.add(self.labelled[image_id])

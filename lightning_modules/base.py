@@ -14,7 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from acquisition.functional import predicted_class
 from acquisition.functions import PredictsLoss
 from lightning_modules.learning_loss import RankingAccuracy, RankingLoss, image_losses
-from lightning_modules.losses import CrossEntropy, call_loss
+from lightning_modules.losses import BatchLoss, CrossEntropy, call_loss
 
 __all__ = ["Metrics", "NetworkModule"]
 
@@ -162,8 +162,10 @@ class NetworkModule(pl.LightningModule):
         self._evaluate(batch, self.test_metrics, "test")
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics of the whole split."""
+        """Log the metrics of the whole split, and what the loss has learned."""
         self._log_metrics(self.val_metrics, "val")
+        for name, value in (self.loss.readings() if isinstance(self.loss, BatchLoss) else {}).items():
+            self.log(f"val/{name}", value)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of the whole split."""

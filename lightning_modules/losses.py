@@ -27,6 +27,13 @@ class BatchLoss(nn.Module, ABC):
     needs: Collection[str] = ()
     """Keys that a training batch must have, beside image_id and epoch."""
 
+    remedy: str = "choose a data.source that says so of every image, or another loss"
+    """What to do where a batch lacks them."""
+
+    def readings(self) -> Mapping[str, float]:
+        """What it has learned, by name: numbers that every validation reports."""
+        return {}
+
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Compute the loss of a batch.
@@ -63,7 +70,7 @@ def call_loss(loss: nn.Module, logits: Tensor, targets: Tensor, batch: Mapping[s
     if missing and loss.training:
         raise ValueError(
             f'model.loss {type(loss).__name__} needs training batches with "{missing[0]}", got '
-            f"{', '.join(sorted(batch))}; choose a data.source that says so of every image, or another loss"
+            f"{', '.join(sorted(batch))}; {loss.remedy}"
         )
     told: Tensor = loss(logits, targets, batch)
     return told
@@ -144,8 +151,14 @@ class FadeIn(BatchLoss):
         self.then = then
         self.epochs = epochs
         self.linear = linear
-        both = [key for loss in (first, then) if isinstance(loss, BatchLoss) for key in loss.needs]
-        self.needs = tuple(dict.fromkeys(both))
+        told = [loss for loss in (first, then) if isinstance(loss, BatchLoss)]
+        self.needs = tuple(dict.fromkeys(key for loss in told for key in loss.needs))
+        self.remedy = next((loss.remedy for loss in told if loss.needs), self.remedy)
+
+    def readings(self) -> Mapping[str, float]:
+        """What both have learned; of the same name, the second's."""
+        told = [loss.readings() for loss in (self.first, self.then) if isinstance(loss, BatchLoss)]
+        return {name: value for readings in told for name, value in readings.items()}
 
     def alpha(self, epoch: int) -> float:
         """The part of the first loss.

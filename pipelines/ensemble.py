@@ -10,7 +10,7 @@ from annotators.prediction import check_predictor
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.partitions import WholeImages
-from datamodules.sources.several_annotators import MAJORITY, RANDOM, SeveralAnnotators
+from datamodules.sources.several_annotators import MAJORITY, WORDS, SeveralAnnotators
 from pipelines.jobs import Job
 from records.files import RunDirectoryError
 from records.ledger import Ledger
@@ -23,8 +23,9 @@ class Members:
     """The members of an ensemble, one network per annotator and fold, and how they predict.
 
     Args:
-        names: Annotators to train networks for, and "majority" or "random"; all annotators and `single` unless given.
-        single: Whose network's MC samples predict the disagreement: "majority", "random" or an annotator.
+        names: Annotators to train networks for, and any of "majority", "random", "staple" and "dawid_skene"; all
+            annotators and `single` unless given.
+        single: Whose network's MC samples predict the disagreement: one of those words, or an annotator.
         at_once: Fits side by side on this machine; one per GPU, or as many as cores and memory allow, unless given.
         retries: How often a failed fit is started again.
         predictor: How the single network is sampled, at least twice.
@@ -64,7 +65,7 @@ class Members:
         Raises:
             DataError: There are fewer than two, or a name is unknown.
         """
-        people = [n for n in self.networks(annotators) if n not in (MAJORITY, RANDOM)]
+        people = [n for n in self.networks(annotators) if n not in WORDS]
         if len(people) < 2:
             raise DataError(
                 f"an ensemble needs the networks of at least two annotators, got {', '.join(people) or 'none'}; "
@@ -82,10 +83,10 @@ class Members:
             DataError: A name is unknown.
         """
         names = list(dict.fromkeys([*(annotators if self.names is None else self.names), self.single]))
-        unknown = [n for n in names if n not in (*annotators, MAJORITY, RANDOM)]
+        unknown = [n for n in names if n not in (*annotators, *WORDS)]
         if unknown:
             raise DataError(
-                f"expected members.names and members.single to be {MAJORITY!r}, {RANDOM!r} or among "
+                f"expected members.names and members.single to be {', '.join(map(repr, WORDS))} or among "
                 f"{', '.join(annotators)}, got {unknown[0]!r}"
             )
         return names
@@ -95,12 +96,17 @@ def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
     """Return the data module's source if it has several annotators, whose images are the units.
 
     Raises:
-        DataError: It has not, or units are parts of images.
+        DataError: It has not, or not all of them are used, or units are parts of images.
     """
     if not isinstance(datamodule.source, SeveralAnnotators):
         raise DataError(
             f"an ensemble has one network per annotator: expected data.source with several annotators, such as "
             f"datamodules.sources.multi_annotator.MultiAnnotatorFolder, got {type(datamodule.source).__name__}"
+        )
+    if datamodule.source.people is not None:
+        raise DataError(
+            "an ensemble has one network per annotator and is compared with all of them, got data.source.people "
+            f"{', '.join(datamodule.source.people)}; leave it out, and name those with a network in members.names"
         )
     partition = datamodule.pool.units.partition
     if not isinstance(partition, WholeImages):

@@ -9,13 +9,16 @@ import numpy as np
 
 from acquisition.annotation import VOID
 from acquisition.seeding import uniform_for
+from datamodules.consensus import Reliability, dawid_skene, staple
 from datamodules.files import DataError
 from datamodules.sources.source import Source
 from datamodules.votes import majority
 
-__all__ = ["MAJORITY", "RANDOM", "SeveralAnnotators"]
+__all__ = ["DAWID_SKENE", "MAJORITY", "RANDOM", "STAPLE", "WORDS", "SeveralAnnotators"]
 
-MAJORITY, RANDOM = "majority", "random"
+MAJORITY, RANDOM, STAPLE, DAWID_SKENE = "majority", "random", "staple", "dawid_skene"
+WORDS = (MAJORITY, RANDOM, STAPLE, DAWID_SKENE)
+"""What `data.source.annotator` may be beside an annotator's name."""
 
 
 class SeveralAnnotators(Source):
@@ -24,18 +27,23 @@ class SeveralAnnotators(Source):
     An image that somebody has not drawn is not in that person's splits: missing is not background.
 
     Args:
-        annotator: Whose masks to train and validate on: a name, "majority" (ties void, see `votes.majority`), or
-            "random": one of those who drew the image, drawn from (seed, epoch, image) for training, and the majority
-            otherwise.
+        annotator: Whose masks to train and validate on: a name; "majority" (ties void, see `votes.majority`); "staple"
+            or "dawid_skene", which find out who is to be believed, in each image or over the train split (see
+            `datamodules.consensus`); or "random": one of those who drew the image, drawn from (seed, epoch, image) for
+            training, and the majority otherwise.
         folds: Into how many parts the images fall, by a hash of their names alone, so that they stay when images, masks
             or annotators are added, and for every seed and annotator.
         fold: The number of the part that is the validation split.
+        people: Names of the annotators whose masks are used, all of them unless given; the others' are there for an
+            evaluation by people who have not been seen.
 
     Raises:
         ValueError: If there is no such fold.
     """
 
-    def __init__(self, annotator: str = MAJORITY, folds: int = 5, fold: int = 0) -> None:
+    def __init__(
+        self, annotator: str = MAJORITY, folds: int = 5, fold: int = 0, people: Sequence[str] | None = None
+    ) -> None:
         if folds < 2:
             raise ValueError(f"folds must be at least 2, one to validate on and one to train on, got {folds}")
         if not 0 <= fold < folds:
@@ -43,6 +51,8 @@ class SeveralAnnotators(Source):
         self.annotator = annotator
         self.folds = folds
         self.fold = fold
+        self.people = None if people is None else sorted(set(people))
+        self._reliability: Reliability | None = None
 
     @property
     @abstractmethod
@@ -96,14 +106,33 @@ class SeveralAnnotators(Source):
         return bool(self._drawers(image_id))
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
-        if self.annotator in self.annotators:
-            return self.read_drawing(image_id, self.annotator)
-        if self.annotator == RANDOM and draw is not None:
-            seed, epoch = draw
-            names = self._drawers(image_id)
-            chosen = names[int(uniform_for(seed, "annotator", epoch, image_id) * len(names))]
-            return self.read_drawing(image_id, chosen)
-        return majority(list(self.drawings(image_id).values()), self.num_classes)
+        if (drawer := self._drawer(image_id, draw)) is not None:
+            return self.read_drawing(image_id, drawer)
+        masks = [self.read_drawing(image_id, name) for name in self._drawers(image_id)]
+        if self.annotator == STAPLE:
+            return staple(masks, self.num_classes).labels(masks)
+        if self.annotator == DAWID_SKENE:
+            return self.reliability().labels(self._all_masks(image_id))
+        return majority(masks, self.num_classes)
+
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        """Number in `annotators` of whose mask it is; None of a consensus."""
+        drawer = self._drawer(image_id, draw)
+        return None if drawer is None else self.annotators.index(drawer)
+
+    def reliability(self) -> Reliability:
+        """How far Dawid and Skene's model believes each person whose masks are used, by the train split alone.
+
+        Fitted when first asked for; it reads all masks of the split.
+        """
+        if self._reliability is None:
+            images = map(self._all_masks, self.images("train"))
+            self._reliability = dawid_skene(images, self.num_classes)
+        return self._reliability
+
+    def prepare(self) -> None:
+        if self.annotator == DAWID_SKENE:
+            self.reliability()
 
     def check(self) -> None:
         """Refuse masks that are all empty, and name annotators whose masks are."""
@@ -118,27 +147,56 @@ class SeveralAnnotators(Source):
                     f"{problem}: there is nothing to learn; check them or choose another data.source.annotator"
                 )
             warnings.warn(f"{problem}; they count all the same, so take them out if that is wrong", stacklevel=2)
-        if self.annotator == MAJORITY and not any(_holds_something(self.read_annotation(i)) for i in images):
-            raise DataError("the majority's masks are all empty: there is nothing to learn; check the masks")
+        together = self.annotator in WORDS and self.annotator != RANDOM
+        if together and not any(_holds_something(self.read_annotation(i)) for i in images):
+            raise DataError(f"the {self.annotator}'s masks are all empty: there is nothing to learn; check the masks")
 
     def _drawers(self, image_id: str) -> list[str]:
         return [a for a in self.annotators_of(image_id) if a in self._chosen]
 
+    def _drawer(self, image_id: str, draw: tuple[int, int] | None) -> str | None:
+        """Who it is, where an annotation is one person's."""
+        if self.annotator not in WORDS:
+            return self.annotator
+        if self.annotator != RANDOM or draw is None:
+            return None
+        seed, epoch = draw
+        names = self._drawers(image_id)
+        return names[int(uniform_for(seed, "annotator", epoch, image_id) * len(names))]
+
+    def _all_masks(self, image_id: str) -> np.ndarray:
+        """A mask of everybody whose masks are used, N x H x W; void throughout of those who have not drawn."""
+        drawn = {name: self.read_drawing(image_id, name) for name in self._drawers(image_id)}
+        nothing = np.full_like(next(iter(drawn.values())), VOID)
+        return np.stack([drawn.get(name, nothing) for name in self._chosen])
+
     @cached_property
     def _chosen(self) -> list[str]:
-        clash = {MAJORITY, RANDOM} & set(self.annotators)
+        clash = set(WORDS) & set(self.annotators)
         if clash:
             raise DataError(
                 f"no annotator may be called {clash.pop()!r}, a word of data.source.annotator; rename the folder"
             )
-        if self.annotator in (MAJORITY, RANDOM):
-            return self.annotators
-        if self.annotator not in self.annotators:
+        people = self.annotators if self.people is None else self.people
+        strangers = [name for name in people if name not in self.annotators]
+        if strangers:
             raise DataError(
-                f"expected data.source.annotator to be {MAJORITY!r}, {RANDOM!r} or one of "
-                f"{', '.join(self.annotators)}, got {self.annotator!r}"
+                f"expected data.source.people to be among {', '.join(self.annotators)}, got {strangers[0]!r}"
             )
-        return [self.annotator]
+        if self.annotator not in (*WORDS, *people):
+            words = ", ".join(map(repr, WORDS))
+            named = "one of" if self.people is None else "one of data.source.people,"
+            raise DataError(
+                f"expected data.source.annotator to be {words} or {named} {', '.join(people)}, got {self.annotator!r}"
+            )
+        if self.annotator not in WORDS:
+            return [self.annotator]
+        if len(people) < 2:
+            raise DataError(
+                f"data.source.annotator {self.annotator!r} is about at least two people, got data.source.people "
+                f"{', '.join(people) or 'without a name'}; name more of them, or set data.source.annotator to a name"
+            )
+        return people
 
 
 def _holds_something(mask: np.ndarray) -> bool:

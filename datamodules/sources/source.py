@@ -77,6 +77,9 @@ class Source(Described, AnnotationSource, ABC):
     def check(self) -> None:
         """Refuse a data set of which nothing can be learned; called before the first fit."""
 
+    def prepare(self) -> None:
+        """Do once what takes long; called in every process before its loaders' workers get a copy of the source."""
+
     @property
     def num_classes(self) -> int:
         """How many classes."""

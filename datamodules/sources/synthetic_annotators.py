@@ -216,6 +216,28 @@ class SyntheticAnnotators(SeveralAnnotators):
     def size(self, image_id: str) -> tuple[int, int]:
         return self.scene_size
 
+    def true_mask(self, image_id: str) -> np.ndarray:
+        """Where the cells are, whoever draws them: H x W uint8."""
+        cells = _cells(self._seed(image_id), *self.scene_size)[1]
+        return np.any([c.depth(*self.scene_size) > 0 for c in cells], axis=0).astype(np.uint8)
+
+    def true_confusion(self, image_ids: Sequence[str]) -> np.ndarray:
+        """What habits do to pixels, over all drawings that might be made: N annotators x true x said; rows sum to 1.
+
+        Args:
+            image_ids: The images whose pixels are counted, all alike.
+        """
+        counts = np.zeros((len(self._names), 2, 2))
+        for image_id in image_ids:
+            cells, true = _cells(self._seed(image_id), *self.scene_size)[1], self.true_mask(image_id) == 1
+            for person, name in enumerate(self._names):
+                marked = marking_probability(cells, HABITS[name], *self.scene_size)
+                for kind, place in enumerate((~true, true)):
+                    found = marked[place].sum()
+                    counts[person, kind] += place.sum() - found, found
+        shares: np.ndarray = counts / counts.sum(axis=2, keepdims=True)
+        return shares
+
     def true_variance(self, image_id: str) -> np.ndarray:
         """Expected variance map of an image over all drawings that its annotators might make, H x W."""
         cells = _cells(self._seed(image_id), *self.scene_size)[1]

@@ -7,6 +7,13 @@ import pytest
 
 from tests.hostile.table import FIT, Row, run_in_process, table
 
+PEOPLE = (
+    "--model.network.num_classes 2 --data.source datamodules.sources.synthetic_annotators.SyntheticAnnotators "
+    "--data.source.num_images 8 --data.source.size [32,32] --data.source.folds 2 "
+    "--data.initial datamodules.initial.AllAnswered"
+)
+CROWD = "lightning_modules.crowd.CrowdLayer --model.loss.num_annotators 1 --model.loss.num_classes 2"
+
 
 def bomb(link: str) -> str:
     """Nine anchors, each of which stands for nine of the one before."""
@@ -69,6 +76,15 @@ VALUES = [
     Row("study --config tiny.yaml --run_dir run --grid.retries -1 --grid.strategies {}", "grid.retries must be 0"),
     Row("ensemble --config tiny.yaml --run_dir run", "expected --cycles 1, got 2"),
     Row("difficulty --config tiny.yaml --run_dir run", "data.source with several annotators"),
+    Row(
+        f"ensemble --config tiny.yaml --run_dir run --cycles 1 {PEOPLE} --data.source.people [careful,erodes]",
+        "leave it",
+    ),
+    Row(f"{FIT} --model.loss {CROWD}", 'needs training batches with "annotator"'),
+    Row(f"{FIT} {PEOPLE} --model.loss {CROWD} --data.source.annotator staple", "set data.source.annotator to random"),
+    Row(f"{FIT} {PEOPLE} --model.loss {CROWD} --data.source.annotator random", "set model.loss.num_annotators to"),
+    Row(f"{FIT} {PEOPLE} --data.source.people [careful,nobody]", "data.source.people to be among careful"),
+    Row(f"{FIT} {PEOPLE} --data.source.people [careful]", "about at least two people"),
 ]
 
 CLASSES = [

@@ -213,7 +213,9 @@ def test_settings_that_cannot_be(make: Make) -> None:
             make(repeats=repeats)
     with pytest.raises(ValueError, match="foreground must be from 1 to 255"):
         make(foreground=0)
-    with pytest.raises(DataError, match=r"'majority', 'random' or one of anna, bert, carl, got 'dora'"):
+    with pytest.raises(
+        DataError, match=r"'majority', 'random', 'staple', 'dawid_skene' or one of anna, bert, carl, got 'dora'"
+    ):
         make(annotator="dora").images("train")
     empty = next(k for k in range(200) if 0 not in {make(folds=200).fold_of(n) - k for n in NAMES})
     with pytest.raises(DataError, match=rf"at least one image in fold {empty} of 200 .* 'majority', got none of 20"):
