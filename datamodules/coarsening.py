@@ -10,9 +10,10 @@ __all__ = ["Coarsen"]
 
 
 class Coarsen(Corruption):
-    """Objects are polygons with few corners, or their boundaries are moved; where two claim a pixel, the smaller has it.
+    """Objects are polygons with few corners, or their boundaries are moved.
 
-    A pixel that no object covers keeps its label, and so does void. Nothing is drawn at random.
+    Where two claim a pixel, the smaller one has it, or the larger where boundaries move inwards. A pixel that
+    no object covers keeps its label, and so does void. Nothing is drawn at random.
 
     Args:
         tolerance: How far a simplified outline may be from the true one, in pixels; None for outlines as they are.
@@ -27,7 +28,7 @@ class Coarsen(Corruption):
         if tolerance is not None and not tolerance > 0:
             raise ValueError(f"Coarsen needs a tolerance above 0 pixels, got {tolerance}")
         if tolerance is None and not (shift and np.isfinite(shift)):
-            raise ValueError(f"Coarsen needs a tolerance, or a shift other than 0 pixels, got {shift}; give one of them")
+            raise ValueError(f"Coarsen needs a tolerance or a shift other than 0 pixels, got {shift}; give one")
         self.tolerance = tolerance
         self.shift = shift
 

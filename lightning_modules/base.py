@@ -49,8 +49,8 @@ class NetworkModule(pl.LightningModule):
             starts from; the layers that depend on the number of classes start anew, for the classes may be others.
 
     Raises:
-        ValueError: If the checkpoint is another network's. If `ranking` is given and the network does not predict its loss, or if a network that does is to be
-            compiled.
+        ValueError: If the checkpoint is another network's, if `ranking` is given and the network does not predict its
+            loss, or if a network that does is to be compiled.
     """
 
     monitor: ClassVar[str]

@@ -28,8 +28,8 @@ def load_pretrained(network: nn.Module, path: str | Path) -> None:
     score_layers = getattr(network, "score_layers", None)
     if score_layers is None:
         raise ValueError(
-            f"model.pretrained leaves out the layers that depend on the number of classes, but {type(network).__name__} "
-            "does not name them; give its class an attribute score_layers, the names of these modules"
+            "model.pretrained leaves out the layers that depend on the number of classes, but "
+            f"{type(network).__name__} does not name them; give its class an attribute score_layers, their names"
         )
     saved = _read(Path(path))
     own = network.state_dict()

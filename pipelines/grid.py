@@ -152,9 +152,7 @@ def _put(settings: dict[str, Any], key: str, value: Any, who: str) -> None:
     for name in parents:
         place = _inside(place, name)
         if not isinstance(place.get(name), dict):
-            raise ValueError(
-                f"{who} names {key!r}, but the settings have nothing at {name!r} to change"
-            )
+            raise ValueError(f"{who} names {key!r}, but the settings have nothing at {name!r} to change")
         place = place[name]
     _inside(place, last)[last] = copy.deepcopy(value)
 

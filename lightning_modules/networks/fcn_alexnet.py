@@ -16,9 +16,9 @@ class FCNAlexNet(nn.Module):
     """Fully convolutional AlexNet without skip connections, layer by layer that of Long et al.'s Caffe files.
 
     100 pixels of zeros on each side, two groups in the second, fourth and fifth convolution, response normalisation
-    behind the first two poolings, pooling that rounds up, and logits upsampled by a fixed bilinear kernel of 63 x 63 and
-    cropped. Inputs of any size. Weights are drawn as by Glorot and Bengio 2010, biases are 0 at first; ImageNet weights
-    of this variant of AlexNet exist as a Caffe file alone, and are not offered.
+    behind the first two poolings, pooling that rounds up, and logits upsampled by a fixed bilinear kernel of 63 x 63
+    and cropped. Inputs of any size. Weights are drawn as by Glorot and Bengio 2010, biases are 0 at first; ImageNet
+    weights of this variant of AlexNet exist as a Caffe file alone, and are not offered.
 
     Args:
         num_classes: Logits per pixel, C; 1 means binary with a sigmoid.
