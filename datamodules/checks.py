@@ -3,13 +3,17 @@
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.files import DataError
 
-__all__ = ["check_classes", "check_content", "check_known", "check_mask", "check_named"]
+if TYPE_CHECKING:
+    from datamodules.corruptions import Corruption
+
+__all__ = ["check_classes", "check_content", "check_known", "check_left", "check_mask", "check_named"]
 
 
 def check_mask(where: str | Path, size: tuple[int, int], mask: np.ndarray, num_classes: int) -> None:
@@ -91,6 +95,43 @@ def check_classes(classes: Sequence[int], names: Sequence[str], allow_missing: b
         raise DataError(
             f"the initial set of {len(classes)} has no image of {', '.join(missing)}, so the network could not learn "
             "what it is; choose datamodules.initial.PerClass or a larger set, or set data.allow_missing_classes to true"
+        )
+
+
+def check_left(
+    labels: Iterable[tuple[np.ndarray, np.ndarray]], names: Sequence[str], corruption: "Corruption", allow_missing: bool
+) -> None:
+    """Refuse a corruption that leaves nothing to learn from, or a class without a label.
+
+    Args:
+        labels: Of each unit of the initial set, what the data set says and what the corruption makes of it.
+        names: Of the classes 0, 1, ...
+        corruption: The rule.
+        allow_missing: Whether classes may be without a label. Class 0 alone teaches nothing in any case.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    there: set[int] = set()
+    left: set[int] = set()
+    classes = set(range(len(names)))
+    for truth, seen in labels:
+        there.update(np.unique(truth).tolist())
+        left.update(np.unique(seen).tolist())
+        if left >= classes:
+            return
+    lost = [names[k] for k in sorted((there - left) & classes)]
+    remedy = "lower its rate, or take a larger data.initial"
+    if lost and not left & classes - {0}:
+        raise DataError(
+            f"data.oracle.corruption {corruption.short_description} leaves no label in the initial set but "
+            f"{names[0]!r}, class 0, so there is nothing to tell it from ({', '.join(lost)} without a label); {remedy}"
+        )
+    if lost and not (allow_missing or corruption.merges_classes):
+        raise DataError(
+            f"data.oracle.corruption {corruption.short_description} leaves {', '.join(lost)} without a label in the "
+            f"initial set, so the network could not learn what that is; {remedy}, or set data.allow_missing_classes to "
+            "true"
         )
 
 

@@ -5,10 +5,13 @@ strategy. Objects are a data set's instances, or connected parts of a class (see
 image is one object.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,17 +19,22 @@ from acquisition.annotation import UNANSWERED, VOID
 from acquisition.identity import Described
 from acquisition.seeding import uniform_for
 from datamodules.annotations import AnnotationSource
-from datamodules.outlines import outlines
 from datamodules.sources.source import Source
 
 __all__ = [
-    "Coarsen", "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Keeping", "Objectness",
-    "PairNoise", "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise", "Withheld",
+    "Corrupted", "Corruption", "FlipBackground", "FlipClass", "FlipMissing", "Keeping", "Objectness", "PairNoise",
+    "PositiveUnlabelled", "RandomCategory", "RateRelabelling", "Relabelling", "SymmetricNoise", "Withheld",
+    "known_objects",
 ]  # fmt: skip
+
+_KEPT_BYTES = 128 * 2**20
 
 
 class Corruption(Described, ABC):
     """A rule that changes an annotation, the same way whenever it is asked."""
+
+    merges_classes: bool = False
+    """Whether it is meant to leave classes without a label."""
 
     def check(self, num_classes: int) -> None:
         """Refuse a data set that the rule does not fit.
@@ -79,7 +87,7 @@ class Relabelling(Corruption):
             known = int(annotation) not in (VOID, UNANSWERED)
             label = self.relabel(int(annotation), self._drawn(image_id, 0), num_classes) if known else annotation
             return np.array(label, dtype=annotation.dtype)
-        objects = _known(annotation, objects)
+        objects = known_objects(annotation, objects)
         numbers, first, which = np.unique(objects, return_index=True, return_inverse=True)
         old = annotation.reshape(-1)[first]
         new = old.copy()
@@ -235,6 +243,8 @@ class Withheld(Keeping):
 class Objectness(Relabelling):
     """Every object is class 1, whatever its class; background, class 0, stays. Nothing is drawn at random."""
 
+    merges_classes = True
+
     def __init__(self) -> None:
         super().__init__()
 
@@ -253,45 +263,10 @@ class RandomCategory(Relabelling):
         return 1 + int(next(drawn) * (num_classes - 1)) if label else 0
 
 
-class Coarsen(Corruption):
-    """Objects are polygons with few corners: outlines simplified, large polygons first and small ones over them.
-
-    A pixel that no polygon covers keeps its label. Nothing is drawn at random.
-
-    Args:
-        tolerance: How far a simplified outline may be from the true one, in pixels.
-
-    Raises:
-        ValueError: If it is not above 0.
-    """
-
-    def __init__(self, tolerance: float) -> None:
-        if not tolerance > 0:
-            raise ValueError(f"Coarsen needs a tolerance above 0 pixels, got {tolerance}")
-        self.tolerance = tolerance
-
-    def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
-        from skimage.draw import polygon2mask
-        from skimage.measure import approximate_polygon
-
-        if not annotation.ndim:
-            return annotation
-        objects, drawn = _known(annotation, objects), list[tuple[np.ndarray, int]]()
-        for number in np.unique(objects[objects >= 0]).tolist():
-            pixels = objects == number
-            for points in outlines(pixels, through_corners=True):
-                corners = approximate_polygon(np.concatenate([points, points[:1]]), self.tolerance)
-                # corners of pixels, of which the centres are half a pixel inwards
-                inside = polygon2mask(annotation.shape, corners[:, ::-1] - 0.5) if len(corners) > 3 else pixels
-                drawn.append((inside, int(annotation[pixels][0])))
-        changed, void = annotation.copy(), np.isin(annotation, (VOID, UNANSWERED))
-        for inside, label in sorted(drawn, key=lambda one: -one[0].sum()):
-            changed[inside] = label
-        return np.where(void, annotation, changed)
-
-
 class Corrupted(AnnotationSource):
     """A data set's own annotations, seen through a rule.
+
+    What the rule has made of masks is kept, the last 128 MiB of it, for every epoch asks for the same.
 
     Args:
         source: The data set.
@@ -302,21 +277,38 @@ class Corrupted(AnnotationSource):
         corruption.check(source.num_classes)
         self.source = source
         self.corruption = corruption
+        self._kept: OrderedDict[tuple[str, bytes], np.ndarray] = OrderedDict()
+        self._bytes = 0
         self._classes: dict[str, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a loader's process keeps its own
+        return {**self.__dict__, "_kept": OrderedDict(), "_bytes": 0}
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         if draw is None and image_id in self._classes:
             return self._classes[image_id]
-        corrupted = self._corrupted(image_id, draw)
-        if draw is None and not corrupted.ndim:
-            # asked for several times before a fit begins
-            self._classes[image_id] = corrupted
-        return corrupted
-
-    def _corrupted(self, image_id: str, draw: tuple[int, int] | None) -> np.ndarray:
         annotation = self.source.read_annotation(image_id, draw)
-        objects = self.source.read_instances(image_id) if annotation.ndim else np.zeros((), dtype=np.int32)
-        return self.corruption.corrupt(annotation, objects, image_id, self.source.num_classes)
+        if not annotation.ndim:
+            nothing = np.zeros((), dtype=np.int32)
+            corrupted = self.corruption.corrupt(annotation, nothing, image_id, self.source.num_classes)
+            if draw is None:
+                # asked for several times before a fit begins
+                self._classes[image_id] = corrupted
+            return corrupted
+        # a person's drawing may take the place of another's
+        key = image_id, hashlib.blake2b(annotation.tobytes()).digest()
+        if key not in self._kept:
+            objects = self.source.read_instances(image_id)
+            self._keep(key, self.corruption.corrupt(annotation, objects, image_id, self.source.num_classes))
+        self._kept.move_to_end(key)
+        return self._kept[key].copy()
+
+    def _keep(self, key: tuple[str, bytes], corrupted: np.ndarray) -> None:
+        self._kept[key] = corrupted
+        self._bytes += corrupted.nbytes
+        while self._bytes > _KEPT_BYTES and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
     def is_annotated(self, image_id: str) -> bool:
         return self.source.is_annotated(image_id)
@@ -328,6 +320,14 @@ class Corrupted(AnnotationSource):
         return self.source.drawn_by(image_id, draw)
 
 
-def _known(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """The objects as far as their class is known."""
+def known_objects(annotation: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """The objects as far as their class is known.
+
+    Args:
+        annotation: H x W: classes, `VOID` or `UNANSWERED`.
+        objects: Which object each pixel belongs to, of the same shape; -1 where to none.
+
+    Returns:
+        The same, -1 where the annotation is no class.
+    """
     return np.where(np.isin(annotation, (VOID, UNANSWERED)), -1, objects)

@@ -61,7 +61,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
         flip: Probability of a horizontal flip in training; the data set's own unless given (0.5, or 0 for digits and
             the like).
         shift: For data sets in memory: the most pixels by which training images are shifted at random.
-        allow_missing_classes: For classified images: let the first fit begin without an image of every class.
+        allow_missing_classes: Let the first fit begin without an image of every class where images are classified, or
+            without a label of every class that a corruption sees.
         initial_run: The directory of a run whose initial set this one takes in the place of `initial`; a fit takes its
             first model, too.
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.annotations import AnnotationSource
-from datamodules.checks import check_classes, check_content, check_known, check_mask, check_named
+from datamodules.checks import check_classes, check_content, check_known, check_left, check_mask, check_named
+from datamodules.corruptions import Corrupted
 from datamodules.files import DataError
 from datamodules.initial import InitialSet
 from datamodules.oracle import Oracle
@@ -34,7 +35,8 @@ class Pool:
         initial: The labelled set of cycle 0, chosen among the units that the oracle has answered.
         run_dir: Where the ledger stands.
         seed: Of the initial set.
-        allow_missing_classes: For classified images: let the first fit begin without an image of every class.
+        allow_missing_classes: Let the first fit begin without an image of every class where images are classified, or
+            without a label of every class that a corruption sees.
     """
 
     def __init__(
@@ -223,11 +225,14 @@ class Pool:
         """Id of the image that a unit is part of."""
         return self.units.image_of(unit_id)
 
-    def read_labels(self, unit_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """What the oracle says of units, image by image, so that each is read once.
+    def read_labels(
+        self, unit_ids: Iterable[str], source: AnnotationSource | None = None
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """What is said of units, image by image, so that each is read once.
 
         Args:
             unit_ids: Units of the train split, in any order.
+            source: Who says it; the oracle unless given.
 
         Yields:
             A unit's id, and class indices or `VOID`: of its pixels, P, or of a classified image, of no dimension.
@@ -236,7 +241,7 @@ class Pool:
         for unit_id in unit_ids:
             by_image.setdefault(self.units.image_of(unit_id), []).append(unit_id)
         for image_id, units in by_image.items():
-            annotation = self._checked(image_id)
+            annotation = self._checked(image_id, source)
             index = self.units.index_map(image_id, annotation.shape) if annotation.ndim else annotation
             for unit_id in units:
                 k = self.units.location[unit_id][1]
@@ -309,6 +314,15 @@ class Pool:
     def _check_initial(self, chosen: Sequence[str]) -> None:
         if not chosen:
             raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
+        if isinstance(self.annotations, Corrupted):
+            # one after the other, so that an image is read for both
+            pairs = zip(self.read_labels(chosen, self.source), self.read_labels(chosen), strict=True)
+            check_left(
+                ((truth, wrong) for (_, truth), (_, wrong) in pairs),
+                self.source.class_names,
+                self.annotations.corruption,
+                self.allow_missing_classes,
+            )
         if self.source.target == "label":
             classes = [self.read_class(self.units.image_of(u)) for u in chosen]
             check_classes(classes, self.source.class_names, self.allow_missing_classes)

@@ -15,6 +15,7 @@ from acquisition.functional import predicted_class
 from acquisition.functions import PredictsLoss
 from lightning_modules.learning_loss import RankingAccuracy, RankingLoss, image_losses
 from lightning_modules.losses import BatchLoss, CrossEntropy, call_loss
+from lightning_modules.pretrained import load_pretrained
 
 __all__ = ["Metrics", "NetworkModule"]
 
@@ -44,10 +45,12 @@ class NetworkModule(pl.LightningModule):
         ranking: For a network that predicts its own loss (`LossPrediction`): how it learns to; `RankingLoss` with its
             defaults unless given. The loss of a batch is then the mean of its images' losses, plus the weighted ranking
             loss, and the share of image pairs in the right order is reported.
+        pretrained: A checkpoint of another fit of this network, such as a cycle's best.ckpt, whose weights every fit
+            starts from; the layers that depend on the number of classes start anew, for the classes may be others.
 
     Raises:
-        ValueError: If `ranking` is given and the network does not predict its loss, or if a network that does is to be
-            compiled.
+        ValueError: If the checkpoint is another network's, if `ranking` is given and the network does not predict its
+            loss, or if a network that does is to be compiled.
     """
 
     monitor: ClassVar[str]
@@ -66,6 +69,7 @@ class NetworkModule(pl.LightningModule):
         compile: bool = False,
         monitor: Literal["best", "last"] = "best",
         ranking: RankingLoss | None = None,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         predicts_loss = isinstance(network, PredictsLoss)
@@ -79,6 +83,8 @@ class NetworkModule(pl.LightningModule):
                 "a network that predicts its own loss is trained as it is, because a compiled one does not show what "
                 "its layers give, got compile true; set model.compile to false"
             )
+        if pretrained is not None:
+            load_pretrained(network, pretrained)
         self.keeps_last = monitor == "last"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)

@@ -10,6 +10,9 @@ from typing import Any
 
 __all__ = ["StudyGrid", "StudyRun", "run_settings", "runs_of"]
 
+_VARIANTS = "grid.variants"
+"""Stands among the varied settings for those that a variant changes."""
+
 
 @dataclass
 class StudyGrid:
@@ -17,9 +20,14 @@ class StudyGrid:
 
     Args:
         strategies: Name of each strategy to what it changes in `strategy`, and under the key `data` in `data`: what
-            else a unit is, who answers, and which set is the first (partition, oracle, initial).
+            else a unit is, who answers, and which set is the first (partition, oracle, initial). A key with a dot is
+            the full name of any other setting, such as model.loss; {seed}, {strategy} and {variant} in a value's text
+            are the run's own.
         seeds: A list, or how many, counted from 0.
+        variants: Name of each variant to the settings that it changes together, by their dotted names and with texts as
+            of strategies; crossed with strategies and `vary`.
         vary: Dotted name of a setting to the values that it takes; several settings are crossed.
+        baseline: The strategy that the others are compared with; the one that is called random unless given.
         stacked: Train networks of one architecture together, in few processes, instead of one process per run; None for
             wherever the data and the network allow it.
         at_once: Processes that work at the same time; as many as the machine has cores (or GPUs) unless given.
@@ -30,7 +38,9 @@ class StudyGrid:
 
     strategies: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: int | list[int] = 1
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     vary: dict[str, list[Any]] = field(default_factory=dict)
+    baseline: str | None = None
     stacked: bool | None = None
     at_once: int | None = None
     retries: int = 1
@@ -49,9 +59,14 @@ class StudyGrid:
         for key, values in self.vary.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"grid.vary needs a list of values for each setting, got {values!r} for {key}")
-        for name in self.strategies:
-            if not re.fullmatch(r"[\w.=()+-]+", name):
-                raise ValueError(f"names of strategies become folders: letters, digits and _.=()+- only, got {name!r}")
+        for what, names in (("strategies", self.strategies), ("variants", self.variants)):
+            for name in names:
+                if not re.fullmatch(r"[\w.=()+-]+", name):
+                    raise ValueError(f"names of {what} become folders: letters, digits and _.=()+- only, got {name!r}")
+        if self.baseline is not None and self.baseline not in self.strategies:
+            raise ValueError(
+                f"grid.baseline is one of the strategies ({', '.join(self.strategies)}), got {self.baseline!r}"
+            )
 
     @property
     def seed_list(self) -> list[int]:
@@ -78,9 +93,11 @@ def runs_of(grid: StudyGrid) -> Iterator[StudyRun]:
     """All runs, seeds innermost, so that the first ones done can be compared."""
     if not grid.strategies:
         raise ValueError("a study needs strategies, got none; set grid.strategies to {NAME: {acquisition: ...}, ...}")
-    for values in itertools.product(*grid.vary.values()):
-        pairs = tuple(zip(grid.vary, values, strict=True))
-        name = ",".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in pairs)
+    varied: dict[str, list[Any]] = {_VARIANTS: list(grid.variants)} if grid.variants else {}
+    varied |= grid.vary
+    for values in itertools.product(*varied.values()):
+        pairs = tuple(zip(varied, values, strict=True))
+        name = ",".join(v if k == _VARIANTS else f"{k.rpartition('.')[2]}={_short(v)}" for k, v in pairs)
         for strategy in grid.strategies:
             for seed in grid.seed_list:
                 yield StudyRun(name, pairs, strategy, seed)
@@ -89,8 +106,8 @@ def runs_of(grid: StudyGrid) -> Iterator[StudyRun]:
 def run_settings(study: dict[str, Any], grid: StudyGrid, run: StudyRun, root: Path) -> dict[str, Any]:
     """The settings of an ordinary fit that is this run.
 
-    A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...), and of `data`. Keys
-    of `vary` may leave out init_args, as on the command line.
+    A strategy replaces whole entries of `strategy` (acquisition, selection, budget ...), and of `data`. Dotted keys may
+    leave out init_args, as on the command line.
 
     Args:
         study: The study's settings.
@@ -100,22 +117,42 @@ def run_settings(study: dict[str, Any], grid: StudyGrid, run: StudyRun, root: Pa
     """
     settings = copy.deepcopy({key: value for key, value in study.items() if key != "grid"})
     settings |= {"seed_everything": run.seed, "run_dir": str(root / run.folder)}
-    changes = copy.deepcopy(grid.strategies[run.strategy])
+    own = {"{seed}": run.seed, "{strategy}": run.strategy, "{variant}": run.variant}
+    changes = _filled(grid.strategies[run.strategy], own)
+    dotted = {key: changes.pop(key) for key in list(changes) if "." in key}
     if data := changes.pop("data", None):
         settings["data"] = {**settings.get("data", {}), **data}
     settings["strategy"] = {**settings.get("strategy", {}), **changes}
     for key, value in run.values:
-        _put(settings, key, value)
+        for name, given in _filled(grid.variants[value], own).items() if key == _VARIANTS else ((key, value),):
+            _put(settings, name, given, key if key == _VARIANTS else "grid.vary")
+    for key, value in dotted.items():
+        _put(settings, key, value, "grid.strategies")
     return settings
 
 
-def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+def _filled(value: Any, own: dict[str, Any]) -> Any:
+    """A copy in which what is a run's own stands for its name."""
+    if isinstance(value, dict):
+        return {key: _filled(given, own) for key, given in value.items()}
+    if isinstance(value, list):
+        return [_filled(given, own) for given in value]
+    if isinstance(value, str):
+        # a text that is nothing else becomes a number
+        if value in own:
+            return own[value]
+        for name, word in own.items():
+            value = value.replace(name, str(word))
+    return value
+
+
+def _put(settings: dict[str, Any], key: str, value: Any, who: str) -> None:
     place = settings
     *parents, last = key.split(".")
     for name in parents:
         place = _inside(place, name)
         if not isinstance(place.get(name), dict):
-            raise ValueError(f"grid.vary names {key!r}, but the settings have nothing at {name!r} to change")
+            raise ValueError(f"{who} names {key!r}, but the settings have nothing at {name!r} to change")
         place = place[name]
     _inside(place, last)[last] = copy.deepcopy(value)
 

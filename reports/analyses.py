@@ -15,15 +15,16 @@ from matplotlib.figure import Figure
 from records.files import write_figure, write_table, write_text
 from records.pixels import read_pixels
 from records.run_directory import RunDirectory
-from reports.comparison import find_baseline, run_areas, variants_with_baseline, without_gaps
+from reports.comparison import run_areas, variants_with_baseline, without_gaps
 from reports.distributions import bounds_table, cumulative_table, draw_bounds, draw_cumulative, random_logits
 from reports.figures import draw_curves, draw_histograms, draw_sweep
+from reports.filters import draw_filters, filters_table, read_filters
 from reports.learning_curve import main_metric
 from reports.moons import draw_loss_curves, draw_moons, moons_table, read_moons
 from reports.pixels import cut_shares, draw_joint, draw_odin, joint_table, odin_table
 from reports.settings import draw_settings, read_settings, settings_table, settings_text
 from reports.statistics import break_even_point
-from reports.study_table import read_study
+from reports.study_table import read_baseline, read_study
 
 __all__ = ["analyse", "by_key", "read_cycle_scores", "sweep_table"]
 
@@ -33,7 +34,16 @@ _MACRO = ("val/macro_precision", "val/macro_recall", "val/macro_f1")
 
 def analyse(
     name: Literal[
-        "distributions", "bounds", "histograms", "strategies", "sweep", "pixels", "odin", "settings", "moons"
+        "distributions",
+        "bounds",
+        "histograms",
+        "strategies",
+        "sweep",
+        "pixels",
+        "odin",
+        "settings",
+        "moons",
+        "filters",
     ],
     out: str = "analysis",
     run_dir: str | None = None,
@@ -56,9 +66,10 @@ def analyse(
             2 and 0.5 (figure 2.13 of a real image). odin: ODIN's maps of one image (figure 2.4). The verb pixels writes
             what these two read. settings: the last cycle's metrics for each value of a setting that a study varied,
             with differences to the first one, and a figure of them over the other settings. moons: what losses make of
-            positives that are labelled negative, and loss curves; the verb moons writes what this reads.
+            positives that are labelled negative, and loss curves; the verb moons writes what this reads. filters: the
+            first convolution's filters of the last fitted cycle, each on its own scale.
         out: Folder for the figures and their tables.
-        run_dir: Folder of a fit (histograms, pixels, odin, moons) or of a study (strategies, sweep, settings).
+        run_dir: Folder of a fit (histograms, pixels, odin, moons, filters) or of a study (strategies, sweep, settings).
         image: For pixels and odin: the image, where the run directory has values of several.
         key: For sweep: a column of study.csv, such as width, or a name before a number in the strategies' names, such
             as T in "ODIN(T=0.1)". For settings: the one whose values are compared, such as loss; the last one that the
@@ -99,7 +110,7 @@ class _Asked:
         metric = main_metric(table, self.metric)
         table = without_gaps(table.dropna(subset=[metric]))
         names = sorted(table["strategy"].unique())
-        baseline = find_baseline(names)
+        baseline = read_baseline(self.folder(), names)
         if unknown := sorted(set(self.only or []) - set(names)):
             raise ValueError(f"--only names {', '.join(unknown)}, but the study's strategies are {', '.join(names)}")
         if self.only:
@@ -274,6 +285,13 @@ def _moons(asked: _Asked) -> None:
     print(found.round(3).to_string(index=False))
 
 
+def _filters(asked: _Asked) -> None:
+    name, weights = read_filters(asked.folder())
+    count, channels, height, width = weights.shape
+    title = f"{asked.folder().name}: {name}, {count} filters of {height} x {width} x {channels}"
+    asked.write("filters", filters_table(weights), draw_filters(weights, title))
+
+
 def _mean_curves(table: pd.DataFrame, metric: str, panel: str) -> pd.DataFrame:
     grouped = table.groupby([panel, "strategy", "cycle"])
     return grouped.agg(
@@ -292,4 +310,5 @@ _ANALYSES: dict[str, Callable[[_Asked], None]] = {
     "odin": _odin,
     "settings": _settings,
     "moons": _moons,
+    "filters": _filters,
 }

@@ -10,7 +10,6 @@ from records.run_directory import RunDirectory
 from records.study_directory import StudyDirectory
 from reports.comparison import (
     area_table,
-    find_baseline,
     find_gaps,
     labels_table,
     paired_table,
@@ -25,7 +24,7 @@ from reports.intervals import BOOTSTRAP_FROM
 from reports.learning_curve import LOWER_IS_BETTER, area_sentence, main_metric, refresh_curve, write_curve
 from reports.settings import settings_table, settings_text
 from reports.statistics import friedman, smallest_sign_flip_p
-from reports.study_table import markdown, read_study
+from reports.study_table import markdown, read_baseline, read_study
 
 __all__ = ["report", "write_study_report"]
 
@@ -59,7 +58,7 @@ def write_study_report(
             f"metric, or draw only its curves with analyse strategies --score {metric}"
         )
     folder = study.report
-    baseline = find_baseline(list(table["strategy"].unique()))
+    baseline = read_baseline(run_dir, table["strategy"].unique())
     jobs = _jobs(run_dir)
     gaps = find_gaps(table, jobs.loc[jobs["state"].str.lower().str.startswith("fail"), "name"].tolist())
     stopped = _stopped_words(jobs)
@@ -106,7 +105,7 @@ def write_study_report(
         + "Cycle sum: the same integral with a step of 1 per cycle. Mean and standard deviation over seeds."
         + _unit_words(whole),
         markdown(table_of_areas),
-        "## Differences to random, paired by seed",
+        f"## Differences to {baseline or 'random'}, paired by seed",
         _paired_words(baseline, paired),
         markdown(paired),
         "## Pairwise penalties",
@@ -115,7 +114,7 @@ def write_study_report(
         "![penalties](penalty_matrix.png)" if used else "",
         "## Labels needed",
         "On mean curves, straight between cycles. labels: where a curve first reaches the level; saving: against "
-        "random; break_even: the labels from which the curve stays above random's. Empty: never.",
+        f"{baseline or 'random'}; break_even: the labels from which the curve stays above that one's. Empty: never.",
         markdown(labels),
         "## Ranks",
         _rank_words(block, blocks),
@@ -163,8 +162,8 @@ def report(
     Args:
         run_dir: Folder of a study or of a fit.
         score: Metric to report, such as val/accuracy; the one that chose the best weights unless given.
-        levels: Values of the metric for which the needed labels are reported; 95, 98 and 100% of random's final value
-            unless given.
+        levels: Values of the metric for which the needed labels are reported; 95, 98 and 100% of the baseline's final
+            value unless given.
         full_score: The metric after training on all labels, where the normalised area is 1; without it there is none.
 
     """
@@ -220,7 +219,10 @@ def _stopped_words(jobs: pd.DataFrame) -> str:
 
 def _cost_words(baseline: str | None) -> str:
     if not baseline:
-        return "Units differ in what they cost. No strategy is called random, so there are no differences to it."
+        return (
+            "Units differ in what they cost. No strategy is called random and the study names no baseline, so there "
+            "are no differences to it."
+        )
     return (
         f"Units differ in what they cost, so strategies are compared with {baseline} over pixels, objects and clicks: "
         "mean of the score from `first` to `last`, the costs that all runs of both have, straight between cycles, and "
@@ -238,7 +240,7 @@ def _unit_words(table: pd.DataFrame) -> str:
 
 def _paired_words(baseline: str | None, paired: pd.DataFrame) -> str:
     if baseline is None:
-        return "No strategy is named random, so there is nothing to compare with."
+        return "No strategy is named random and the study names no baseline, so there is nothing to compare with."
     if paired.empty or paired["seeds"].max() < 2:
         return f"The mean difference to {baseline}; no intervals or tests without at least two common seeds."
     seeds = int(paired["seeds"].max())

@@ -1,12 +1,15 @@
 """A study's table of cycles, as it is read and as Markdown writes it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from records.study_directory import StudyDirectory
+from reports.comparison import find_baseline
 
-__all__ = ["markdown", "read_study"]
+__all__ = ["markdown", "read_baseline", "read_study"]
 
 _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
 
@@ -41,6 +44,22 @@ def read_study(run_dir: Path) -> pd.DataFrame:
             f"{row['variant']!r}; expected one each: tell them apart by `variant`"
         )
     return table.sort_values(["variant", "strategy", "seed", "cycle"], ignore_index=True)
+
+
+def read_baseline(run_dir: Path, strategies: Iterable[str]) -> str | None:
+    """The strategy that the others are compared with.
+
+    Args:
+        run_dir: The study's folder.
+        strategies: Names of those that have runs.
+
+    Returns:
+        The one that the study's settings call so (grid.baseline), or else `reports.comparison.find_baseline`.
+    """
+    names, config = list(strategies), StudyDirectory(run_dir).config
+    settings = yaml.safe_load(config.read_text()) if config.is_file() else None
+    named = (settings.get("grid") or {}).get("baseline") if isinstance(settings, dict) else None
+    return named if named in names else find_baseline(names)
 
 
 def markdown(table: pd.DataFrame) -> str:

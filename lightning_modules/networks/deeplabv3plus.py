@@ -35,6 +35,9 @@ class DeepLabV3Plus(nn.Module):
         WeightsUnavailableError: The weights could not be downloaded.
     """
 
+    score_layers = ("model.segmentation_head",)
+    """The layers that depend on the number of classes."""
+
     def __init__(
         self,
         num_classes: int,

@@ -27,6 +27,8 @@ class DRND22(nn.Module):
     """The layer whose input is an image's embedding (`acquisition.features`); the upsampling runs later."""
     loss_layers = (*(f"levels.{level}" for level in range(1, 9)), "head", "up")
     """The layers from which `LossPrediction` predicts the loss unless told otherwise."""
+    score_layers = ("head", "up")
+    """The layers that depend on the number of classes."""
 
     def __init__(self, num_classes: int, dropout: float = 0.5, in_channels: int = 3) -> None:
         super().__init__()

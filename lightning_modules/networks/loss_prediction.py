@@ -55,6 +55,10 @@ class LossPrediction(nn.Module):
         feature_layer = getattr(network, "feature_layer", None)
         if feature_layer is not None:
             self.feature_layer = f"network.{feature_layer}"
+        score_layers: Sequence[str] | None = getattr(network, "score_layers", None)
+        if score_layers is not None:
+            # the head looks at what the layers give, which may be logits
+            self.score_layers = (*(f"network.{name}" for name in score_layers), "squeeze", "predict")
         self.pool = pool
         named: Sequence[str] = getattr(network, "loss_layers", ()) if layers is None else layers
         self.layers = tuple(named)

@@ -26,6 +26,9 @@ class ResNet18(nn.Module):
         WeightsUnavailableError: The weights could not be downloaded.
     """
 
+    score_layers = ("body.fc",)
+    """The layers that depend on the number of classes."""
+
     def __init__(
         self,
         num_classes: int,

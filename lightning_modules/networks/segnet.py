@@ -38,6 +38,9 @@ class SegNet(nn.Module):
         WeightsUnavailableError: The weights could not be downloaded.
     """
 
+    score_layers = ("decoder.4.3",)
+    """The layers that depend on the number of classes."""
+
     def __init__(
         self,
         num_classes: int,

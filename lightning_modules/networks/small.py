@@ -18,6 +18,9 @@ class TwoLayerNet(nn.Module):
         dropout: Dropout rate after the hidden layer; 0 as in chapter 3 of Chen 2020, which uses no MC dropout.
     """
 
+    score_layers = ("head",)
+    """The layers that depend on the number of classes."""
+
     def __init__(
         self, num_classes: int = 10, width: int = 16, image_shape: Sequence[int] = (1, 28, 28), dropout: float = 0.0
     ) -> None:
@@ -56,6 +59,9 @@ class GalCNN(nn.Module):
     Raises:
         ValueError: There is no convolution, or the images are too small for so many.
     """
+
+    score_layers = ("head",)
+    """The layers that depend on the number of classes."""
 
     def __init__(
         self,
@@ -109,6 +115,9 @@ class SmallVGG(nn.Module):
     Raises:
         ValueError: There is no block, the rates are more or fewer, or the images are too small for so many blocks.
     """
+
+    score_layers = ("head",)
+    """The layers that depend on the number of classes."""
 
     def __init__(
         self,

@@ -6,7 +6,9 @@ from torch import nn
 __all__ = ["bilinear_upsampling"]
 
 
-def bilinear_upsampling(channels: int, factor: int, fixed: bool = False, padded: bool = True) -> nn.ConvTranspose2d:
+def bilinear_upsampling(
+    channels: int, factor: int, fixed: bool = False, padded: bool = True, size: int | None = None
+) -> nn.ConvTranspose2d:
     """Make a transposed convolution whose initial weights upsample bilinearly, each channel on its own.
 
     Args:
@@ -16,8 +18,9 @@ def bilinear_upsampling(channels: int, factor: int, fixed: bool = False, padded:
             learned, and may mix channels.
         padded: Whether the output is cut to `factor` times the input; else it is larger by `factor` in both directions,
             as in Caffe's networks, which crop it later.
+        size: Of the kernel, 2 x factor unless given; one of 2 x factor - 1 has its middle in a pixel.
     """
-    size = 2 * factor
+    size = size or 2 * factor
     ramp = 1 - (torch.arange(size) - (size - 1) / 2).abs() / factor
     padding, groups = factor // 2 if padded else 0, channels if fixed else 1
     layer = nn.ConvTranspose2d(channels, channels, size, factor, padding, groups=groups, bias=False)

@@ -1,17 +1,20 @@
 """Rules that make labels wrong: what they change, how often, and that they draw the same whenever they are asked."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from acquisition.annotation import UNANSWERED, VOID
+from datamodules import corruptions
+from datamodules.coarsening import Coarsen
 from datamodules.corruptions import (
-    Coarsen,
     Corrupted,
     Corruption,
     FlipBackground,
@@ -25,17 +28,20 @@ from datamodules.corruptions import (
     Withheld,
 )
 from datamodules.datamodule import PoolDataModule
+from datamodules.files import DataError
 from datamodules.initial import RandomSubset
 from datamodules.oracle import HiddenTruth, WholeObjects
+from datamodules.pool import Pool
 from datamodules.sources.digits import Digits
 from datamodules.sources.folder import Folder
+from datamodules.sources.source import Source
 from records.ledger import Queried
 
 CLASSES = 4
 EYE = np.eye(CLASSES).tolist()
 RULES: list[Corruption] = [
     FlipMissing(0.5), FlipBackground(0.5), SymmetricNoise(0.5), PairNoise(0.5), PositiveUnlabelled(0.5), Objectness(),
-    RandomCategory(), FlipClass([[0.7, 0.1, 0.1, 0.1], *EYE[1:]]), Coarsen(2),
+    RandomCategory(), FlipClass([[0.7, 0.1, 0.1, 0.1], *EYE[1:]]), Coarsen(2), Coarsen(shift=1), Coarsen(shift=-1.5),
 ]  # fmt: skip
 
 
@@ -136,6 +142,25 @@ def test_a_coarse_outline_has_few_corners_and_is_near() -> None:
     assert distance[coarse != disk].max() < 6 + 2
 
 
+@pytest.mark.parametrize("shift", [2.0, -2.0])
+def test_a_moved_boundary_is_so_far_from_the_true_one(shift: float) -> None:
+    y, x = np.mgrid[:64, :64]
+    distance = np.hypot(y - 32, x - 32)
+    disk = (distance < 20).astype(np.uint8)
+    disk[:, 60:] = VOID
+    moved = Coarsen(shift=shift).corrupt(disk, np.where(disk == VOID, -1, disk).astype(np.int32), "a", 2)
+    radius = np.sqrt((moved == 1).sum() / np.pi)
+    assert radius == pytest.approx(20 + shift, abs=0.3)
+    assert np.array_equal(moved == VOID, disk == VOID)
+
+
+def test_a_small_object_grows_over_a_large_one_and_shrinks_under_it() -> None:
+    annotation = np.repeat(np.array([[0, 0, 0, 0, 0, 1, 2, 2, 2]], dtype=np.uint8), 3, axis=0)
+    outwards, inwards = (Coarsen(shift=s).corrupt(annotation, annotation.astype(np.int32), "a", 3) for s in (1, -1))
+    assert outwards[1].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    assert inwards[1].tolist() == [0, 0, 0, 0, 0, 0, 2, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -149,6 +174,7 @@ def test_a_coarse_outline_has_few_corners_and_is_near() -> None:
         (lambda: FlipClass([[1, 0]]), r"C x C probabilities, got \(1, 2\)"),
         (lambda: FlipClass([[2, -1], [0, 1]]), "from 0 to 1, got -1 to 2"),
         (lambda: Coarsen(0), "above 0 pixels, got 0"),
+        (lambda: Coarsen(), "a tolerance or a shift other than 0 pixels, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], Corruption], words: str) -> None:
@@ -211,3 +237,63 @@ def test_a_classified_image_is_one_object(tmp_path: Path) -> None:
 def test_a_matrix_of_other_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="a row for each of the 10 classes, got a matrix of 4"):
         Corrupted(Digits(num_train=60, num_val=20), FlipClass(EYE))
+
+
+class Counted(Objectness):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def corrupt(self, *arguments: Any) -> np.ndarray:
+        self.asked += 1
+        return super().corrupt(*arguments)
+
+
+def test_what_a_rule_made_of_masks_is_kept_as_far_as_there_is_room(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = Counted()
+    seen = Corrupted(Folder(str(root)), rule)
+    for epoch in range(2):
+        for image_id in ("0", "1", "2"):
+            seen.read_annotation(image_id, (0, epoch))[:] = 9
+    assert rule.asked == 3
+    assert seen.read_annotation("0").max() < 2 or VOID in seen.read_annotation("0")
+    monkeypatch.setattr(corruptions, "_KEPT_BYTES", 2 * 16 * 16)
+    for image_id in ("3", "0", "3", "1"):
+        seen.read_annotation(image_id)
+    # of images 0 to 2 those asked for longest ago had to go
+    assert rule.asked == 5
+    assert len(pickle.dumps(seen)) < len(pickle.dumps(Corrupted(Folder(str(root)), Objectness()))) + 2000
+
+
+def pool_of(source: Source, rule: Corruption, tmp_path: Path, **options: Any) -> Pool:
+    return PoolDataModule(source, oracle=HiddenTruth(corruption=rule), run_dir=str(tmp_path / "r"), **options).pool
+
+
+def test_a_corruption_that_leaves_a_class_without_a_label_is_refused(root: Path, tmp_path: Path) -> None:
+    """Before a fit, in one sentence that names both."""
+    rule = FlipClass([[1, 0, 0], [0.5, 0.5, 0], [1e-9, 0, 1 - 1e-9]])
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    for k, path in enumerate(sorted((root / "train" / "masks").iterdir())):
+        mask[:4, :4], mask[8:12, 8:12] = 1, 2 * (k == 0)
+        Image.fromarray(mask).save(path)
+    (root / "classes.txt").write_text("ground\nthing\nrare\n")
+    pool_of(Folder(str(root)), rule, tmp_path).start()
+
+    class Overlooked(FlipMissing):
+        def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:
+            return 0 if label == 2 else label
+
+    words = r"Overlooked\(rate=0.5\) leaves rare without a label in the initial set.*data.allow_missing_classes"
+    with pytest.raises(DataError, match=words):
+        pool_of(Folder(str(root)), Overlooked(0.5), tmp_path / "a").start()
+    pool_of(Folder(str(root)), Overlooked(0.5), tmp_path / "b", allow_missing_classes=True).start()
+    # it is meant to
+    pool_of(Folder(str(root)), Objectness(), tmp_path / "c").start()
+
+
+@pytest.mark.parametrize("classified", [True, False])
+def test_unlabelled_data_alone_is_refused(root: Path, tmp_path: Path, classified: bool) -> None:
+    source = Digits(num_train=60, num_val=20) if classified else Folder(str(root))
+    name = "0" if classified else "ground"
+    with pytest.raises(DataError, match=f"leaves no label in the initial set but '{name}', class 0"):
+        pool_of(source, PositiveUnlabelled(1e-9), tmp_path, allow_missing_classes=True).start()

@@ -67,6 +67,8 @@ def test_settings_of_a_run_differ_in_seed_folder_strategy_and_what_is_varied() -
         ({"part": "2"}, "0/2"),
         ({"vary": {"data.size": 3}}, "list of values"),
         ({"strategies": {"a/b": {}}}, "names of strategies"),
+        ({"variants": {"a b": {}}}, "names of variants"),
+        ({"strategies": {"a": {}}, "baseline": "b"}, r"grid.baseline is one of the strategies \(a\), got 'b'"),
     ],
 )
 def test_mistakes_are_explained(wrong: dict, words: str) -> None:
@@ -90,3 +92,37 @@ def test_a_strategy_may_change_what_a_unit_is() -> None:
     assert second["data"] == {"source": "S", "partition": "Q", "oracle": "O"}
     assert second["strategy"] == {**STUDY["strategy"], "budget": 9}
     assert grid.strategies["b"]["data"] == {"partition": "Q"}, "and stays as it is"
+
+
+def test_variants_and_strategies_change_any_settings_and_know_whose_run_it_is() -> None:
+    weights = "runs/first/runs/{variant}/{strategy}/seed-{seed}/a.ckpt"
+    study = STUDY | {"data": {"source": "S", "oracle": {"class_path": "O", "init_args": {"seed": 0}}}}
+    grid = StudyGrid(
+        strategies={"plain": {}, "after": {"model.pretrained": weights, "data.oracle.seed": "{seed}", "budget": 9}},
+        seeds=[3],
+        variants={"few": {"model.network.width": 2, "data.source": "few"}, "many": {"data.source": ["{seed}"]}},
+        vary={"strategy.acquisition.temperature": [1]},
+        baseline="plain",
+    )
+    runs = list(runs_of(grid))
+    assert [str(run.folder) for run in runs] == [
+        f"runs/{variant},temperature=1/{strategy}/seed-3" for variant in ("few", "many") for strategy in grid.strategies
+    ]
+    assert dict(runs[0].values) == {"grid.variants": "few", "strategy.acquisition.temperature": 1}
+    _, few, plain, many = (run_settings(study, grid, run, Path("root")) for run in runs)
+    network = few["model"]["init_args"].pop("network")
+    assert network["init_args"] == {"width": 2}
+    assert few["model"]["init_args"] == {"pretrained": "runs/first/runs/few,temperature=1/after/seed-3/a.ckpt"}
+    assert few["data"] == {"source": "few", "oracle": {"class_path": "O", "init_args": {"seed": 3}}}
+    assert few["strategy"] == {"acquisition": {"class_path": "A", "init_args": {"temperature": 1}}, "budget": 9}
+    assert plain["model"] == STUDY["model"]
+    assert plain["data"]["source"] == many["data"]["source"] == [3]
+    assert grid.strategies["after"]["model.pretrained"] == weights, "and stays as it is"
+
+
+@pytest.mark.parametrize("where", ["variants", "strategies"])
+def test_settings_that_are_not_there_are_named(where: str) -> None:
+    given: dict = {"strategies": {"a": {}}, where: {"a": {"model.nothing.width": 1}}}
+    grid = StudyGrid(**given)
+    with pytest.raises(ValueError, match=rf"grid.{where} names 'model.nothing.width', but the settings have nothing"):
+        run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))

@@ -12,7 +12,7 @@ import cli
 from reports.comparison import area_table, run_areas
 from reports.learning_curve import main_metric
 from reports.study import write_study_report
-from reports.study_table import markdown, read_study
+from reports.study_table import markdown, read_baseline, read_study
 
 Rows = Callable[..., list[dict[str, object]]]
 MakeStudy = Callable[[list[dict[str, object]]], Path]
@@ -177,6 +177,17 @@ def test_without_random_nothing_is_compared(rows: Rows, make_study: MakeStudy) -
     write_study_report(folder)
     assert "No strategy is named random" in (folder / "report" / "report.md").read_text()
     assert "saving" not in pd.read_csv(folder / "report" / "labels_needed.csv")
+
+
+def test_a_study_names_its_baseline(rows: Rows, make_study: MakeStudy) -> None:
+    folder = make_study(rows({"margin": MARGIN, "better": BETTER}))
+    (folder / "config.yaml").write_text("grid: {baseline: margin}")
+    write_study_report(folder)
+    text = (folder / "report" / "report.md").read_text()
+    assert "Differences to margin, paired by seed" in text
+    assert set(pd.read_csv(folder / "report" / "paired.csv")["strategy"]) == {"better"}
+    (folder / "config.yaml").write_text("grid: {baseline: gone}")
+    assert read_baseline(folder, ["margin", "random"]) == "random"
 
 
 def test_mistakes(rows: Rows, make_study: MakeStudy, tmp_path: Path) -> None:
