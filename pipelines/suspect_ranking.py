@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
+from torch import nn
 from tqdm.auto import tqdm
 
 from acquisition.annotation import VOID
@@ -34,6 +35,7 @@ from records.study_directory import SuspectsDirectory
 
 __all__ = ["HeldOut", "held_out", "rank_suspects"]
 
+_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _NEEDS = (Statistic.MEAN, Statistic.EXPECTED_ENTROPY)
 
 
@@ -100,9 +102,9 @@ def held_out(
         own = copy.deepcopy(module)
         load_weights(own, where.fold(fold).cycle(0).best, f"remove {where.fold(fold).path} and run suspects again")
         own.to(device)
-        network: torch.nn.Module = own.network  # type: ignore[assignment]
+        network: nn.Module = own.network  # type: ignore[assignment]
         sampler = None
-        if samples and suspicion.predictor is not None and _has_dropout(network):
+        if samples and suspicion.predictor is not None and has_dropout(network):
             sampler = suspicion.predictor.sampler(network, (datamodule.seed, "suspects", fold))
         for batch in datamodule.labelled_dataloader(images):
             on_device = batch_images(own, batch)
@@ -275,8 +277,8 @@ def _check_held_out(datamodule: PoolDataModule, run: RunDirectory, images: Seque
         )
 
 
-def _has_dropout(network: torch.nn.Module) -> bool:
-    return any(isinstance(m, torch.nn.modules.dropout._DropoutNd) and m.p > 0 for m in network.modules())
+def has_dropout(network: nn.Module) -> bool:
+    return any(isinstance(m, _DROPOUT) and m.p > 0 for m in network.modules())
 
 
 def _maps(values: torch.Tensor) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +14,12 @@ from acquisition.predictors import MCDropout
 from acquisition.seeding import uniform_for
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
-from datamodules.texts import shielded
+from datamodules.pool import Pool
 from pipelines.jobs import Job
 from pipelines.run_access import check_settings, working_in
 from pipelines.settings import difference, parse_yaml, read_yaml
 from records.files import read_json, write_json, write_text
+from records.ledger import Labelled, Ledger
 from records.run_directory import RunDirectory
 from records.study_directory import SuspectsDirectory
 
@@ -141,7 +142,7 @@ def fold_jobs(
         RunDirectoryError: The run has other settings, or a file cannot be written.
     """
     check_settings(datamodule.pool.run_dir, settings, (*may_change, *_OWN))
-    pool, where = datamodule.pool, SuspectsDirectory(RunDirectory(datamodule.pool.run_dir.absolute()).suspects)
+    pool, where = datamodule.pool, SuspectsDirectory(RunDirectory(datamodule.pool.run_dir).suspects)
     folds = labelled_folds(datamodule, suspicion.folds)
     configs = [_fold_settings(parse_yaml(settings), where, fold) for fold in range(len(folds))]
     learned = _learned_from(datamodule, folds)
@@ -151,25 +152,33 @@ def fold_jobs(
         where.labels.unlink(missing_ok=True)
         for path in where.folds():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for fold, images in enumerate(folds):
-            held = set(images)
-            units = [u for u in pool.labelled if pool.image_of(u) not in held]
-            write_text(where.fold_units(fold), "".join(f"{shielded(u)}\n" for u in units))
-            write_text(where.fold_config(fold), yaml.safe_dump(configs[fold], sort_keys=False))
-        write_json(where.labels, learned)
+    for fold, images in enumerate(folds):
+        _start(pool, where.fold(fold), set(images))
+        write_text(where.fold_config(fold), yaml.safe_dump(configs[fold], sort_keys=False))
+    write_json(where.labels, learned)
     return [_job(where, fold) for fold in range(len(folds))]
 
 
 def _fold_settings(settings: dict[str, Any], where: SuspectsDirectory, fold: int) -> dict[str, Any]:
     """The run's settings, for one plain fit on the labels of the other folds."""
-    units = {"class_path": "datamodules.initial.FromFile", "init_args": {"path": str(where.fold_units(fold))}}
-    data = {**settings["data"], "initial": units, "allow_missing_classes": True, "initial_run": None}
+    data = {**settings["data"], "initial_run": None}
     data.pop("run_dir", None)
     alone = {"cycles": 1, "initial_models": None, "initial_run": None, "stop": None, "mc_evaluation": None}
     name = where.fold(fold).path.name
     wandb = {**(settings.get("wandb") or {}), "job_type": "suspects", "name": name}
     run_dir = str(where.fold(fold).path)
     return {**settings, "run_dir": run_dir, "data": data, **alone, "wandb": wandb, "warm_start": False}
+
+
+def _start(pool: Pool, run: RunDirectory, held: Set[str]) -> None:
+    """Begin a network's run with the run's labels, as its ledger has them, but for those that it is to judge."""
+    known = {e.unit_id: e for e in pool.ledger.events() if e.kind in ("initial", "labelled") and e.unit_id is not None}
+    others = [known[u] for u in pool.labelled if pool.image_of(u) not in held]
+    run.path.mkdir(parents=True, exist_ok=True)
+    with closing(Ledger(run.ledger)) as ledger:
+        if ledger.labelled():
+            return
+        ledger.start([Labelled(str(e.unit_id), e.pixels or 0, e.objects, e.clicks) for e in others])
 
 
 def _learned_from(datamodule: PoolDataModule, folds: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -195,8 +204,7 @@ def _is_stale(
         kept = [read_yaml(where.fold_config(fold)) for fold in range(len(configs))]
     except (OSError, ValueError):
         return True
-    # a run that was moved has other paths and the same networks
-    ignored = (*may_change, "data.initial", "wandb")
+    ignored = (*may_change, "wandb")
     changed = any(difference(old, new, ignored) for old, new in zip(kept, configs, strict=True))
     return changed or before != dict(learned)
 

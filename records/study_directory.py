@@ -119,10 +119,6 @@ class SuspectsDirectory(JobsDirectory):
         """Settings of that network's fit."""
         return self.path / f"fold_{number}.yaml"
 
-    def fold_units(self, number: int) -> Path:
-        """Ids of the units that it learns from, one a line."""
-        return self.path / f"fold_{number}.txt"
-
     def folds(self) -> list[Path]:
-        """What there is of folds: run directories, settings and lists of units."""
+        """What there is of folds: run directories, logs and settings."""
         return sorted(self.path.glob("fold_*"))
