@@ -22,7 +22,7 @@ from pipelines.error_sentences import in_one_sentence
 from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
-from pipelines.jobs import Job, outcome_summary
+from pipelines.jobs import Job, say_outcomes
 from pipelines.lightning_cli import VerbCLI, arrange_messages
 from pipelines.moons import moons
 from pipelines.run_access import keep_query, run_directory, working_in
@@ -66,7 +66,7 @@ class DropqueryCLI(VerbCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer's verbs, each with the arguments that the CLI fills in."""
         ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
-        ours |= {"suspects": {"suspicion", "settings", "may_change"}}
+        ours["suspects"] = {"suspicion", "settings", "may_change"}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -150,10 +150,7 @@ class DropqueryCLI(VerbCLI):
         self.ensemble_jobs()
         config = self.config_init["ensemble"]
         with working_in(Path(config.run_dir)):
-            outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
-        print(outcome_summary(outcomes))
-        if any(o.state == "failed" for o in outcomes):
-            sys.exit(1)
+            say_outcomes(self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group))
 
     def difficulty(self) -> None:
         """Predict what is missing, then compare."""
@@ -172,10 +169,7 @@ class DropqueryCLI(VerbCLI):
         """Fit the folds that are missing, then rank the labelled units; what failed is named at the end."""
         config, settings = self.config_init["suspects"], self.settings_of("suspects")
         with judging(Path(config.run_dir)):
-            outcomes = self.trainer.suspects(self.model, self.datamodule, config.suspicion, settings, MAY_CHANGE)
-        if any(o.state == "failed" for o in outcomes):
-            print(outcome_summary(outcomes))
-            sys.exit(1)
+            self.trainer.suspects(self.model, self.datamodule, config.suspicion, settings, MAY_CHANGE)
 
     def study(self) -> None:
         """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures.

@@ -9,8 +9,8 @@ are missing there, of CamVid a fifth of the objects (connected parts) have anoth
 no pixel changes, at the size on which networks work, count as right. Masks are such as people would have drawn: a
 FolderOracle's, so that nothing of the data set's own masks is read but for validation.
 
-cleanlab (2.9) is optional: give the folder that it was installed into with --cleanlab. It knows no void: there its
-labels are the predictions, which it never suspects.
+cleanlab (2.9) is optional: --cleanlab names the folder that it was installed into (pip install --target). It knows no
+void: there its labels are the predictions, which it never suspects.
 """
 
 import argparse
@@ -154,7 +154,7 @@ def suspects(name: str, options: argparse.Namespace, rate: float, seed: int) -> 
 
 
 def cleanlab_scores(
-    name: str, options: argparse.Namespace, datamodule: PoolDataModule, seed: int
+    name: str, options: argparse.Namespace, datamodule: PoolDataModule, run: Path, seed: int
 ) -> dict[str, dict[str, float]]:
     """What cleanlab says of the same predictions: 1 - softmin quality, and the share of pixels that are issues."""
     sys.path.append(str(options.cleanlab))
@@ -170,7 +170,7 @@ def cleanlab_scores(
     if options.keep:
         known = np.stack([one.label != VOID for one in seen])
         ids = np.array([one.image_id for one in seen])
-        path = options.work / f"{name}-{seed}-predictions.npz"
+        path = run / "out-of-fold.npz"
         np.savez(path, probs=probs.astype(np.float16), labels=labels.astype(np.uint8), known=known, ids=ids)
     quality, _ = get_label_quality_scores(labels, probs, method="softmin", verbose=False)
     issues = find_label_issues(labels, probs, downsample=1, n_jobs=1, verbose=False).mean(axis=(1, 2))
@@ -191,11 +191,13 @@ def find(options: argparse.Namespace) -> None:
     for name in options.sets:
         for rate in options.rates:
             for seed in options.seeds:
+                if is_there(options.out, name, rate, seed):
+                    continue
                 run, changed, datamodule = suspects(name, options, rate, seed)
                 table = pd.read_csv(SuspectsDirectory(RunDirectory(run).suspects).ranking).set_index("unit_id")
                 found = {score: table[score] for score in SCORES}
                 if options.cleanlab:
-                    theirs = cleanlab_scores(name, options, datamodule, seed)
+                    theirs = cleanlab_scores(name, options, datamodule, run, seed)
                     found |= {k: pd.Series(v).reindex(table.index) for k, v in theirs.items()}
                 for score, values in found.items():
                     rows.append(
@@ -212,6 +214,8 @@ def redraw(options: argparse.Namespace) -> None:
     for name in options.sets:
         for rate in options.rates:
             for seed in options.seeds:
+                if is_there(options.out, name, rate, seed):
+                    continue
                 run, changed, datamodule = suspects(name, options, rate, seed)
                 table = pd.read_csv(SuspectsDirectory(RunDirectory(run).suspects).ranking)
                 ranked = table["unit_id"].tolist()
@@ -243,6 +247,14 @@ def redraw(options: argparse.Namespace) -> None:
 def append(path: Path | None, rows: list[dict[str, Any]]) -> None:
     if path is not None:
         pd.DataFrame(rows).round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
+
+
+def is_there(path: Path | None, name: str, rate: float, seed: int) -> bool:
+    """Whether the table has these results: a command that was cut goes on where it was."""
+    if path is None or not path.exists():
+        return False
+    table = pd.read_csv(path)
+    return bool(((table["data"] == name) & (table["rate"] == rate) & (table["seed"] == seed)).any())
 
 
 def memory(options: argparse.Namespace) -> None:

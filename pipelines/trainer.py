@@ -15,7 +15,7 @@ from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
 from pipelines.ensemble import Members, member_jobs, several_annotators
-from pipelines.jobs import Outcome, run_jobs
+from pipelines.jobs import Outcome, run_jobs, say_outcomes
 from pipelines.suspect_ranking import rank_suspects
 from pipelines.suspects import Suspicion, fold_jobs
 from records.run_directory import RunDirectory
@@ -101,7 +101,7 @@ class QueryTrainer(pl.Trainer):
         suspicion: Suspicion,
         settings: str,
         may_change: tuple[str, ...] = (),
-    ) -> list[Outcome]:
+    ) -> pd.DataFrame:
         """Rank labelled units by how likely their labels are wrong, and write tables and pictures of them.
 
         Each is judged by a network that has not learned from it; fits that are done are not done again.
@@ -116,10 +116,8 @@ class QueryTrainer(pl.Trainer):
         """
         jobs = fold_jobs(datamodule, suspicion, settings, may_change)
         run_dir = RunDirectory(datamodule.pool.run_dir)
-        outcomes = run_jobs(jobs, run_dir.suspects, suspicion.at_once, suspicion.retries)
-        if not any(o.state == "failed" for o in outcomes):
-            rank_suspects(datamodule, suspicion, model, self.strategy.root_device)
-        return outcomes
+        say_outcomes(run_jobs(jobs, run_dir.suspects, suspicion.at_once, suspicion.retries))
+        return rank_suspects(datamodule, suspicion, model, self.strategy.root_device)
 
     def _at_predict_start(self, start: Callback, model: pl.LightningModule, ckpt_path: str | None) -> None:
         """Lightning's predict brings devices, processes and weights; what is done is one of its hooks."""
