@@ -22,7 +22,7 @@ from pipelines.error_sentences import in_one_sentence
 from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
-from pipelines.jobs import Job, outcome_summary
+from pipelines.jobs import Job, say_outcomes
 from pipelines.lightning_cli import VerbCLI, arrange_messages
 from pipelines.moons import moons
 from pipelines.run_access import keep_query, run_directory, working_in
@@ -31,6 +31,7 @@ from pipelines.single import LightningFitter
 from pipelines.stopping import CycleEnd
 from pipelines.study import Planner, run_part, run_study, study_jobs
 from pipelines.submit import submit
+from pipelines.suspects import fold_jobs, judging
 from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
 from reports.analyses import analyse
@@ -65,6 +66,7 @@ class DropqueryCLI(VerbCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer's verbs, each with the arguments that the CLI fills in."""
         ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
+        ours["suspects"] = {"suspicion", "settings", "may_change"}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -99,7 +101,7 @@ class DropqueryCLI(VerbCLI):
     def run_verb(self, verb: str) -> None:
         """Run a verb of our own, or one of the trainer's with weights that were checked."""
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
-        if verb in ("fit", "study", "ensemble", "difficulty"):
+        if verb in ("fit", "study", "ensemble", "difficulty", "suspects"):
             getattr(self, verb)()
             return
         config = self.config_init[verb]
@@ -148,10 +150,7 @@ class DropqueryCLI(VerbCLI):
         self.ensemble_jobs()
         config = self.config_init["ensemble"]
         with working_in(Path(config.run_dir)):
-            outcomes = self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group)
-        print(outcome_summary(outcomes))
-        if any(o.state == "failed" for o in outcomes):
-            sys.exit(1)
+            say_outcomes(self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group))
 
     def difficulty(self) -> None:
         """Predict what is missing, then compare."""
@@ -159,6 +158,18 @@ class DropqueryCLI(VerbCLI):
         with run_directory(Path(config.run_dir), self.settings_of("difficulty"), MAY_CHANGE):
             self.trainer.difficulty(self.model, self.datamodule, config.members)
             compare(Path(config.run_dir))
+
+    def suspects_jobs(self) -> list[Job]:
+        """The fits of `suspects`, one per fold of the labelled units."""
+        config = self.config_init["suspects"]
+        with judging(Path(config.run_dir)):
+            return fold_jobs(self.datamodule, config.suspicion, self.settings_of("suspects"), MAY_CHANGE)
+
+    def suspects(self) -> None:
+        """Fit the folds that are missing, then rank the labelled units; what failed is named at the end."""
+        config, settings = self.config_init["suspects"], self.settings_of("suspects")
+        with judging(Path(config.run_dir)):
+            self.trainer.suspects(self.model, self.datamodule, config.suspicion, settings, MAY_CHANGE)
 
     def study(self) -> None:
         """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures.

@@ -11,14 +11,14 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from pytorch_lightning.utilities import rank_zero_warn
 
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.datamodule import PoolDataModule
 from records.files import write_figure
 
-__all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet"]
+__all__ = ["class_colours", "draw_ends", "draw_panel", "draw_sheet", "draw_suspect"]
 
 _POINT = 4
 """A region of so few pixels gets a ring around it: nobody would find its outline."""
@@ -144,6 +144,48 @@ def draw_panel(
             _outline(axis, region)
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
+    _write(path, figure, title, class_names, colours)
+
+
+def draw_suspect(
+    path: Path,
+    title: str,
+    image: np.ndarray,
+    given: np.ndarray,
+    prediction: np.ndarray,
+    evidence: np.ndarray,
+    class_names: Sequence[str],
+    box: Sequence[float],
+) -> None:
+    """Draw image, given label, prediction and what speaks against the label side by side.
+
+    Args:
+        path: The file to write.
+        title: The figure's title.
+        image: H x W x 3 uint8.
+        given: Classes or void, H x W.
+        prediction: Predicted classes, H x W.
+        evidence: How much speaks against the label, H x W in [0, 1].
+        class_names: One name per class.
+        box: Top, left, height and width of what is most suspicious, in pixels of the image.
+    """
+    colours = class_colours(len(class_names))
+    figure = Figure(figsize=(13.6, 3.2 * image.shape[0] / image.shape[1] + 1.1), layout="constrained")
+    axes = figure.subplots(1, 4)
+    shown = (image, _coloured(given, colours), _coloured(prediction, colours), evidence)
+    top, left, height, width = box
+    for axis, values, name in zip(axes, shown, ("image", "given label", "prediction", "suspicion"), strict=True):
+        drawn = axis.imshow(values, cmap="magma", vmin=0, vmax=1)
+        for colour, line in (("black", 2.5), ("white", 1.2)):
+            corner = (left - 0.5, top - 0.5)
+            axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line))
+        axis.set_title(name, fontsize=9)
+        axis.set_axis_off()
+    figure.colorbar(drawn, ax=axes[3], fraction=0.046, shrink=0.8)
+    _write(path, figure, title, class_names, colours)
+
+
+def _write(path: Path, figure: Figure, title: str, class_names: Sequence[str], colours: np.ndarray) -> None:
     figure.suptitle(title, fontsize=10, parse_math=False)
     patches = [Patch(color=colours[i], label=name) for i, name in enumerate(class_names)]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 8), fontsize=7, frameon=False)

@@ -190,6 +190,16 @@ class PoolDataModule(Described, pl.LightningDataModule):
             self.pool.check_truth()
         return self._loader(share_of_process(image_ids, *self._process), self.source if truth else None, indexed=True)
 
+    def labelled_dataloader(self, image_ids: Sequence[str]) -> DataLoader[dict[str, Any]]:
+        """Images with what trains of their annotations, as they are: no augmentation, no shuffling.
+
+        Batches also hold "index", as those of `pool_dataloader` do.
+
+        Args:
+            image_ids: Images with a labelled unit.
+        """
+        return self._loader(image_ids, self.pool.training_annotations(), indexed=True)
+
     def view(self, unit_ids: Sequence[str], truth: bool) -> str:
         """What scores of units of the train split depend on: text, equal in every process.
 

@@ -14,13 +14,14 @@ from pipelines.ensemble import Members
 from pipelines.grid import StudyGrid
 from pipelines.initial_models import check_initial_run
 from pipelines.stopping import StoppingCriterion
+from pipelines.suspects import Suspicion
 from records.study_directory import StudyDirectory
 
 __all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
 MAY_CHANGE = (
-    "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "data.num_workers",
-    "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
+    "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "suspicion",
+    "data.num_workers", "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
     "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
 """Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
@@ -66,7 +67,7 @@ _OPTIONS: list[tuple[str, Any, Any, str]] = [
 
 _AFTER_FIRST_FIT = (
     "run_dir", "cycles", "strategy", "wandb", "initial_models", "initial_run", "members", "stop", "grid",
-    "full_score",
+    "full_score", "suspicion",
 )  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(QueryCallback, "strategy")
     parser.add_class_arguments(WandbSettings, "wandb")
     parser.add_class_arguments(Members, "members")
+    parser.add_class_arguments(Suspicion, "suspicion")
     parser.add_class_arguments(StudyGrid, "grid")
     parser.link_arguments("run_dir", "data.run_dir")
     parser.link_arguments("initial_run", "data.initial_run")

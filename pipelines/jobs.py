@@ -21,7 +21,7 @@ from pipelines.processes import DROPQUERY, gpus, share, start_process, stop_proc
 from records.files import replacing
 from records.study_directory import JobsDirectory
 
-__all__ = ["Job", "Outcome", "check_jobs", "outcome_summary", "run_jobs"]
+__all__ = ["Job", "Outcome", "check_jobs", "outcome_summary", "run_jobs", "say_outcomes"]
 
 _POLL = 0.1
 _PAUSE = 1.0  # before another attempt
@@ -175,6 +175,20 @@ def outcome_summary(outcomes: Sequence[Outcome]) -> str:
         f"  {o.job.name} failed {o.attempts} times: {o.reason} (log: {o.log})" for o in outcomes if o.state == "failed"
     ]
     return "\n".join(lines)
+
+
+def say_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """Print how jobs ended, and end the program with 1 if one failed.
+
+    Args:
+        outcomes: Of `run_jobs`.
+
+    Raises:
+        SystemExit: One failed.
+    """
+    print(outcome_summary(outcomes))
+    if any(o.state == "failed" for o in outcomes):
+        raise SystemExit(1)
 
 
 def _log(job: Job, log_dir: Path) -> Path:

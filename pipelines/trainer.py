@@ -1,4 +1,4 @@
-"""A Trainer that can also query, look at the pixels of an image, and train and ask an ensemble."""
+"""A Trainer that can also query, look at the pixels of an image, train and ask an ensemble, and suspect labels."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,14 +15,16 @@ from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
 from pipelines.ensemble import Members, member_jobs, several_annotators
-from pipelines.jobs import Outcome, run_jobs
+from pipelines.jobs import Outcome, run_jobs, say_outcomes
+from pipelines.suspect_ranking import rank_suspects
+from pipelines.suspects import Suspicion, fold_jobs
 from records.run_directory import RunDirectory
 
 __all__ = ["QueryTrainer"]
 
 
 class QueryTrainer(pl.Trainer):
-    """Lightning's Trainer with the verbs `query`, `pixels`, `ensemble` and `difficulty`."""
+    """Lightning's Trainer with the verbs `query`, `pixels`, `ensemble`, `difficulty` and `suspects`."""
 
     def query(
         self,
@@ -91,6 +93,31 @@ class QueryTrainer(pl.Trainer):
         run_dir = Path(self.default_root_dir)
         predict_images(run_dir, members, model, datamodule, self.strategy.root_device)
         return write_images_table(run_dir, datamodule)
+
+    def suspects(
+        self,
+        model: pl.LightningModule,
+        datamodule: PoolDataModule,
+        suspicion: Suspicion,
+        settings: str,
+        may_change: tuple[str, ...] = (),
+    ) -> pd.DataFrame:
+        """Rank labelled units by how likely their labels are wrong, and write tables and pictures of them.
+
+        Each is judged by a network that has not learned from it; fits that are done are not done again.
+
+        Args:
+            model: The module that the networks are made like.
+            datamodule: Whose labelled units are judged.
+            suspicion: How.
+            settings: The run's as YAML, for the fits.
+            may_change: Settings on which a fit does not depend.
+
+        """
+        jobs = fold_jobs(datamodule, suspicion, settings, may_change)
+        run_dir = RunDirectory(datamodule.pool.run_dir)
+        say_outcomes(run_jobs(jobs, run_dir.suspects, suspicion.at_once, suspicion.retries))
+        return rank_suspects(datamodule, suspicion, model, self.strategy.root_device)
 
     def _at_predict_start(self, start: Callback, model: pl.LightningModule, ckpt_path: str | None) -> None:
         """Lightning's predict brings devices, processes and weights; what is done is one of its hooks."""

@@ -226,6 +226,11 @@ class RunDirectory:
         return self.pixels / f"{image_id}.npz"
 
     @property
+    def suspects(self) -> Path:
+        """Folder of the search for wrong labels (`records.study_directory.SuspectsDirectory`)."""
+        return self.path / "suspects"
+
+    @property
     def moons(self) -> Path:
         """What the verb moons found out: points, grids of probabilities and loss curves."""
         return self.path / "moons.csv"
@@ -322,7 +327,7 @@ class RunDirectory:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
-        written += [self.pixels, *self.pixels.rglob("*")]
+        written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []
         return [folder for folder in written if folder.is_dir()]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from records.run_directory import RunDirectory
 
-__all__ = ["JobsDirectory", "PartDirectory", "StudyDirectory"]
+__all__ = ["JobsDirectory", "PartDirectory", "StudyDirectory", "SuspectsDirectory"]
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,44 @@ class PartDirectory(RunDirectory):
     def done(self) -> Path:
         """The runs that failed, and why; written last, so its presence means that the part is done."""
         return self.path / "done.json"
+
+
+@dataclass(frozen=True)
+class SuspectsDirectory(JobsDirectory):
+    """The files of a search for wrong labels (`RunDirectory.suspects`), whose networks are jobs, one per fold.
+
+    Args:
+        path: The folder.
+    """
+
+    @property
+    def ranking(self) -> Path:
+        """Every labelled unit with its scores, the most suspicious first."""
+        return self.path / "suspects.csv"
+
+    @property
+    def second_drawings(self) -> Path:
+        """The units that people should draw again, for the verb assign."""
+        return self.path / "second_drawings.csv"
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the pictures of the most suspicious units."""
+        return self.path / "pictures"
+
+    @property
+    def labels(self) -> Path:
+        """From which labels the folds' networks learn; with others they are fitted anew."""
+        return self.path / "labels.json"
+
+    def fold(self, number: int) -> RunDirectory:
+        """The run directory of the network that does not learn from a fold, from 0."""
+        return RunDirectory(self.path / f"fold_{number}")
+
+    def fold_config(self, number: int) -> Path:
+        """Settings of that network's fit."""
+        return self.path / f"fold_{number}.yaml"
+
+    def folds(self) -> list[Path]:
+        """What there is of folds: run directories, logs and settings."""
+        return sorted(self.path.glob("fold_*"))
