@@ -90,7 +90,7 @@ class QueryTrainer(pl.Trainer):
         """
         run_dir = Path(self.default_root_dir)
         predict_images(run_dir, members, model, datamodule, self.strategy.root_device)
-        return write_images_table(run_dir, datamodule)
+        return write_images_table(run_dir, members, datamodule)
 
     def _at_predict_start(self, start: Callback, model: pl.LightningModule, ckpt_path: str | None) -> None:
         """Lightning's predict brings devices, processes and weights; what is done is one of its hooks."""

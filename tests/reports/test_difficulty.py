@@ -11,7 +11,8 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from records.files import RunDirectoryError
-from reports.difficulty import MAPS, compare, write_difficulty_report
+from reports.difficulty import compare, write_difficulty_report
+from reports.difficulty_correlations import MAPS
 from reports.difficulty_figures import choose_images, draw_variance_maps
 from reports.difficulty_report import comparison_text
 
