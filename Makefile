@@ -19,8 +19,8 @@ quickstart: install
 	$(BIN)/python cli.py fit --config configs/quickstart.yaml
 
 difficulty: install
-	$(BIN)/python cli.py ensemble --config configs/bubil_small.yaml
-	$(BIN)/python cli.py difficulty --config configs/bubil_small.yaml
+	$(BIN)/python cli.py ensemble --config configs/bubil_deeplabv3plus_small.yaml
+	$(BIN)/python cli.py difficulty --config configs/bubil_deeplabv3plus_small.yaml
 
 check: install
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from acquisition import functional
 from acquisition.engine import frozen
@@ -22,11 +23,22 @@ __all__ = [
     "DifficultyPredictor",
     "check_predictor",
     "ensemble_variance",
+    "mask_variance",
     "member_probabilities",
+    "one_pass_aleatoric",
     "uncertainty_maps",
 ]
 
-MAPS = ("ensemble_variance", "epistemic", "aleatoric", "total", "entropy", "bald")
+MAPS = (
+    "ensemble_variance",
+    "mask_variance",
+    "epistemic",
+    "aleatoric",
+    "one_pass_aleatoric",
+    "total",
+    "entropy",
+    "bald",
+)
 """The predictors of disagreement with one value per pixel."""
 
 _NEEDS = (Statistic.MEAN, Statistic.MEAN_SQUARES, Statistic.EXPECTED_ENTROPY)
@@ -49,6 +61,38 @@ def ensemble_variance(probs_MNCHW: Tensor) -> Tensor:
     if len(probs_MNCHW) < 2:
         raise ValueError(f"the variance over an ensemble needs at least 2 networks, got {len(probs_MNCHW)}")
     return probs_MNCHW.var(dim=0, correction=1).sum(dim=1) / 2
+
+
+def mask_variance(probs_MNCHW: Tensor) -> Tensor:
+    """Variance over the masks of M networks: equation 2.1 of Wilhelmsson on what each network would draw.
+
+    A network draws the most probable class; for two classes the foreground where its probability is above 1/2. It is
+    what `annotators.disagreement.variance_map` measures of people, and knows nothing of a network's own doubt.
+
+    Args:
+        probs_MNCHW: Probabilities, M x N x C x H x W, summing to 1 over C.
+
+    Returns:
+        V, N x H x W, from 0 to M / (4 (M - 1)) for two classes.
+
+    Raises:
+        ValueError: There are fewer than two networks.
+    """
+    # of equal probabilities the first one, so that 1/2 is background
+    drawn = one_hot(probs_MNCHW.argmax(dim=2), probs_MNCHW.shape[2]).movedim(-1, 2)
+    return ensemble_variance(drawn.to(probs_MNCHW.dtype))
+
+
+def one_pass_aleatoric(probs_NCHW: Tensor) -> Tensor:
+    """Bernoulli variance p (1 - p) of one pass without dropout (Wilhelmsson, equation 2.10, without its samples).
+
+    Args:
+        probs_NCHW: Probabilities, N x C x H x W, summing to 1 over C.
+
+    Returns:
+        1/2 sum_c p_c (1 - p_c), N x H x W; for two classes p (1 - p), from 0 to 1/4.
+    """
+    return (probs_NCHW * (1 - probs_NCHW)).sum(dim=1) / 2
 
 
 def uncertainty_maps(statistics: StreamingStatistics) -> dict[str, Tensor]:
@@ -136,6 +180,7 @@ class DifficultyPredictor:
     ) -> None:
         check_predictor(predictor)
         self.members = dict(members)
+        self.single = single
         self.num_samples = predictor.num_samples
         self._sampler = predictor.sampler(single, key)
 
@@ -155,7 +200,9 @@ class DifficultyPredictor:
         """
         probs = member_probabilities(list(self.members.values()), images)
         statistics = self._sampler.statistics(images, self.num_samples, _NEEDS, unit_ids)
-        maps = {"ensemble_variance": ensemble_variance(probs), **uncertainty_maps(statistics)}
+        (once,) = member_probabilities([self.single], images)
+        maps = {"ensemble_variance": ensemble_variance(probs), "mask_variance": mask_variance(probs)}
+        maps |= {"one_pass_aleatoric": one_pass_aleatoric(once), **uncertainty_maps(statistics)}
         maps |= {"mean": statistics[Statistic.MEAN], "member_probabilities": probs}
         for name, values in maps.items():
             if not torch.isfinite(values).all():

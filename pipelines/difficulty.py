@@ -18,7 +18,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from annotators.agreement import krippendorff_alpha, vote_table
-from annotators.disagreement import against_others, difficulty, pairwise, variance_map
+from annotators.disagreement import against_others, difficulty, majority, pairwise, variance_map
 from annotators.prediction import MAPS, DifficultyPredictor
 from callbacks.cycle import load_weights
 from datamodules.datamodule import PoolDataModule
@@ -27,7 +27,7 @@ from pipelines.ensemble import Members, check_held_out, member_weights, several_
 from records.files import replacing, write_table
 from records.run_directory import RunDirectory
 
-__all__ = ["annotator_rows", "image_row", "predict_images", "write_images_table"]
+__all__ = ["annotator_rows", "image_row", "network_rows", "predict_images", "write_images_table"]
 
 
 def predict_images(
@@ -47,9 +47,11 @@ def predict_images(
 
     Raises:
         RunDirectoryError: A network is not trained yet, or it was trained on an image of its fold.
+        DataError: The group of an image is not known.
     """
     source = several_annotators(datamodule)
     people = members.annotators(source.annotators)
+    members.check_groups(source)
     for fold in range(source.folds):
         images = source.evaluation_images(fold)
         if not images:
@@ -58,7 +60,8 @@ def predict_images(
         paths = {name: member_weights(run_dir, name, fold, members.weights) for name in names}
         for name in names:
             check_held_out(run_dir, name, fold, images)
-        made_by = _fingerprint(paths, members.single, members.predictor.description(), datamodule.seed)
+        # predictions of an earlier version lack some maps
+        made_by = _fingerprint(paths, members.single, members.predictor.description(), datamodule.seed, MAPS)
         # a corrected mask changes the measured disagreement
         wanted = {i: made_by + _digest(datamodule.resized(source.drawings(i))) for i in images}
         missing = [i for i in images if _made_by(RunDirectory(run_dir).prediction(i)) != wanted[i]]
@@ -85,21 +88,22 @@ def predict_images(
                     np.savez_compressed(beside, allow_pickle=False, **content)
 
 
-def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFrame:
+def write_images_table(run_dir: Path, members: Members, datamodule: PoolDataModule) -> pd.DataFrame:
     """Write images.csv from the predictions: one row per image, measured columns, predictors and trivial predictors.
 
     Args:
         run_dir: The ensemble's run directory.
+        members: The ensemble's networks, and how the group of an image is known.
         datamodule: The images, with their masks by annotator.
 
     Returns:
-        The table of images: name, fold and the columns of `image_row`. The table of annotators has the means of
-        `annotator_rows` over the images.
+        The table of images: name, fold, group if the members have any, and the columns of `image_row`. The tables of
+        annotators and of networks have the means of `annotator_rows` and `network_rows` over the images.
 
     Raises:
-        DataError: No image was drawn by two people.
+        DataError: No image was drawn by two people, or the group of an image is not known.
     """
-    rows, people = [], []
+    rows, people, networks = [], [], []
     source = several_annotators(datamodule)
     truth = getattr(source, "true_difficulty", None)
     for fold in range(source.folds):
@@ -108,9 +112,11 @@ def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFram
                 repeats = datamodule.resized(source.repeats(image_id))
                 row = image_row(stored, repeats, source.num_classes)
                 people += annotator_rows(stored, repeats, source.num_classes)
+                networks += [{**r, "fold": fold} for r in network_rows(stored, members.single, source.num_classes)]
             if truth is not None:
                 row["true_difficulty"] = float(truth(image_id))
-            rows.append({"image": image_id, "fold": fold, **row})
+            group = members.group(image_id)
+            rows.append({"image": image_id, "fold": fold, **({} if group is None else {"group": group}), **row})
     if not rows:
         raise DataError("no image is drawn by two people, so there is no disagreement to compare with; draw some again")
     table = pd.DataFrame(rows)
@@ -120,6 +126,10 @@ def write_images_table(run_dir: Path, datamodule: PoolDataModule) -> pd.DataFram
     habits.insert(0, "images", grouped.size())
     write_table(RunDirectory(run_dir).annotators, habits, index="annotator")
     rank_zero_info(f"\n{habits.round(2).to_string()}\n")
+    scores = _network_scores(pd.DataFrame(networks), ["network", "fold"])
+    write_table(RunDirectory(run_dir).networks, scores.reset_index())
+    overall = _network_scores(pd.DataFrame(networks), ["network"])
+    rank_zero_info(f"Networks on images that they did not train on:\n{overall.round(2).to_string()}\n")
     return table
 
 
@@ -143,6 +153,35 @@ def annotator_rows(
     ):
         within = pairwise([mask, repeats[name]], "iou", num_classes)[0, 1] if name in repeats else float("nan")
         rows.append({"annotator": name, **asdict(others), "within_iou": within})
+    return rows
+
+
+def network_rows(stored: Mapping[str, Any], single: str, num_classes: int) -> list[dict[str, Any]]:
+    """Compare what each network draws of an image with people's masks.
+
+    Args:
+        stored: The content of predictions/NAME.npz.
+        single: Name of the single network, which draws by the mean of its MC samples.
+        num_classes: Number of classes C.
+
+    Returns:
+        One row per network: network, iou_with_own, the IoU with the mask of the person from whom it learned (NaN where
+        that person did not draw the image, and for a network of no person), and iou_with_majority, the IoU with the
+        majority of the people who drew the image, ties left out.
+    """
+    masks, annotators = stored["masks"], stored["annotators"].tolist()
+    names = stored["members"].tolist()
+    outputs = list(stored["member_probabilities"])
+    if single not in names:
+        names, outputs = [*names, single], [*outputs, stored["mean"]]
+    most = majority(masks, num_classes)
+    rows = []
+    for name, output in zip(names, outputs, strict=True):
+        drawn = _drawn(output, num_classes)
+        row = {"network": name, "iou_with_own": float("nan")}
+        if name in annotators:
+            row["iou_with_own"] = pairwise([drawn, masks[annotators.index(name)]], "iou", num_classes)[0, 1]
+        rows.append(row | {"iou_with_majority": pairwise([drawn, most], "iou", num_classes)[0, 1]})
     return rows
 
 
@@ -170,8 +209,7 @@ def image_row(stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_
     names = stored["annotators"].tolist()
     twice = [i for i, name in enumerate(names) if name in repeats]
     again = [repeats[names[i]] for i in twice]
-    mean = stored["mean"]
-    predicted = mean > 0.5 if num_classes == 2 else mean.argmax(axis=0)
+    predicted = _drawn(stored["mean"], num_classes)
     return {
         "annotators": len(masks),
         "difficulty": measured.total,
@@ -183,9 +221,20 @@ def image_row(stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_
         "repeated_difficulty": difficulty(masks[twice], num_classes).total if len(twice) > 1 else float("nan"),
         **{name: float(stored[name].sum(dtype=np.float64)) for name in MAPS},
         "predicted_area": int((predicted > 0).sum()),
-        "predicted_boundary_length": int(find_boundaries(predicted.astype(int), connectivity=1, mode="inner").sum()),
+        "predicted_boundary_length": int(find_boundaries(predicted, connectivity=1, mode="inner").sum()),
         "constant": 1.0,
     }
+
+
+def _drawn(probs: np.ndarray, num_classes: int) -> np.ndarray:
+    return (probs > 0.5).astype(int) if num_classes == 2 else probs.argmax(axis=0)
+
+
+def _network_scores(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    grouped = rows.groupby(by, sort=False)[["iou_with_own", "iou_with_majority"]]
+    scores = grouped.mean()
+    scores.insert(0, "images", grouped.size())
+    return scores
 
 
 def _content(

@@ -31,9 +31,12 @@ class Members:
         predictor: How the single network is sampled, at least twice.
         weights: "last" for the weights at the end of a fit, "best" for those of its best validation. That validation is
             on the predicted images themselves, so their masks have some influence on the choice.
+        groups: A regular expression that every image's id matches from its start, such as "[^_]+" for what stands
+            before the first underscore. The match, or its first pair of parentheses, names the group that the image
+            comes from, such as one of several data sets; the report then compares within groups too.
 
     Raises:
-        ValueError: A number is too small, or the predictor gives no maps.
+        ValueError: A number is too small, the predictor gives no maps, or the regular expression is none.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Members:
         retries: int = 1,
         predictor: MCDropout = MCDropout(num_samples=50),  # noqa: B008 - a setting; here, command lines can change it
         weights: Literal["last", "best"] = "last",
+        groups: str | None = None,
     ) -> None:
         for name, given, least in (("at_once", at_once, 1), ("retries", retries, 0)):
             if given is not None and given < least:
@@ -55,6 +59,7 @@ class Members:
         self.retries = retries
         self.predictor = predictor
         self.weights: Literal["last", "best"] = weights
+        self.groups = _compiled(groups)
 
     def annotators(self, annotators: Sequence[str]) -> list[str]:
         """Names of the annotators who have a network of their own.
@@ -90,6 +95,39 @@ class Members:
                 f"{', '.join(annotators)}, got {unknown[0]!r}"
             )
         return names
+
+    def group(self, image_id: str) -> str | None:
+        """Which group of images an image belongs to; None where `groups` is not given.
+
+        Args:
+            image_id: The image.
+
+        Raises:
+            DataError: Its id does not match.
+        """
+        if self.groups is None:
+            return None
+        found = self.groups.match(image_id)
+        name = None if found is None else found[1] if self.groups.groups else found[0]
+        if not name:
+            raise DataError(
+                f"expected members.groups {self.groups.pattern!r} to find the group of every image, got none for "
+                f"{image_id!r}; change the expression or leave it out"
+            )
+        return name
+
+    def check_groups(self, source: SeveralAnnotators) -> None:
+        """Refuse images whose group is not known.
+
+        Args:
+            source: The images.
+
+        Raises:
+            DataError: An image's id does not match `groups`.
+        """
+        if self.groups is not None:
+            for image_id in source.all_images():
+                self.group(image_id)
 
 
 def several_annotators(datamodule: PoolDataModule) -> SeveralAnnotators:
@@ -152,10 +190,12 @@ def member_jobs(run_dir: Path, members: Members, source: SeveralAnnotators, grou
         group: Group of the W&B runs; the run directory's name unless given.
 
     Raises:
-        DataError: A member's name is unknown, or fewer than two annotators have a network.
+        DataError: A member's name is unknown, fewer than two annotators have a network, or the group of an image is not
+            known.
     """
     names = members.networks(source.annotators)
     members.annotators(source.annotators)
+    members.check_groups(source)
     return [_job(run_dir, name, fold, group or run_dir.name) for fold in range(source.folds) for name in names]
 
 
@@ -183,6 +223,15 @@ def check_held_out(run_dir: Path, name: str, fold: int, image_ids: Sequence[str]
             f"the network of {name!r} for fold {fold} trained on {len(seen)} images of that fold ({seen[0]!r} first), "
             "so it cannot predict them; remove its folder and run ensemble again"
         )
+
+
+def _compiled(groups: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if groups is None else re.compile(groups)
+    except re.error as error:
+        raise ValueError(
+            f"members.groups must be a regular expression such as '[^_]+', got {groups!r} ({error})"
+        ) from error
 
 
 def _job(run_dir: Path, name: str, fold: int, group: str) -> Job:

@@ -92,7 +92,7 @@ class QueryTrainer(pl.Trainer):
         """
         run_dir = Path(self.default_root_dir)
         predict_images(run_dir, members, model, datamodule, self.strategy.root_device)
-        return write_images_table(run_dir, datamodule)
+        return write_images_table(run_dir, members, datamodule)
 
     def suspects(
         self,

@@ -268,6 +268,11 @@ class RunDirectory:
         return self.path / "annotators.csv"
 
     @property
+    def networks(self) -> Path:
+        """Table of an ensemble's networks: how well each draws images that it was not trained on."""
+        return self.path / "networks.csv"
+
+    @property
     def difficulty(self) -> Path:
         """Folder of the report on predicted difficulty."""
         return self.path / "difficulty"

@@ -9,7 +9,20 @@ from matplotlib.figure import Figure
 
 from records.files import write_figure
 
-__all__ = ["choose_images", "draw_calibration", "draw_chosen_images", "draw_scatter", "draw_variance_maps"]
+__all__ = [
+    "choose_images",
+    "draw_calibration",
+    "draw_chosen_images",
+    "draw_intervals",
+    "draw_scatter",
+    "draw_variance_maps",
+]
+
+_CONDITIONS = {
+    "spearman": "all images",
+    "spearman_given_group": "given the group",
+    "spearman_given_group_and_size": "given group and size",
+}
 
 _VARIANCE_MAPS = {
     "ensemble_variance": "variance of the networks",
@@ -24,7 +37,7 @@ def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: S
 
     Args:
         images: Rows of images.csv.
-        correlations: From `reports.difficulty.compare_images`.
+        correlations: From `reports.difficulty_correlations.compare_images`.
         predictors: Columns of `images`, a panel each.
         path: The file to write.
     """
@@ -50,6 +63,44 @@ def draw_scatter(images: pd.DataFrame, correlations: pd.DataFrame, predictors: S
     for axes in grid[len(predictors) :]:
         axes.remove()
     figure.supylabel("measured difficulty")
+    write_figure(path, figure)
+
+
+def draw_intervals(correlations: pd.DataFrame, combinations: pd.DataFrame, path: Path) -> None:
+    """Draw Spearman's correlation of every predictor and combination with the difficulty, with their intervals.
+
+    Predicted area and the ceiling are bands, because they are what a predictor is held against.
+
+    Args:
+        correlations: From `reports.difficulty_correlations.compare_images`.
+        combinations: From `reports.difficulty_combinations.compare_combinations`.
+        path: The file to write.
+    """
+    stated = correlations[(correlations["target"] == "difficulty") & correlations["spearman"].notna()]
+    rows = stated[~stated["kind"].isin(["ceiling"])].rename(columns={"predictor": "name"})
+    if len(combinations):
+        together = combinations[combinations["held_out"] == "all"]
+        rows = pd.concat([rows, together.assign(name="held out: " + together["combination"])], ignore_index=True)
+    figure = Figure(figsize=(8, 1.4 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in (("predicted_area", "C1"), ("repeat_difficulty", "C2")):
+        for _, row in stated[stated["predictor"] == name].iterrows():
+            axes.axvspan(row["spearman_low"], row["spearman_high"], color=colour, alpha=0.12, linewidth=0)
+            label = "ceiling: second drawings" if row["kind"] == "ceiling" else str(name).replace("_", " ")
+            axes.axvline(row["spearman"], color=colour, linewidth=1, label=label)
+    places = -np.arange(len(rows), dtype=float)
+    for k, (column, label) in enumerate(_CONDITIONS.items()):
+        if column in rows:
+            values, low, high = (rows[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+            there = np.isfinite(values)
+            y = (places - 0.2 * k)[there]
+            axes.hlines(y, low[there], high[there], color=f"C{(0, 3, 4)[k]}", linewidth=1.2)
+            axes.plot(values[there], y, "osD"[k], color=f"C{(0, 3, 4)[k]}", markersize=4, label=label)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_yticks(places, rows["name"].str.replace("_", " "))
+    axes.set_xlabel("Spearman's correlation with measured difficulty, 95 % intervals")
+    axes.grid(alpha=0.3, axis="x")
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8)
     write_figure(path, figure)
 
 

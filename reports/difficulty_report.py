@@ -1,9 +1,11 @@
 """The text of the report on predicted and measured difficulty: what the numbers show, and what they do not."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-__all__ = ["comparison_text", "report_text"]
+__all__ = ["combinations_text", "comparison_text", "report_text"]
 
 
 def comparison_text(comparison: pd.DataFrame) -> str:
@@ -17,37 +19,47 @@ def comparison_text(comparison: pd.DataFrame) -> str:
         "Pearson": "pearson",
         "Spearman - best trivial": "spearman_minus_trivial",
         "Spearman given size": "spearman_given_size",
+        "given group": "spearman_given_group",
+        "given both": "spearman_given_group_and_size",
         "AUROC of pixels": "auroc_pooled",
     }
     table = comparison[["predictor", "kind", "images"]].copy()
     for title, column in shown.items():
+        if column not in comparison:
+            continue
         table[title] = [_interval(row, column) for _, row in comparison.iterrows()]
     return str(table.to_string(index=False))
 
 
-def report_text(
-    correlations: pd.DataFrame,
-    pixels: pd.DataFrame,
-    precision: pd.DataFrame,
-    calibration: pd.DataFrame,
-    images: int,
-    draws: int,
-) -> str:
+def combinations_text(combinations: pd.DataFrame) -> str:
+    """Format the combined predictors as a table for a terminal: statistic [95% interval].
+
+    Args:
+        combinations: From `reports.difficulty_combinations.compare_combinations`.
+    """
+    table = combinations[["combination", "held_out", "images"]].copy()
+    for title, column in (("Spearman, held out", "spearman"), ("Spearman - area's", "spearman_minus_area")):
+        table[title] = [_interval(row, column) for _, row in combinations.iterrows()]
+    return str(table.to_string(index=False))
+
+
+def report_text(tables: Mapping[str, pd.DataFrame], images: int, draws: int) -> str:
     """Write the text of report.md: every predictor's result, and what it does not show.
 
     Args:
-        correlations: From `reports.difficulty.compare_images`.
-        pixels: From `reports.pixel_agreement.PixelSums.table`.
-        precision: From `reports.difficulty.precision_at_k`.
-        calibration: From `reports.pixel_agreement.PixelSums.calibration`.
+        tables: By the names of their files (`reports.difficulty.write_difficulty_report`), and networks if it is known
+            how good they are.
         images: Number of images.
         draws: Number of the bootstrap's resamples.
     """
+    correlations, pixels = tables["correlations"], tables["pixels"]
+    precision, calibration = tables["precision_at_k"], tables["calibration"]
     blocks = [
         "# Predicted and measured annotation difficulty",
         f"{images} images. Square brackets: 95 % BCa bootstrap intervals over {draws} resamples of the images "
         "(percentile intervals where BCa is undefined). They hold for each number alone, not for the "
         "best of several. Whatever came out is reported as it is.",
+        *_networks(tables.get("networks")),
     ]
     for target, rows in correlations.groupby("target", sort=False):
         blocks += [f"## {_plain(target)}", "\n".join(f"- {_sentence(row)}" for _, row in rows.iterrows())]
@@ -57,6 +69,8 @@ def report_text(
         "The best trivial predictor is the better of predicted area and predicted boundary length on these same "
         "images, turned round (small is hard) where that is better; both favour it. "
         "`Given size`: the correlation of what a linear fit on both leaves.",
+        *_parts(tables["parts"]),
+        *_combinations(tables["combinations"]),
         "## Pixels: do people disagree here?",
         "\n".join(
             f"- {_plain(r['map'])}: AUROC {_interval(r, 'auroc_pooled')} over all pixels, "
@@ -103,13 +117,74 @@ def _sentence(row: pd.Series) -> str:
         "goes against the difficulty once size is known",
         "not shown to say more than size",
     )  # fmt: skip
-    return f"{text} {against}; {left}."
+    return f"{text} {against}; {left}.{_given_group(row)}"
+
+
+def _given_group(row: pd.Series) -> str:
+    if "spearman_given_group" not in row:
+        return ""
+    found = _verdict(
+        row, "spearman_given_group_and_size", "says something that neither says", "goes against the difficulty then",
+        "not shown to say more than both",
+    )  # fmt: skip
+    return f" Given the group {_interval(row, 'spearman_given_group')}. {found}."
+
+
+def _networks(networks: pd.DataFrame | None) -> list[str]:
+    if networks is None:
+        return []
+    lines = []
+    for name, rows in networks.groupby("network", sort=False):
+        shares = rows["images"] / rows["images"].sum()
+        own, most = ((rows[c] * shares).sum(skipna=False) for c in ("iou_with_own", "iou_with_majority"))
+        folds = ", ".join(f"{v:.2f}" for v in rows["iou_with_majority"])
+        theirs = "" if np.isnan(own) else f"; {own:.2f} with that person's own masks"
+        lines.append(f"- {name}: IoU {most:.2f} with the majority of people (by fold {folds}){theirs}")
+    return ["## Have the networks learned? Images that they did not train on", "\n".join(lines)]
+
+
+def _parts(parts: pd.DataFrame) -> list[str]:
+    if parts.empty:
+        return []
+    blocks = ["## Within groups and folds: Spearman with the difficulty"]
+    for part, rows in parts.groupby("part", sort=False):
+        names = list(dict.fromkeys(rows["name"]))
+        sizes = rows.groupby("name")["images"].max()
+        lines = [f"| predictor | {' | '.join(f'{part} {n} ({sizes[n]} images)' for n in names)} |"]
+        lines += ["|---" * (len(names) + 1) + "|"]
+        for predictor, of in rows[rows["predictor"] != "constant"].groupby("predictor", sort=False):
+            cells = {r["name"]: _interval(r, "spearman") for _, r in of.iterrows()}
+            lines.append(f"| {_plain(predictor)} | {' | '.join(cells.get(n, '') for n in names)} |")
+        blocks.append("\n".join(lines))
+    return blocks
+
+
+def _combinations(combinations: pd.DataFrame) -> list[str]:
+    if combinations.empty:
+        return []
+    lines = []
+    for _, row in combinations[combinations["held_out"] == "all"].iterrows():
+        said = f"- {row['combination']}: Spearman {_interval(row, 'spearman')}"
+        if row["combination"] != "area":
+            said += ". " + _verdict(
+                row, "spearman_minus_area", "better than area alone", "worse than area alone",
+                "not shown to differ from area alone",
+            )  # fmt: skip
+        lines.append(said)
+    return [
+        "## Combined predictors, on images that they were not fitted on",
+        "\n".join(lines),
+        "A linear regression of ranks, fitted for every fold on the images of the other folds. The intervals are over "
+        "the held-out images, for the regressions as they were fitted.",
+    ]
 
 
 def _verdict(row: pd.Series, column: str, above: str, below: str, neither: str) -> str:
     low, high = row[f"{column}_low"], row[f"{column}_high"]
     words = above if low > 0 else below if high < 0 else neither
-    label = "Given size" if column.endswith("given_size") else "Difference"
+    label = {"spearman_given_size": "Given size", "spearman_given_group_and_size": "Given group and size"}.get(
+        column, "Difference"
+    )
     return f"{label} {_interval(row, column)}: {words}"
 
 

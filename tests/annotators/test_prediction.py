@@ -12,7 +12,15 @@ from torch import nn
 from acquisition.engine import Sampler
 from acquisition.predictors import MCDropout
 from acquisition.statistics import Statistic, StreamingStatistics
-from annotators.prediction import MAPS, DifficultyPredictor, ensemble_variance, uncertainty_maps
+from annotators.disagreement import variance_map
+from annotators.prediction import (
+    MAPS,
+    DifficultyPredictor,
+    ensemble_variance,
+    mask_variance,
+    one_pass_aleatoric,
+    uncertainty_maps,
+)
 
 
 def probabilities(seed: int, members: int, classes: int, sharpness: float = 2.0) -> torch.Tensor:
@@ -46,6 +54,27 @@ def test_hard_masks_have_the_annotators_variance() -> None:
     foreground = torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0])[:, None, None, None, None].double()
     probs = torch.cat([1 - foreground, foreground], dim=2)
     assert ensemble_variance(probs).item() == pytest.approx(np.var([0, 0, 1, 1, 1], ddof=1))
+
+
+def test_variance_of_masks_by_hand() -> None:
+    # three networks at two pixels; they draw 1, 0, 1 and, since 1/2 is not more than 1/2, 0, 0, 0
+    foreground = torch.tensor([[0.9, 0.5], [0.4, 0.2], [0.6, 0.1]]).double().reshape(3, 1, 1, 1, 2)
+    probs = torch.cat([1 - foreground, foreground], dim=2)
+    assert mask_variance(probs).flatten().tolist() == pytest.approx([1 / 3, 0])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_variance_of_masks_is_what_is_measured_of_people(classes: int) -> None:
+    probs = probabilities(3, 5, classes)
+    drawn = probs.argmax(dim=2).numpy()
+    for n in range(2):
+        assert mask_variance(probs)[n].numpy() == pytest.approx(variance_map(drawn[:, n], classes), abs=1e-12)
+
+
+def test_aleatoric_of_one_pass_by_hand() -> None:
+    two, three = torch.tensor([0.2, 0.8]), torch.tensor([0.5, 0.3, 0.2])
+    assert one_pass_aleatoric(two.reshape(1, 2, 1, 1)).item() == pytest.approx(0.8 * 0.2)
+    assert one_pass_aleatoric(three.reshape(1, 3, 1, 1)).item() == pytest.approx((0.25 + 0.21 + 0.16) / 2)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -104,6 +133,12 @@ def test_predictor_runs_members_without_dropout_and_the_single_network_with_it(
     variance = probs.double().var(dim=0, correction=0).sum(dim=1) / (1 if logits == 1 else 2)
     torch.testing.assert_close(maps["epistemic"].double(), variance, rtol=0, atol=1e-6)
     assert maps["epistemic"].max() > 1e-3
+    once = networks[2].eval()(images)
+    networks[2].train()
+    certain = torch.sigmoid(once[:, 0]) if logits == 1 else once.softmax(dim=1)
+    expected = certain * (1 - certain) if logits == 1 else (certain * (1 - certain)).sum(dim=1) / 2
+    torch.testing.assert_close(maps["one_pass_aleatoric"], expected)
+    assert not torch.allclose(maps["one_pass_aleatoric"], maps["aleatoric"], atol=1e-4)
     alone = predictor(images[1:], ["y"])
     for name in MAPS:
         torch.testing.assert_close(alone[name][0], maps[name][1], rtol=0, atol=1e-5)
@@ -113,6 +148,8 @@ def test_predictor_runs_members_without_dropout_and_the_single_network_with_it(
 def test_mistakes_are_said(tiny_network: Callable[..., nn.Module]) -> None:
     with pytest.raises(ValueError, match="at least 2 networks, got 1"):
         ensemble_variance(probabilities(0, 1, 2))
+    with pytest.raises(ValueError, match="at least 2 networks, got 1"):
+        mask_variance(probabilities(0, 1, 2))
     with pytest.raises(ValueError, match="num_samples must be at least 2"):
         DifficultyPredictor({}, tiny_network(), (0,), MCDropout(1))
     with pytest.raises(ValueError, match="set at_output_stride to false"):

@@ -18,7 +18,7 @@ from annotators.prediction import MAPS
 from datamodules.files import DataError
 from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 from pipelines import trainer_options
-from pipelines.difficulty import annotator_rows, image_row
+from pipelines.difficulty import annotator_rows, image_row, network_rows
 from pipelines.ensemble import Members, member_jobs
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
@@ -29,8 +29,9 @@ pytestmark = pytest.mark.xdist_group("ensemble")  # they share trained runs
 
 PEOPLE = ["careful", "dilates_much"]
 COLUMNS = [
-    "image", "fold", "annotators", "difficulty", "difficulty_per_object_pixel", "difficulty_per_boundary_pixel",
-    "mean_pairwise_iou", "krippendorff_alpha", "repeat_difficulty", "repeated_difficulty",
+    "image", "fold", "group", "annotators",
+    "difficulty", "difficulty_per_object_pixel", "difficulty_per_boundary_pixel", "mean_pairwise_iou",
+    "krippendorff_alpha", "repeat_difficulty", "repeated_difficulty",
     *MAPS, "predicted_area", "predicted_boundary_length", "constant",
     "true_difficulty",
 ]  # fmt: skip
@@ -42,7 +43,7 @@ def sampled(times: int) -> dict[str, Any]:
 
 def write_config(path: Path) -> Path:
     settings: dict[str, Any] = yaml.safe_load(yaml.safe_dump(TINY))
-    settings |= {"cycles": 1, "members": {"predictor": sampled(3), "at_once": 1, "retries": 0}}
+    settings |= {"cycles": 1, "members": {"predictor": sampled(3), "at_once": 1, "retries": 0, "groups": "[^0-9]*.."}}
     settings["model"]["init_args"]["network"]["init_args"]["num_classes"] = 1
     settings["data"] = {
         "source": {
@@ -130,12 +131,24 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
         assert row["true_difficulty"] == pytest.approx(whole.true_difficulty(image_id))
         assert row["repeated_difficulty"] == row["difficulty"]
         assert row["fold"] == whole.fold_of(image_id)
+        assert row["group"] == image_id[: len(row["group"])]
     people = pd.read_csv(run_dir / "annotators.csv").set_index("annotator")
     assert people.index.tolist() == PEOPLE
     assert people["images"].tolist() == [12, 12]
     # beside one other person: who dilates draws larger than who does not
     assert people.loc["dilates_much", "area_ratio"] > 0 > people.loc["careful", "area_ratio"]
     assert people["within_iou"].between(0.5, 1).all()
+    networks = pd.read_csv(run_dir / "networks.csv")
+    assert networks["network"].tolist() == [*PEOPLE, "majority"] * 2
+    assert networks.groupby("network")["images"].sum().tolist() == [12] * 3
+    assert networks["iou_with_own"].notna().tolist() == [True, True, False] * 2
+    for fold, rows in networks.groupby("fold"):
+        scores = []
+        for image_id in table.index[table["fold"] == fold]:
+            with np.load(run_dir / "predictions" / f"{image_id}.npz") as stored:
+                drawn, own = stored["member_probabilities"][1] > 0.5, stored["masks"][1] == 1
+            scores.append((drawn & own).sum() / (drawn | own).sum())
+        assert rows["iou_with_own"].iloc[1] == pytest.approx(np.mean(scores))
 
 
 def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +306,32 @@ def test_second_drawings_are_held_against_the_same_peoples_first() -> None:
     assert np.isnan(people[1]["within_iou"])
     others = masks[0] & masks[2]
     assert people[1]["area_ratio"] == pytest.approx(masks[1].sum() / others.sum() - 1)
+
+
+def test_networks_against_people_by_hand() -> None:
+    masks = np.array([[[1, 1, 0, 0]], [[1, 1, 1, 0]], [[1, 0, 0, 0]]])
+    outputs = np.array([[[0.9, 0.8, 0.7, 0.1]], [[0.9, 0.2, 0.1, 0.6]]])
+    stored = {"masks": masks, "annotators": np.array(list("abc")), "members": np.array(["b", "z"])}
+    stored |= {"member_probabilities": outputs, "mean": np.array([[0.9, 0.6, 0.2, 0.1]])}
+    # the majority draws the first two pixels
+    b, z, majority = network_rows(stored, "majority", 2)
+    assert b == {"network": "b", "iou_with_own": 1, "iou_with_majority": pytest.approx(2 / 3)}
+    assert (z["network"], z["iou_with_majority"]) == ("z", pytest.approx(1 / 3))
+    assert np.isnan(z["iou_with_own"]), "z did not draw this image"
+    assert (majority["network"], majority["iou_with_majority"]) == ("majority", 1)
+    assert [r["network"] for r in network_rows(stored, "b", 2)] == ["b", "z"]
+
+
+def test_groups_are_found_in_names() -> None:
+    assert Members().group("ds1_b24") is None
+    assert Members(groups="[^_]+").group("ds1_b24") == "ds1"
+    assert Members(groups=".*_(.)").group("ds1_b24") == "b"
+    source = SyntheticAnnotators(num_images=4, size=(32, 32), annotators=PEOPLE, folds=2)
+    for groups in ("ds", "(x)?", ""):
+        with pytest.raises(DataError, match=r"expected members.groups .* got none for .*; change the expression"):
+            member_jobs(Path("run"), Members(groups=groups), source)
+    with pytest.raises(ValueError, match=r"members.groups must be a regular expression .* got '\('"):
+        Members(groups="(")
 
 
 def test_mistakes_are_said(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,10 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from records.files import RunDirectoryError
-from reports.difficulty import MAPS, compare, write_difficulty_report
+from reports.difficulty import compare, write_difficulty_report
+from reports.difficulty_correlations import MAPS
 from reports.difficulty_figures import choose_images, draw_variance_maps
-from reports.difficulty_report import comparison_text
+from reports.difficulty_report import combinations_text, comparison_text
 
 SIZE = 24
 PEOPLE = 4
@@ -57,7 +58,7 @@ def discs(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], dict[str, fl
 
 @pytest.fixture
 def made_up_run(tmp_path: Path) -> Callable[..., Path]:
-    """(number of images) to a run directory as the verb difficulty leaves it before it compares."""
+    """(number of images) to a run directory as the verb difficulty leaves it before it compares, of two groups."""
 
     def make(number: int = 24) -> Path:
         rng = np.random.default_rng(0)
@@ -69,7 +70,7 @@ def made_up_run(tmp_path: Path) -> Callable[..., Path]:
             path = tmp_path / "run" / "predictions" / f"{name}.npz"
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez_compressed(path, **stored)
-            rows.append({"image": name, "fold": k % 3, "annotators": PEOPLE, **row})
+            rows.append({"image": name, "fold": k % 3, "group": "ab"[k % 2], "annotators": PEOPLE, **row})
         pd.DataFrame(rows).to_csv(tmp_path / "run" / "images.csv", index=False)
         return tmp_path / "run"
 
@@ -137,7 +138,9 @@ def test_figures_are_pictures_and_old_ones_go(made_up_run: Callable[..., Path]) 
     (panels / "hardest_9_gone.png").write_bytes(b"")
     write_difficulty_report(run_dir, draws=20, pictures=1)
     assert sorted(p.name.partition("_")[0] for p in panels.iterdir()) == ["easiest", "hardest", "misjudged"]
-    for path in [*panels.iterdir(), run_dir / "difficulty" / "scatter.png", run_dir / "difficulty" / "calibration.png"]:
+    drawn = sorted(p.stem for p in (run_dir / "difficulty").glob("*.png"))
+    assert drawn == ["calibration", "intervals", "scatter"]
+    for path in [*panels.iterdir(), *(run_dir / "difficulty").glob("*.png")]:
         with Image.open(path) as picture:
             assert min(picture.size) > 300
             assert np.ptp(np.asarray(picture.convert("L"))) > 100
@@ -224,6 +227,31 @@ def test_words_claim_only_what_the_intervals_show(made_up_run: Callable[..., Pat
     assert "says something that size does not" in said["total"]
     assert "not shown to say more than size" in said["bald"]
     assert "better than" not in said["bald"]
+    assert "Given group and size" in said["total"]
+    table = pd.read_csv(run_dir / "difficulty" / "parts.csv", dtype={"name": str})
+    (row,) = table.query("part == 'group' and name == 'a' and predictor == 'total'").to_dict("records")
+    cell = f"{row['spearman']:.2f} [{row['spearman_low']:.2f}, {row['spearman_high']:.2f}]"
+    assert "| predictor | group a (12 images) | group b (12 images) |" in report
+    assert f"| total | {cell} |" in report
+    combined = report.partition("## Combined predictors")[2].partition("\n## ")[0]
+    assert "- ensemble: Spearman" in combined
+    assert "Have the networks learned?" not in report, "their scores are not known"
+
+
+def test_the_networks_scores_are_in_the_report(made_up_run: Callable[..., Path]) -> None:
+    run_dir = made_up_run(4)
+    pd.DataFrame(
+        {
+            "network": ["anna", "anna", "majority"], "fold": [0, 1, 0], "images": [30, 10, 40],
+            "iou_with_own": [0.8, 0.4, np.nan], "iou_with_majority": [0.9, 0.5, 0.75],
+        }
+    ).to_csv(run_dir / "networks.csv", index=False)  # fmt: skip
+    write_difficulty_report(run_dir, draws=5, pictures=0)
+    report = (run_dir / "difficulty" / "report.md").read_text()
+    assert (
+        "- anna: IoU 0.80 with the majority of people (by fold 0.90, 0.50); 0.70 with that person's own masks" in report
+    )
+    assert "- majority: IoU 0.75 with the majority of people (by fold 0.75)\n" in report
 
 
 def test_too_few_images(made_up_run: Callable[..., Path]) -> None:
@@ -267,6 +295,7 @@ def test_the_verb_prints_the_table(made_up_run: Callable[..., Path], capsys: pyt
     printed = capsys.readouterr().out
     table = write_difficulty_report(run_dir, draws=20, pictures=0)
     assert comparison_text(table) in printed
+    assert combinations_text(pd.read_csv(run_dir / "difficulty" / "combinations.csv")) in printed
     row = table.set_index("predictor").loc["total"]
     assert f"{row['spearman']:.2f} [{row['spearman_low']:.2f}, {row['spearman_high']:.2f}]" in printed
     assert "undefined" in printed
