@@ -97,8 +97,10 @@ def on_one_scale(network: np.ndarray, people: np.ndarray) -> np.ndarray:
         >>> on_one_scale(np.array([0.0, 0.01, 0.02]), np.array([0.5, 0.1, 0.1])).tolist()
         [0.0, 0.1, 0.2]
     """
+    if not len(network):
+        return network
     usual = np.median(network), np.median(people)
-    return network * (usual[1] / usual[0]) if len(network) and min(usual) > 0 else network
+    return network * (usual[1] / usual[0]) if min(usual) > 0 else network
 
 
 def disputed_classes(parts: np.ndarray) -> np.ndarray:
