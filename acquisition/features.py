@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from acquisition.regions import Regions
 
-__all__ = ["Embeddings", "Feature", "embeddings_of", "per_unit"]
+__all__ = ["Embeddings", "Feature", "embeddings_of", "means_over", "per_unit"]
 
 
 class Feature(StrEnum):
@@ -19,12 +19,14 @@ class Feature(StrEnum):
     EMBEDDING: D numbers, the input of the network's last layer with dropout off, averaged over the unit. PROBS: C
     probabilities with dropout off. LOG_PROBS: T x C log-probabilities of the MC samples (or of an ensemble's members),
     the same T sampled networks for every unit, as a joint distribution over units needs. These two are for networks
-    with one prediction per image, which is one unit then.
+    with one prediction per image, which is one unit then. VARIANCES: 1 + C numbers of the MC samples, averaged over the
+    unit: the epistemic variance, and each class's part of the aleatoric (`acquisition.functional.variance_parts`).
     """
 
     EMBEDDING = "embedding"
     PROBS = "probs"
     LOG_PROBS = "log_probs"
+    VARIANCES = "variances"
 
 
 class Embeddings:
@@ -61,9 +63,22 @@ class Embeddings:
             )
         last = self._last.float()
         # what has no place in the image is each unit's of the image
-        maps = last if last.ndim == 4 else last.reshape(*last.shape[:2], -1).mean(dim=2)[:, :, None, None]
-        height, width = maps.shape[2:]
-        return regions.segments((height, width), maps.device).mean_rows(maps)
+        return means_over(last if last.ndim == 4 else last.reshape(*last.shape[:2], -1).mean(dim=2), regions)
+
+
+def means_over(maps: Tensor, regions: Regions) -> Tensor:
+    """The means of D numbers per pixel over units.
+
+    Args:
+        maps: N x D x h x w, or N x D where they are the image's.
+        regions: The units of the N images.
+
+    Returns:
+        U x D, in float32.
+    """
+    maps = maps if maps.ndim == 4 else maps[:, :, None, None]
+    height, width = maps.shape[2:]
+    return regions.segments((height, width), maps.device).mean_rows(maps)
 
 
 @contextmanager

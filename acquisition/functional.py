@@ -21,6 +21,7 @@ __all__ = [
     "odin",
     "odin_perturbation",
     "predicted_class",
+    "variance_parts",
     "variation_ratio",
     "vote_entropy",
 ]
@@ -284,6 +285,33 @@ def mean_variance(mean_probs: Tensor, mean_squares: Tensor) -> Tensor:
         tensor([0.2500, 0.0000])
     """
     return (mean_squares - mean_probs.square()).clamp_min(0).mean(dim=1)
+
+
+def variance_parts(mean_probs: Tensor, mean_squares: Tensor) -> tuple[Tensor, Tensor]:
+    """What a label's variance is made of: what the network does not know, and what nobody can know from the image.
+
+    The variances of the classes' 0/1 labels are halved, so that their sum over two classes is the variance of one of
+    them. By the law of total variance both parts sum to 1/2 sum_c mean_c (1 - mean_c). Kendall and Gal 2017, "What
+    uncertainties do we need in Bayesian deep learning for computer vision?"; Kwon et al. 2018, eq. 4.
+
+    Args:
+        mean_probs: N x C x ..., the mean over T MC samples.
+        mean_squares: N x C x ..., the mean over the same samples of each probability's square.
+
+    Returns:
+        The epistemic variance, N x ..., and each class's part of the aleatoric variance, N x C x ...; over two classes
+        this sums to between 0 and 1/4.
+
+    Example:
+        Two samples that are sure of different classes, and two that agree that it may be either:
+
+        >>> probs_TNC = torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[0.0, 1.0], [0.5, 0.5]]])
+        >>> epistemic, aleatoric = variance_parts(probs_TNC.mean(dim=0), probs_TNC.square().mean(dim=0))
+        >>> epistemic, aleatoric.sum(dim=1)
+        (tensor([0.2500, 0.0000]), tensor([0.0000, 0.2500]))
+    """
+    epistemic = (mean_squares - mean_probs.square()).clamp_min(0).sum(dim=1) / 2
+    return epistemic, (mean_probs - mean_squares).clamp_min(0) / 2
 
 
 def mean_std(mean_probs: Tensor, mean_squares: Tensor) -> Tensor:

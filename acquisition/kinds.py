@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from acquisition import functional
 from acquisition.aggregation import Aggregation
-from acquisition.features import Feature, per_unit
+from acquisition.features import Feature, means_over, per_unit
 from acquisition.identity import Described
 from acquisition.predictors import Predictions
 from acquisition.regions import Regions
@@ -161,8 +161,9 @@ class MonteCarloAcquisition(AcquisitionFunction):
             rows = per_unit(logits, regions, "the joint distribution of units")
             kept.append(functional.class_log_probabilities(rows))
 
+        needs = self.needs | {Statistic.MEAN} | ({Statistic.MEAN_SQUARES} if question.variances else set())
         parts = predictions.statistics(
-            question.images, self.needs | {Statistic.MEAN}, samples, groups, regions.image_ids,
+            question.images, needs, samples, groups, regions.image_ids,
             keep if question.log_probs else None,
         )  # fmt: skip
         spreads = None
@@ -174,6 +175,9 @@ class MonteCarloAcquisition(AcquisitionFunction):
         # NaN has a vote like any number; the mean remembers it
         values = self.values(statistics).where(torch.isfinite(mean.sum(dim=1)), torch.nan)
         features = {Feature.LOG_PROBS: torch.stack(kept, dim=1)} if kept else {}
+        if question.variances:
+            epistemic, aleatoric = functional.variance_parts(mean, statistics[Statistic.MEAN_SQUARES])
+            features[Feature.VARIANCES] = means_over(torch.cat([epistemic[:, None], aleatoric], dim=1), regions)
         return Scored(aggregation(values, regions), spreads, values, mean.argmax(dim=1), features)
 
 

@@ -24,7 +24,8 @@ class Question:
         groups: Above 1, the spread of the scores over so many parts of the samples is measured too, or over as many as
             there are samples for.
         truth: Classes or void, N x H x W or N, for a function that compares with them and for no other.
-        log_probs: Whether the samples' log-probabilities are wanted as a feature.
+        log_probs: Whether the samples' log-probabilities are wanted as a feature,
+        variances: and whether the parts of their variance are.
     """
 
     images: Tensor
@@ -35,6 +36,7 @@ class Question:
     groups: int = 1
     truth: Tensor | None = None
     log_probs: bool = False
+    variances: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,6 +52,13 @@ class Scorer(Described):
                 "log-probabilities of sampled networks need an acquisition that draws MC samples, with shared masks, "
                 f"got {name}; choose acquisition.functions.BALD without per_image_masks and at_output_stride"
             )
+        if Feature.VARIANCES in self.features:
+            if not self.draws_samples:
+                raise ValueError(
+                    f"routing needs an acquisition that draws MC samples, got {name}; choose "
+                    "acquisition.functions.BALD, or leave out strategy.routing"
+                )
+            self.predictor.check("routing", 2, bool(acquisition.files))
         self._kept: Predictions | None = None
 
     @property
@@ -143,8 +150,8 @@ class Scorer(Described):
         Raises:
             ValueError: If the network's output for an image is no number, or does not fit the strategy.
         """
-        log_probs = Feature.LOG_PROBS in self.features
-        question = Question(images, regions, seed, cycle, num_samples, groups, truth, log_probs)
+        of_samples = (Feature.LOG_PROBS in self.features, Feature.VARIANCES in self.features)
+        question = Question(images, regions, seed, cycle, num_samples, groups, truth, *of_samples)
         scored = self.acquisition.score(question, self.predictions(network, seed, cycle), self.aggregation)
         if scored.values is not None:
             _require_numbers(scored.values, regions)
@@ -153,7 +160,7 @@ class Scorer(Described):
 
     def _passive_features(self, network: nn.Module, question: Question) -> dict[Feature, Tensor]:
         """Features of the network that learns with dropout off."""
-        wanted = self.features - {Feature.LOG_PROBS}
+        wanted = self.features - {Feature.LOG_PROBS, Feature.VARIANCES}
         if not wanted:
             return {}
         predictions = self.predictions(network, question.seed, question.cycle)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from acquisition.routing import Action
 from annotators.assignment import assign_units
 from annotators.tables import read_table
 from datamodules.files import DataError
@@ -22,7 +23,7 @@ def assign(
     annotators: Path,
     out: Path,
     by: str | None = None,
-    double_share: float = 0.2,
+    double_share: float | None = None,
     audit_share: float = 0.05,
     seed: int = 0,
 ) -> None:
@@ -30,10 +31,13 @@ def assign(
 
     Args:
         scores: Table of images and their predicted difficulty: RUN/images.csv, a cycle's scores.parquet or queried.csv.
+            Where it has a column action (strategy.routing), images go to a second person or to the most experienced one
+            as that says.
         annotators: CSV with the columns annotator, experience (a number, more is better) and capacity (images at most).
         out: CSV to write: unit_id, annotator, purpose (first, second or audit), predicted_difficulty, rank.
         by: Column of `scores` with the predicted difficulty; score, or else total, unless given.
-        double_share: Share of the images that two people draw: the hardest ones.
+        double_share: Share of the images that two people draw: the hardest ones. 0.2 unless given, or where there are
+            actions as many as these say.
         audit_share: Share of the images, chosen at random, that everybody draws.
         seed: Seed of the random choice.
 
@@ -61,10 +65,11 @@ def read_difficulties(path: Path, by: str | None = None) -> pd.DataFrame:
         by: Column of the predicted difficulty; score, or else total, unless given.
 
     Returns:
-        The columns unit_id and score, higher for harder images.
+        The columns unit_id and score, higher for harder images, and action if the file has that.
 
     Raises:
-        DataError: The file is missing or damaged, a column is missing, or an image has no number or two rows.
+        DataError: The file is missing or damaged, a column is missing, an image has no number or two rows, or an
+            action is unknown.
     """
     table = read_table(path)
     name = next((c for c in _IDS if c in table), None)
@@ -89,7 +94,16 @@ def read_difficulties(path: Path, by: str | None = None) -> pd.DataFrame:
         )
     if again := ids[ids.duplicated()].tolist():
         raise DataError(f"{path} names the image {again[0]!r} more than once; leave one row for it")
-    return pd.DataFrame({"unit_id": ids.astype(str), "score": score.astype(float)})
+    found = pd.DataFrame({"unit_id": ids.astype(str), "score": score.astype(float)})
+    if "action" not in table:
+        return found
+    actions = table["action"].astype(str).str.strip()
+    if strange := actions[~actions.isin(list(Action))].tolist():
+        raise DataError(
+            f"expected {', '.join(Action)} in the column action of {path}, got {strange[0]!r}; correct it, or remove "
+            "the column"
+        )
+    return found.assign(action=actions)
 
 
 def read_people(path: Path) -> pd.DataFrame:

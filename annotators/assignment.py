@@ -7,10 +7,12 @@ import pandas as pd
 from scipy import sparse, stats
 from scipy.optimize import linprog
 
+from acquisition.routing import Action
 from acquisition.seeding import uniform_for
 
 __all__ = ["assign_units", "misfit"]
 
+_DOUBLE_SHARE = 0.2
 _GROUPS = 400
 """Number of groups of similar difficulty in the linear programme; with no more units than this it is exact."""
 
@@ -18,7 +20,7 @@ _GROUPS = 400
 def assign_units(
     scores: pd.DataFrame,
     people: pd.DataFrame,
-    double_share: float = 0.2,
+    double_share: float | None = None,
     audit_share: float = 0.05,
     seed: int = 0,
     groups: int = _GROUPS,
@@ -33,10 +35,14 @@ def assign_units(
     per unit (Gale 1957, Ryser 1957). Its linear programme, solved by HiGHS, has integral vertices. With 400 groups it
     stays small for any number of units; one variable per unit and person would not fit into memory.
 
+    Units that a query has routed (`acquisition.routing.Action`) go where it says: to a second person, whatever their
+    difficulty, or to the most experienced person whose capacity is not used up.
+
     Args:
-        scores: Columns unit_id and score, higher for harder units.
+        scores: Columns unit_id and score, higher for harder units; with a column action, each unit's.
         people: Columns annotator, experience (higher for more) and capacity (units at most, for all purposes together).
-        double_share: Number of units that two people draw, as a share of all units.
+        double_share: Number of units that two people draw, as a share of all units: the hardest, instead of those that
+            action says. 0.2 where there are no actions.
         audit_share: Number of units that everybody draws, as a share of all units; chosen by hash of (seed, unit id).
         seed: Seed of the audit set and of the order of units with equal scores.
         groups: Most groups of similar difficulty.
@@ -48,6 +54,8 @@ def assign_units(
     Raises:
         ValueError: A share is not between 0 and 1, or the capacities do not suffice.
     """
+    routed = "action" in scores and double_share is None
+    double_share = _DOUBLE_SHARE if double_share is None else double_share
     for name, share in (("double_share", double_share), ("audit_share", audit_share)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} must be between 0 and 1, got {share}")
@@ -57,9 +65,19 @@ def assign_units(
     names = people["annotator"].to_numpy(object)
     audited = _audited(units["unit_id"], round(audit_share * len(units)), seed)
     rest = units[~audited]
-    doubles = min(round(double_share * len(units)), len(rest))
-    capacity = _checked_capacity(people, int(audited.sum()), len(rest), doubles)
     handed = [_audits(units[audited], names, person_ranks, seed)]
+    if "action" in scores:
+        special = _for_experts(rest.loc[rest["action"] == Action.EXPERT, "unit_id"], people, int(audited.sum()))
+        handed.append(special)
+        taken = special["annotator"].value_counts()
+        people = people.assign(capacity=people["capacity"] - people["annotator"].map(taken).fillna(0).astype(int))
+        rest = rest[rest["action"] != Action.EXPERT]
+    doubles = min(round(double_share * len(units)), len(rest))
+    if routed:
+        # what two people draw stands first, the hardest first there and behind
+        rest = rest.sort_values("action", key=lambda a: a != Action.SECOND, kind="stable")
+        doubles = int((rest["action"] == Action.SECOND).sum())
+    capacity = _checked_capacity(people, int(audited.sum()), len(rest), doubles)
     if len(rest):
         counts, bounds = _transport(rest["relative_rank"].to_numpy(), person_ranks, capacity, doubles, groups)
         for taken, start, stop in zip(counts, bounds[:-1], bounds[1:], strict=True):
@@ -100,8 +118,23 @@ def _ranked(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
             "relative_rank": _centred_ranks(scores["score"]),
             "draw": draws,
         }
-    ).sort_values(["predicted_difficulty", "draw"], ascending=[False, True], ignore_index=True)
+    )
+    if "action" in scores:
+        units["action"] = scores["action"].to_numpy()
+    units = units.sort_values(["predicted_difficulty", "draw"], ascending=[False, True], ignore_index=True)
     return units.assign(rank=np.arange(1, len(units) + 1)).drop(columns="draw")
+
+
+def _for_experts(unit_ids: pd.Series, people: pd.DataFrame, audits: int) -> pd.DataFrame:
+    """Each unit to the most experienced person who has capacity left beside the audit set."""
+    left = np.maximum(people["capacity"].to_numpy(int) - audits, 0)
+    if len(unit_ids) > left.sum():
+        raise ValueError(
+            f"{len(unit_ids)} images are for an expert, but all people together can draw only {left.sum()} besides "
+            f"{audits} audit images each; raise capacities or lower --audit_share"
+        )
+    names = np.repeat(people["annotator"].to_numpy(object), left)[: len(unit_ids)]
+    return pd.DataFrame({"unit_id": unit_ids.to_numpy(object), "annotator": names, "purpose": "first"})
 
 
 def _audited(unit_ids: Sequence[str], number: int, seed: int) -> np.ndarray:

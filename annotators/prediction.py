@@ -113,8 +113,8 @@ def uncertainty_maps(statistics: StreamingStatistics) -> dict[str, Tensor]:
         - bald: mutual information in nats (`acquisition.functional.bald`).
     """
     mean, squares = statistics[Statistic.MEAN], statistics[Statistic.MEAN_SQUARES]
-    epistemic = (squares - mean.square()).clamp_min(0).sum(dim=1) / 2
-    aleatoric = (mean - squares).clamp_min(0).sum(dim=1) / 2
+    epistemic, parts = functional.variance_parts(mean, squares)
+    aleatoric = parts.sum(dim=1)
     return {
         "epistemic": epistemic,
         "aleatoric": aleatoric,

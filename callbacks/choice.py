@@ -122,7 +122,9 @@ class Chooser:
             taken = self._paid(pool, first[:taken])
         return table.reset_index(drop=True).assign(rank=ranks, selected=ranks <= taken)
 
-    def ask(self, pool: Pool, directory: CycleDirectory, ranked: pd.DataFrame) -> list[str]:
+    def ask(
+        self, pool: Pool, directory: CycleDirectory, ranked: pd.DataFrame, more: pd.DataFrame | None = None
+    ) -> list[str]:
         """Write queried.csv and what shows parts of images (`hand_out`), and have the chosen units labelled, in order.
 
         The folder of shards stands from before the first of these files until after the labels: it says that the
@@ -132,6 +134,7 @@ class Chooser:
             pool: Whose units they are.
             directory: The open cycle's.
             ranked: What `choose` returned.
+            more: Further columns of queried.csv, a row for each chosen unit in their order.
 
         Returns:
             Ids of the units that wait for somebody's label.
@@ -139,7 +142,9 @@ class Chooser:
         """
         selected = ranked[ranked["selected"]]
         directory.shards.mkdir(parents=True, exist_ok=True)
-        directory.write_queried(_platform_table(pool, selected))
+        table = _platform_table(pool, selected)
+        columns = {} if more is None else {name: column.to_numpy() for name, column in more.items()}
+        directory.write_queried(table.assign(**columns))
         hand_out(pool, directory, selected["unit_id"].tolist())
         chosen = [Queried(r.unit_id, float(r.score), int(r.rank)) for r in selected.itertuples()]
         waiting = pool.ask(chosen, self.strategy)

@@ -30,6 +30,7 @@ from callbacks.cycle import EveryFitQueries, FitEnd
 from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
+from callbacks.routing import Routing, features_for
 from callbacks.scored import ShardFeatures, Unsaved
 from datamodules.datamodule import PoolDataModule
 from datamodules.doctor import examine_pool
@@ -67,6 +68,7 @@ class QueryCallback(Callback):
             Units are drawn, not images: where these are parts of images, few images are without one.
         scores_csv: Write scores.csv as well, with the columns name and this one, such as entropy_value; None for no
             such file.
+        routing: Say in queried.csv what each unit needs, and why; None for neither.
 
     Raises:
         ValueError: If these do not go together.
@@ -86,6 +88,7 @@ class QueryCallback(Callback):
         race: Race | None = None,
         candidates: int | None = None,
         scores_csv: str | None = None,
+        routing: Routing | None = None,
     ) -> None:
         self.allowance = Allowance(budget, budget_pixels, budget_objects, budget_clicks)
         self.allowance.check()
@@ -93,7 +96,7 @@ class QueryCallback(Callback):
             raise ValueError(f"strategy.pictures must be 0 or more, got {pictures}")
         self.selection = selection or TopK()
         features = self.selection.needs if isinstance(self.selection, BatchSelection) else frozenset()
-        self.scorer = Scorer(acquisition, aggregation, predictor, features)
+        self.scorer = Scorer(acquisition, aggregation, predictor, features | features_for(routing, race))
         if candidates is not None and candidates < budget:
             raise ValueError(
                 f"strategy.candidates must be at least the budget of {budget} units, got {candidates}; raise it, or "
@@ -123,6 +126,7 @@ class QueryCallback(Callback):
         self.race = race
         self.candidates = candidates
         self.scores_csv = scores_csv
+        self.routing = routing
         self._fit_end: FitEnd = EveryFitQueries()
         self._swallowed: set[str] = set()
 
@@ -385,7 +389,8 @@ class QueryCallback(Callback):
             directory.write_scores_csv(named_scores(pool, table, self.scores_csv))
         saved = dict(saved_samples(features.shards.folder))
         draw_ends(directory.maps, table, saved, self.pictures, self.scorer.acquisition.value_name, datamodule)
-        waiting, taken = chooser.ask(pool, directory, table), int(table["selected"].sum())
+        routed = self.routing and self.routing.columns(pool, table, features)
+        waiting, taken = chooser.ask(pool, directory, table, routed), int(table["selected"].sum())
         note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""
         drawn = self.candidates is not None and len(table) == self.candidates
         left = "" if len(table) > taken or drawn else f" (all that was left; the budget is {self.allowance.units})"

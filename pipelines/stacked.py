@@ -337,7 +337,7 @@ def _query(turn: Turn[StackedRun], images: StackImages, keep_scores: bool) -> No
 
 def _is_plain(query: QueryCallback) -> bool:
     """Whether scores and an order are all that the strategy is."""
-    asked = (query.race, query.candidates, query.scores_csv)
+    asked = (query.race, query.candidates, query.scores_csv, query.routing)
     plain = asked == (None,) * len(asked) and query.allowance == Allowance(query.allowance.units)
     return plain and not isinstance(query.selection, BatchSelection)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from acquisition.engine import Sampler
 from acquisition.features import Feature, embeddings_of
-from acquisition.functions import BALD, Entropy, Random
+from acquisition.functions import BALD, Entropy, Random, VariationRatio
 from acquisition.predictors import MCDropout
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
@@ -90,3 +90,32 @@ def test_dense_predictions_have_no_joint_distribution(tiny_network: Callable[...
     for wrong in (Entropy(), Random()):
         with pytest.raises(ValueError, match="need an acquisition that draws MC samples, with shared masks"):
             Scorer(wrong, features={Feature.LOG_PROBS})
+
+
+def test_variances_are_those_of_the_sampled_networks_and_change_no_score(
+    tiny_network: Callable[..., nn.Module],
+) -> None:
+    for network in (classifier().eval(), tiny_network().eval()):
+        for acquisition in (BALD(), VariationRatio()):
+            scorer = Scorer(acquisition, predictor=MCDropout(5), features={Feature.VARIANCES})
+            scored = scorer(network, IMAGES, WHOLE, 0, 3)
+            passes = list(Sampler(network, (0, 3)).full_passes(IMAGES, 5))
+            probs = torch.stack([p.softmax(dim=1).double() for p in passes])
+            mean = probs.mean(dim=0)
+            epistemic = (probs - mean).square().mean(dim=0).sum(dim=1) / 2
+            aleatoric = (probs * (1 - probs)).mean(dim=0) / 2
+            if probs.ndim == 5:
+                epistemic, aleatoric = epistemic.mean(dim=(-2, -1)), aleatoric.mean(dim=(-2, -1))
+            expected = torch.cat([epistemic[:, None], aleatoric], dim=1)
+            torch.testing.assert_close(scored.features[Feature.VARIANCES], expected.float(), rtol=1e-4, atol=1e-6)
+            assert torch.equal(
+                scored.scores, Scorer(acquisition, predictor=MCDropout(5))(network, IMAGES, WHOLE, 0, 3).scores
+            )
+
+
+def test_variances_need_samples() -> None:
+    for wrong in (Entropy(), Random()):
+        with pytest.raises(ValueError, match="routing needs an acquisition that draws MC samples, got"):
+            Scorer(wrong, features={Feature.VARIANCES})
+    with pytest.raises(ValueError, match="num_samples must be at least 2 for routing, got 1"):
+        Scorer(VariationRatio(), predictor=MCDropout(1), features={Feature.VARIANCES})

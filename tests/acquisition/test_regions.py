@@ -166,7 +166,7 @@ def test_a_feature_is_the_mean_over_the_unit(tiny_network: Callable[..., nn.Modu
     expected = torch.stack([maps[..., :4].mean(dim=(2, 3)), maps[..., 4:7].mean(dim=(2, 3))], dim=1).flatten(0, 1)
     torch.testing.assert_close(got, expected)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.Linear(5, 3))
-    rows = Scorer(Entropy(), features=set(Feature) - {Feature.LOG_PROBS})(flat, images, halves(3, 8), 0, 0)
+    rows = Scorer(Entropy(), features={Feature.EMBEDDING, Feature.PROBS})(flat, images, halves(3, 8), 0, 0)
     assert torch.equal(rows.features[Feature.EMBEDDING], flat[:2](images).repeat_interleave(2, dim=0))
     assert rows.features[Feature.PROBS].shape == (6, 3)
 
