@@ -75,6 +75,8 @@ def consensus(drawings: Sequence[np.ndarray], truths: Sequence[np.ndarray], know
         known: N x 2 x 2 confusions.
     """
     images = [staple(masks) for masks in drawings]
+    # Dawid and Skene's model of one image is STAPLE but for the prior and where it begins
+    learning = [dawid_skene([masks]) for masks in drawings]
     together = dawid_skene(drawings)
     someone = np.random.default_rng(0)
     made = {
@@ -84,19 +86,23 @@ def consensus(drawings: Sequence[np.ndarray], truths: Sequence[np.ndarray], know
             [one.labels(masks) for one, masks in zip(images, drawings, strict=True)],
             np.nanmean([one.confusion for one in images], axis=0),
         ),
+        "STAPLE, prior learned": (
+            [one.labels(masks) for one, masks in zip(learning, drawings, strict=True)],
+            np.nanmean([one.confusion for one in learning], axis=0),
+        ),
         "Dawid-Skene": ([together.labels(masks) for masks in drawings], together.confusion),
     }
     ties = [majority(masks) == VOID for masks in drawings]
     print(
-        f"{'':12s} {'IoU':>6s} {'untied':>6s} {'area':>6s} {'void':>6s}  sensitivity: error, r   specificity: error, r"
+        "\n| | IoU | untied | area | void | sensitivity: error, r | specificity: error, r |\n|---|---|---|---|---|---|---|"
     )
     for name, (labels, found) in made.items():
         quality = np.mean([iou(a, b) for a, b in zip(labels, truths, strict=True)])
         untied = np.mean([iou(np.where(t, VOID, a), b) for t, a, b in zip(ties, labels, truths, strict=True)])
         area = np.sum([(a == 1).sum() for a in labels]) / np.sum([(b == 1).sum() for b in truths])
         void = np.sum([(a == VOID).sum() for a in labels]) / np.sum([(b == 1).sum() for b in truths])
-        habits = "" if found is None else recovered(found, known)
-        print(f"{name:12s} {quality:6.3f} {untied:6.3f} {area:6.3f} {void:6.3f}  {habits}")
+        habits = "|" if found is None else recovered(found, known)
+        print(f"| {name} | {quality:.3f} | {untied:.3f} | {area:.3f} | {void:.3f} | {habits} |")
 
 
 def recovered(found: np.ndarray, known: np.ndarray) -> str:
@@ -104,8 +110,8 @@ def recovered(found: np.ndarray, known: np.ndarray) -> str:
     parts = []
     for kind in (1, 0):
         a, b = found[:, kind, kind], known[:, kind, kind]
-        parts.append(f"{np.abs(a - b).mean():9.3f} {np.corrcoef(a, b)[0, 1]:6.2f}")
-    return "       ".join(parts)
+        parts.append(f"{np.abs(a - b).mean():.3f}, {np.corrcoef(a, b)[0, 1]:.2f}")
+    return " | ".join(parts)
 
 
 def independent(truth: np.ndarray, habits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -187,7 +193,7 @@ def networks(kind: str, options: argparse.Namespace) -> None:
                 learned.setdefault(way, []).append(crowd(run, source, used))
     print(f"{kind}: {len(scores['majority'])} images, each in one of {len(HELD_OUT[kind])} splits")
     for judge in ("held out", "truth") if kind == "synthetic" else ("held out",):
-        print(f"\nIoU with {judge}{'':12s} mean   by split              less the majority's [95 %]     by split")
+        print(f"\n| | IoU with {judge} | by split | less the majority's, 95 % | by split |\n|---|---|---|---|---|")
         folds = np.array([row["fold"] for row in scores["majority"]])
         base = np.array([row[judge] for row in scores["majority"]])
         for way, rows in scores.items():
@@ -196,10 +202,11 @@ def networks(kind: str, options: argparse.Namespace) -> None:
             by_split = " ".join(f"{values[folds == k].mean():.3f}" for k in range(3))
             less = " ".join(f"{(values - base)[folds == k].mean():+.3f}" for k in range(3))
             difference = f"{(values - base).mean():+.4f} [{low:+.4f}, {high:+.4f}]"
-            print(f"{way:24s} {values.mean():.3f}   {by_split}   {difference}   {less}")
+            print(f"| {way} | {values.mean():.3f} | {by_split} | {difference} | {less} |")
+    if learned:
+        print("\n| | split | sensitivity: error, r | specificity: error, r |\n|---|---|---|---|")
     for way, lines in learned.items():
-        print(f"\n{way}: sensitivity error, r; specificity error, r; in each split")
-        print("\n".join(lines))
+        print("\n".join(f"| {way} | {fold} | {line} |" for fold, line in enumerate(lines)))
 
 
 def crowd(run: Path, source: SyntheticAnnotators, used: Sequence[str]) -> str:
