@@ -93,9 +93,8 @@ def consensus(drawings: Sequence[np.ndarray], truths: Sequence[np.ndarray], know
         "Dawid-Skene": ([together.labels(masks) for masks in drawings], together.confusion),
     }
     ties = [majority(masks) == VOID for masks in drawings]
-    print(
-        "\n| | IoU | untied | area | void | sensitivity: error, r | specificity: error, r |\n|---|---|---|---|---|---|---|"
-    )
+    print("\n| | IoU | untied | area | void | sensitivity: error, r | specificity: error, r |")
+    print("|---|---|---|---|---|---|---|")
     for name, (labels, found) in made.items():
         quality = np.mean([iou(a, b) for a, b in zip(labels, truths, strict=True)])
         untied = np.mean([iou(np.where(t, VOID, a), b) for t, a, b in zip(ties, labels, truths, strict=True)])
