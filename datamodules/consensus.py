@@ -18,7 +18,7 @@ import numpy as np
 from acquisition.annotation import VOID
 from datamodules.votes import stack_masks, vote_counts
 
-__all__ = ["Reliability", "dawid_skene", "staple"]
+__all__ = ["Confusions", "dawid_skene", "staple"]
 
 Masks = Sequence[np.ndarray] | np.ndarray
 
@@ -27,7 +27,7 @@ _TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Reliability:
+class Confusions:
     """How far each person is to be believed.
 
     Args:
@@ -90,7 +90,7 @@ class Reliability:
             )
 
 
-def staple(masks: Masks, num_classes: int = 2, iterations: int = 200, tolerance: float = 1e-6) -> Reliability:
+def staple(masks: Masks, num_classes: int = 2, iterations: int = 200, tolerance: float = 1e-6) -> Confusions:
     """Judge the people who drew one image (STAPLE, Warfield, Zou and Wells 2004; of two or more classes).
 
     The prior is how often each class is said in this image, and stays. Confusions begin with 0.99999 on the diagonal,
@@ -122,7 +122,7 @@ def staple(masks: Masks, num_classes: int = 2, iterations: int = 200, tolerance:
 
 def dawid_skene(
     images: Iterable[Masks], num_classes: int = 2, iterations: int = 200, tolerance: float = 1e-6
-) -> Reliability:
+) -> Confusions:
     """Judge people over many images, each by one confusion for all of them (Dawid and Skene 1979).
 
     The prior is estimated too. The first guess of the truth is the share of votes for each class, as there.
@@ -176,7 +176,7 @@ def _maximise(
     learn_prior: bool,
     iterations: int,
     tolerance: float,
-) -> Reliability:
+) -> Confusions:
     """Expectation maximisation: P x N x C votes, how often each of P patterns occurs, and where to begin."""
     history: list[float] = []
     weights = np.zeros(confusion.shape[:2])
@@ -191,7 +191,7 @@ def _maximise(
             prior = counts @ posterior / counts.sum()
         if np.abs(confusion - before).max() <= tolerance:
             break
-    return Reliability(np.where(weights[..., None] > 0, confusion, np.nan), prior, tuple(history))
+    return Confusions(np.where(weights[..., None] > 0, confusion, np.nan), prior, tuple(history))
 
 
 def _heard(votes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

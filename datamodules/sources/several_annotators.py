@@ -9,7 +9,7 @@ import numpy as np
 
 from acquisition.annotation import VOID
 from acquisition.seeding import uniform_for
-from datamodules.consensus import Reliability, dawid_skene, staple
+from datamodules.consensus import Confusions, dawid_skene, staple
 from datamodules.files import DataError
 from datamodules.sources.source import Source
 from datamodules.votes import majority
@@ -52,7 +52,7 @@ class SeveralAnnotators(Source):
         self.folds = folds
         self.fold = fold
         self.people = None if people is None else sorted(set(people))
-        self._reliability: Reliability | None = None
+        self._confusions: Confusions | None = None
 
     @property
     @abstractmethod
@@ -112,7 +112,7 @@ class SeveralAnnotators(Source):
         if self.annotator == STAPLE:
             return staple(masks, self.num_classes).labels(masks)
         if self.annotator == DAWID_SKENE:
-            return self.reliability().labels(self._all_masks(image_id))
+            return self.confusions().labels(self._all_masks(image_id))
         return majority(masks, self.num_classes)
 
     def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
@@ -120,19 +120,19 @@ class SeveralAnnotators(Source):
         drawer = self._drawer(image_id, draw)
         return None if drawer is None else self.annotators.index(drawer)
 
-    def reliability(self) -> Reliability:
+    def confusions(self) -> Confusions:
         """How far Dawid and Skene's model believes each person whose masks are used, by the train split alone.
 
         Fitted when first asked for; it reads all masks of the split.
         """
-        if self._reliability is None:
+        if self._confusions is None:
             images = map(self._all_masks, self.images("train"))
-            self._reliability = dawid_skene(images, self.num_classes)
-        return self._reliability
+            self._confusions = dawid_skene(images, self.num_classes)
+        return self._confusions
 
     def prepare(self) -> None:
         if self.annotator == DAWID_SKENE:
-            self.reliability()
+            self.confusions()
 
     def check(self) -> None:
         """Refuse masks that are all empty, and name annotators whose masks are."""

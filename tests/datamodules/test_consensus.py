@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from acquisition.annotation import VOID
-from datamodules.consensus import Reliability, dawid_skene, staple
+from datamodules.consensus import Confusions, dawid_skene, staple
 from datamodules.votes import majority
 
 # two people, four pixels: both say 1, the first alone says 1, both say 0 twice
@@ -107,7 +107,7 @@ def test_what_holds_of_any_votes(masks: np.ndarray, order: list[int]) -> None:
         assert np.array_equal(found.labels(masks) == VOID, (masks == VOID).all(axis=0) | _tied(found, masks))
 
 
-def _tied(found: Reliability, masks: np.ndarray) -> np.ndarray:
+def _tied(found: Confusions, masks: np.ndarray) -> np.ndarray:
     second, first = np.sort(found.posterior(masks), axis=0)[-2:]
     return first - second < 1e-9
 

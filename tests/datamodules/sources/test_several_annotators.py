@@ -46,7 +46,7 @@ def test_dawid_and_skene_judge_people_by_the_train_split() -> None:
     data = cells(DAWID_SKENE)
     drawn = {i: np.stack(list(data.drawings(i).values())) for i in data.all_images()}
     judged = dawid_skene([drawn[i] for i in data.images("train")])
-    assert np.allclose(data.reliability().confusion, judged.confusion)
+    assert np.allclose(data.confusions().confusion, judged.confusion)
     for image_id in data.all_images():
         assert np.array_equal(data.read_annotation(image_id), judged.labels(drawn[image_id]))
     # validation images say nothing about people
@@ -59,26 +59,26 @@ def test_who_has_not_drawn_an_image_has_no_vote() -> None:
         masks = np.stack([data.read_drawing(image_id, name) for name in PEOPLE])
         if "careful" not in data.annotators_of(image_id):
             masks[0] = VOID
-        assert np.array_equal(data.read_annotation(image_id), data.reliability().labels(masks))
+        assert np.array_equal(data.read_annotation(image_id), data.confusions().labels(masks))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loaders_workers_get_what_was_found_out(workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = cells(DAWID_SKENE)
     asked: list[int] = []
-    reliability = SeveralAnnotators.reliability
+    confusions = SeveralAnnotators.confusions
     monkeypatch.setattr(
-        SeveralAnnotators, "reliability", lambda self: asked.append(self._reliability is None) or reliability(self)
+        SeveralAnnotators, "confusions", lambda self: asked.append(self._confusions is None) or confusions(self)
     )
     data = PoolDataModule(source, run_dir=str(tmp_path), batch_size=2, flip=0.0, num_workers=workers)
     data.prepare_data()
     # as a process does that has not labelled the initial set
-    source._reliability = None
+    source._confusions = None
     loader = data.train_dataloader()
-    assert source._reliability is not None
+    assert source._confusions is not None
     # the copy that goes to a worker
     copied = pickle.loads(pickle.dumps(loader.dataset)).source
-    assert np.array_equal(copied._reliability.confusion, source._reliability.confusion)
+    assert np.array_equal(copied._confusions.confusion, source._confusions.confusion)
     for batch in loader:
         assert "annotator" not in batch
         for image_id, mask in zip(batch["image_id"], batch["mask"], strict=True):
