@@ -43,14 +43,8 @@ class Resized(SourceWrapper):
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self._resized(super().read_annotation(image_id, draw), Image.Resampling.NEAREST)
 
-    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
-        return self.source.drawn_by(image_id, draw)
-
     def read_instances(self, image_id: str) -> np.ndarray:
         return self._resized(super().read_instances(image_id), Image.Resampling.NEAREST)
-
-    def prepare(self) -> None:
-        self.source.prepare()
 
     def _resized(self, pixels: np.ndarray, how: Image.Resampling) -> np.ndarray:
         return np.asarray(Image.fromarray(pixels).resize((self.width, self.height), how))

@@ -57,8 +57,14 @@ class SourceWrapper(Source):
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self.source.read_annotation(image_id, draw)
 
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        return self.source.drawn_by(image_id, draw)
+
     def read_instances(self, image_id: str) -> np.ndarray:
         return self.source.read_instances(image_id)
+
+    def prepare(self) -> None:
+        self.source.prepare()
 
     def check(self) -> None:
         self.source.check()

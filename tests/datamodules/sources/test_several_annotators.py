@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from acquisition.annotation import VOID
+from datamodules.coarsening import Coarsen
 from datamodules.consensus import dawid_skene, staple
-from datamodules.corruptions import Coarsen
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.oracle import HiddenTruth, WholeObjects
