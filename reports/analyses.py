@@ -288,7 +288,7 @@ def _moons(asked: _Asked) -> None:
 def _filters(asked: _Asked) -> None:
     name, weights = read_filters(asked.folder())
     count, channels, height, width = weights.shape
-    title = f"{asked.folder().name}: {name}, {count} filters of {height} x {width} x {channels}"
+    title = f"{name}\n{count} filters of {height} x {width} x {channels}"
     asked.write("filters", filters_table(weights), draw_filters(weights, title))
 
 
