@@ -104,10 +104,11 @@ def confident_classes(probs_CHW: np.ndarray, thresholds_C: np.ndarray) -> np.nda
 
 
 def evidence(probs_CHW: np.ndarray, label_HW: np.ndarray, thresholds_C: np.ndarray) -> np.ndarray:
-    """How much speaks against the label of each pixel: the margin between other classes and its own, made comparable.
+    """How much speaks against the label of each pixel: the margin by which another class is likelier, made comparable.
 
-    e = (1 + max_{k != y} (p_k - t_k) - (p_y - t_y)) / 2, cut to [0, 1]; with the thresholds subtracted, a class of
-    which the network is never sure (a rare or a thin one) is not suspicious throughout.
+    e = max_{k != y} (p_k - t_k) - (p_y - t_y), cut to [0, 1]. With the thresholds subtracted, a class of which the
+    network is never sure (a rare or a thin one) is not suspicious throughout; without a negative part, a large object
+    that is right weighs nothing.
 
     Args:
         probs_CHW: Probabilities, C x H x W.
@@ -124,7 +125,7 @@ def evidence(probs_CHW: np.ndarray, label_HW: np.ndarray, thresholds_C: np.ndarr
     others = above.copy()
     np.put_along_axis(others, own, -np.inf, axis=0)
     # a class without a label in any unit has no threshold, and no label to be judged either
-    found = (1 + others.max(axis=0) - np.where(np.isfinite(label), label, 0)) / 2
+    found = others.max(axis=0) - np.where(np.isfinite(label), label, 0)
     return np.where(known, found.clip(0, 1), 0.0)
 
 

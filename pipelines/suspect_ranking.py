@@ -33,7 +33,7 @@ from records.ledger import Ledger
 from records.run_directory import RunDirectory
 from records.study_directory import SuspectsDirectory
 
-__all__ = ["HeldOut", "held_out", "rank_suspects"]
+__all__ = ["HeldOut", "check_samples", "held_out", "rank_suspects"]
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _NEEDS = (Statistic.MEAN, Statistic.EXPECTED_ENTROPY)
@@ -66,6 +66,23 @@ class HeldOut:
     def unit_label(self, k: int) -> np.ndarray:
         """The label of the image's k-th unit, `VOID` elsewhere."""
         return np.where(self.index == k, self.label, VOID)
+
+
+def check_samples(suspicion: Suspicion, module: LightningModule) -> None:
+    """Refuse to rank by MC samples of a network without dropout; otherwise it has no score mc, and the others stand.
+
+    Args:
+        suspicion: What ranks.
+        module: The networks' architecture.
+
+    Raises:
+        ValueError: It is so.
+    """
+    if suspicion.by == "mc" and not _has_dropout(module):
+        raise ValueError(
+            "suspicion.by mc needs MC samples, got a network without a dropout layer of a rate above 0; choose another "
+            "score, or give it dropout"
+        )
 
 
 def held_out(
@@ -104,7 +121,7 @@ def held_out(
         own.to(device)
         network: nn.Module = own.network  # type: ignore[assignment]
         sampler = None
-        if samples and suspicion.predictor is not None and has_dropout(network):
+        if samples and suspicion.predictor is not None and _has_dropout(network):
             sampler = suspicion.predictor.sampler(network, (datamodule.seed, "suspects", fold))
         for batch in datamodule.labelled_dataloader(images):
             on_device = batch_images(own, batch)
@@ -131,7 +148,7 @@ def rank_suspects(
 ) -> pd.DataFrame:
     """Rank the labelled units by how likely their labels are wrong, and write tables and pictures.
 
-    Images are read twice, first for the thresholds of the classes, then for the scores, and one at a time: memory does
+    Images are read twice, first for the thresholds of the classes, then for the scores, a batch at a time: memory does
     not grow with their number.
 
     Args:
@@ -171,10 +188,6 @@ def rank_suspects(
     if not rows:
         raise DataError("every labelled unit is void throughout, so there is no label to judge; label others")
     table = pd.DataFrame(rows)
-    if table[suspicion.by].isna().any():
-        raise DataError(
-            f"suspicion.by {suspicion.by} needs a network with dropout, got one without; choose another score"
-        )
     table.insert(2, "score", table[suspicion.by])
     # units with equal scores in the order of a hash: that of their names would favour some
     table["drawn"] = [uniform_for("suspects", u) for u in table["unit_id"]]
@@ -277,11 +290,11 @@ def _check_held_out(datamodule: PoolDataModule, run: RunDirectory, images: Seque
         )
 
 
-def has_dropout(network: nn.Module) -> bool:
-    return any(isinstance(m, _DROPOUT) and m.p > 0 for m in network.modules())
-
-
 def _maps(values: torch.Tensor) -> np.ndarray:
     """N x C x H x W, of classified images with H = W = 1."""
     array: np.ndarray = values.float().cpu().numpy()
     return array if array.ndim == 4 else array[..., None, None]
+
+
+def _has_dropout(network: nn.Module) -> bool:
+    return any(isinstance(m, _DROPOUT) and m.p > 0 for m in network.modules())

@@ -16,7 +16,7 @@ from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
 from pipelines.ensemble import Members, member_jobs, several_annotators
 from pipelines.jobs import Outcome, run_jobs, say_outcomes
-from pipelines.suspect_ranking import rank_suspects
+from pipelines.suspect_ranking import check_samples, rank_suspects
 from pipelines.suspects import Suspicion, fold_jobs
 from records.run_directory import RunDirectory
 
@@ -114,6 +114,7 @@ class QueryTrainer(pl.Trainer):
             may_change: Settings on which a fit does not depend.
 
         """
+        check_samples(suspicion, model)
         jobs = fold_jobs(datamodule, suspicion, settings, may_change)
         run_dir = RunDirectory(datamodule.pool.run_dir)
         say_outcomes(run_jobs(jobs, run_dir.suspects, suspicion.at_once, suspicion.retries))

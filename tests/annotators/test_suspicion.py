@@ -56,7 +56,7 @@ def test_confident_class_and_evidence_of_each_pixel() -> None:
             continue
         above = [float(probs[k, i, j]) - thresholds[k] for k in range(3)]
         margin = max(above[k] for k in range(3) if k != label[i, j]) - above[label[i, j]]
-        assert against[i, j] == pytest.approx(min(max((1 + margin) / 2, 0), 1), abs=1e-6)
+        assert against[i, j] == pytest.approx(min(max(margin, 0), 1), abs=1e-6)
 
 
 def test_share_of_mislabelled_pixels_by_hand() -> None:
@@ -113,9 +113,9 @@ def test_an_object_that_is_missing_in_the_label_is_found() -> None:
     found = find_wrong(probs, label, thresholds)
     assert found.box == (14, 12, 6, 8)
     assert (found.given, found.suggested) == (0, 1)
-    # 48 pixels of 576, each with the evidence (1 + 0 + 0.9) / 2
-    assert found.objects == pytest.approx(0.95 * np.sqrt(48 / 576))
-    assert found.objects > 3 * right.objects
+    # 48 pixels of 576, each with the evidence (0.95 - 0.95) - (0.05 - 0.95)
+    assert found.objects == pytest.approx(0.9 * np.sqrt(48 / 576))
+    assert right.objects == 0
     assert found.confident == pytest.approx(48 / 576)
     assert right.confident == 0
 
@@ -156,4 +156,4 @@ def test_a_classified_image_is_one_pixel() -> None:
     found = find_wrong(probs, np.array([[2]], dtype=np.uint8), np.array([0.6, 0.6, 0.5]))
     assert found.box == (0, 0, 1, 1)
     assert (found.given, found.suggested, found.confident) == (2, 1, 1.0)
-    assert found.objects == pytest.approx((1 + 0.1 + 0.4) / 2)
+    assert found.objects == pytest.approx(0.1 + 0.4)

@@ -23,7 +23,7 @@ from datamodules.sources.synthetic import SyntheticRoads
 from lightning_modules.networks import FCN8s
 from lightning_modules.segmentation import SegmentationModule
 from pipelines import trainer_options
-from pipelines.suspect_ranking import held_out
+from pipelines.suspect_ranking import check_samples, held_out
 from pipelines.suspects import Suspicion, labelled_folds
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
@@ -260,10 +260,10 @@ def test_folds_are_even_and_stay_where_they_are(judged: tuple[list[str], Path]) 
         assert max(map(len, folds)) - min(map(len, folds)) <= 1
 
 
-def test_a_network_without_dropout_has_no_score_of_samples(
-    judged: tuple[list[str], Path], tiny_network: Callable[..., torch.nn.Module]
-) -> None:
-    from pipelines.suspect_ranking import has_dropout
-
-    assert has_dropout(tiny_network(dropout=0.5))
-    assert not has_dropout(tiny_network(dropout=0.0))
+def test_a_network_without_dropout_has_no_score_of_samples(tiny_network: Callable[..., torch.nn.Module]) -> None:
+    by_samples = Suspicion(by="mc")
+    check_samples(by_samples, SegmentationModule(tiny_network(dropout=0.5), optimizer=torch.optim.Adam))
+    without = SegmentationModule(tiny_network(dropout=0.0), optimizer=torch.optim.Adam)
+    check_samples(Suspicion(), without)
+    with pytest.raises(ValueError, match="needs MC samples, got a network without"):
+        check_samples(by_samples, without)
