@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from acquisition.routing import PRICES, Action, disputed_classes, on_one_scale, 
 from acquisition.scorer import Scorer
 from acquisition.seeding import derive_seed
 from datamodules.reliability import Reliability, relative_error, reliabilities
-from datamodules.sources.synthetic_annotators import HABITS, SyntheticAnnotators, draw_cells, draw_mask
+from datamodules.sources.synthetic_annotators import HABITS, Cell, SyntheticAnnotators, draw_cells, draw_mask
 from datamodules.votes import majority
 from reports.intervals import mean_interval
 
@@ -45,6 +46,12 @@ DRAWN_BY_ALL, QUERIED, POOL, TEST = 20, 40, 80, 60
 BUDGET = 2 * QUERIED
 BATCH = 8
 Plan = list[tuple[int, Action]]
+
+
+@lru_cache(maxsize=1024)
+def cells_of(seed: int) -> tuple[Cell, ...]:
+    """The cells of an image."""
+    return draw_cells(seed, SIZE, SIZE)[1]
 
 
 class Scene:
@@ -63,14 +70,14 @@ class Scene:
 
     def truth(self, name: str) -> np.ndarray:
         """The true mask, H x W."""
-        cells = draw_cells(derive_seed(self.seed, name), SIZE, SIZE)[1]
+        cells = cells_of(derive_seed(self.seed, name))
         return np.max([c.depth(SIZE, SIZE) > 0 for c in cells], axis=0).astype(np.uint8)
 
     def drawing(self, name: str, person: str, by_line: bool) -> np.ndarray:
         """One person's mask, with or without a line in the guidelines on where a boundary is."""
         habit = replace(HABITS[person], outward=0.0) if by_line else HABITS[person]
         seed = derive_seed(self.seed, name)
-        return draw_mask(draw_cells(seed, SIZE, SIZE)[1], habit, derive_seed(seed, person, "first"), SIZE, SIZE)
+        return draw_mask(cells_of(seed), habit, derive_seed(seed, person, "first"), SIZE, SIZE)
 
     def label(self, name: str, action: Action, by_line: bool) -> np.ndarray:
         """What an action makes of an image."""
