@@ -1,14 +1,14 @@
 """What routing is worth at equal cost, on ten synthetic people of known habits (docs/routing.md).
 
-    python benchmarks/routing.py [--seeds 10] [--steps 150] [--out routing.csv]
+    python benchmarks/routing.py [--seeds 10] [--per_image 2] [--steps 100] [--out routing.csv]
 
 A seed has 20 images that all ten people drew, which tell who is reliable and train the network that is asked; 80 images
-to label, of which 40 are queried at random; and 60 to test on, by their true outlines. Every policy spends 80 labels:
-a person's drawing costs 1, an expert's 3, a line in the guidelines 5. The expert is the most reliable person by the
-first 20 images; the others draw at random. A line in the guidelines takes away how far outside or inside of the
-boundary people draw (`Habit.outward`) and nothing else. Two drawings of an image make a label where they agree and
-void elsewhere, where nothing is learned or judged: wrong and void are shares of all pixels. Networks learn from what a
-policy has bought and nothing else.
+to label, of which 40 are queried at random; and 60 to test on, by their true outlines. Every policy spends as many
+labels, 80 or 40 times --per_image: a person's drawing costs 1, an expert's 3, a line in the guidelines 5. The expert is
+the most reliable person by the first 20 images; the others draw at random. A line in the guidelines takes away how far
+outside or inside of the boundary people draw (`Habit.outward`) and nothing else. Two drawings of an image make a label
+where they agree and void elsewhere, where nothing is learned or judged: wrong and void are shares of all pixels.
+Networks learn from what a policy has bought and nothing else.
 Intervals: 95 %, of the mean over seeds of the difference to another policy (`reports.intervals.mean_interval`).
 """
 
@@ -43,7 +43,6 @@ from reports.intervals import mean_interval
 
 SIZE = 64
 DRAWN_BY_ALL, QUERIED, POOL, TEST = 20, 40, 80, 60
-BUDGET = 2 * QUERIED
 BATCH = 8
 Plan = list[tuple[int, Action]]
 
@@ -138,22 +137,22 @@ def uncertainties(scene: Scene, steps: int) -> tuple[np.ndarray, np.ndarray, np.
     return on_one_scale(found[:, 0], people), people, disputed_classes(found[:, 1:])
 
 
-def policies(scene: Scene, steps: int) -> dict[str, tuple[Plan, bool]]:
+def policies(scene: Scene, steps: int, budget: int) -> dict[str, tuple[Plan, bool]]:
     """What each policy has done to which images, and whether with a line in the guidelines."""
     network, people, classes = (values[:QUERIED] for values in uncertainties(scene, steps))
     error = min(relative_error(scene.people), 1.0)
     true = np.array([scene.source.true_variance(n).mean() for n in scene.pool[:QUERIED]])
     found = {
-        "routing": route(network, people, classes, BUDGET, expert_error=error),
-        "routing, true disagreement": route(np.zeros(QUERIED), true, classes, BUDGET, expert_error=error),
+        "routing": route(network, people, classes, budget, expert_error=error),
+        "routing, true disagreement": route(np.zeros(QUERIED), true, classes, budget, expert_error=error),
     }
     shuffled = np.random.default_rng(derive_seed(scene.seed, "shuffled")).permutation(QUERIED)
-    after_line = BUDGET - int(PRICES[Action.GUIDELINES])
+    after_line = budget - int(PRICES[Action.GUIDELINES])
     plans: dict[str, tuple[Plan, bool]] = {
-        "one label each": ([(i, Action.LABEL) for i in range(POOL)], False),
-        "second person each": ([(i, Action.SECOND) for i in range(QUERIED)], False),
+        "one label each": ([(i, Action.LABEL) for i in range(budget)], False),
+        "second person each": ([(i, Action.SECOND) for i in range(budget // 2)], False),
         "guidelines for all": ([(i, Action.GUIDELINES) for i in range(after_line)], True),
-        "expert each": ([(i, Action.EXPERT) for i in range(BUDGET // int(PRICES[Action.EXPERT]))], False),
+        "expert each": ([(i, Action.EXPERT) for i in range(budget // int(PRICES[Action.EXPERT]))], False),
     }
     for name, routed in found.items():
         plans[name] = (list(enumerate(routed.actions)), bool(routed.guided))
@@ -223,12 +222,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100, help="of every network; 0 for labels alone")
     parser.add_argument("--asked_steps", type=int, default=200, help="of the network that is asked")
+    parser.add_argument("--per_image", type=float, default=2.0, help="labels per queried image: 1 to 2")
     parser.add_argument("--out", type=Path, default=None, help="CSV to write: a row per seed and policy")
     arguments = parser.parse_args()
     start, rows = time.perf_counter(), []
     for seed in range(arguments.seeds):
         scene = Scene(seed)
-        for policy, (plan, by_line) in policies(scene, arguments.asked_steps).items():
+        for policy, (plan, by_line) in policies(
+            scene, arguments.asked_steps, round(arguments.per_image * QUERIED)
+        ).items():
             rows.append({"seed": seed, "policy": policy, **measured(scene, plan, by_line, arguments.steps)})
         if arguments.out is not None:
             pd.DataFrame(rows).to_csv(arguments.out, index=False)
