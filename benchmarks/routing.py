@@ -1,14 +1,14 @@
 """What routing is worth at equal cost, on ten synthetic people of known habits (docs/routing.md).
 
-    python benchmarks/routing.py [--seeds 10] [--steps 150] [--out routing.csv]
+    python benchmarks/routing.py [--seeds 10] [--per_image 2] [--steps 100] [--out routing.csv]
 
 A seed has 20 images that all ten people drew, which tell who is reliable and train the network that is asked; 80 images
-to label, of which 40 are queried at random; and 60 to test on, by their true outlines. Every policy spends 80 labels:
-a person's drawing costs 1, an expert's 3, a line in the guidelines 5. The expert is the most reliable person by the
-first 20 images; the others draw at random. A line in the guidelines takes away how far outside or inside of the
-boundary people draw (`Habit.outward`) and nothing else. Two drawings of an image make a label where they agree and
-void elsewhere, where nothing is learned or judged: wrong and void are shares of all pixels. Networks learn from what a
-policy has bought and nothing else.
+to label, of which 40 are queried at random; and 60 to test on, by their true outlines. Every policy spends as many
+labels, 80 or 40 times --per_image: a person's drawing costs 1, an expert's 3, a line in the guidelines 5. The expert is
+the most reliable person by the first 20 images; the others draw at random. A line in the guidelines takes away how far
+outside or inside of the boundary people draw (`Habit.outward`) and nothing else. Two drawings of an image make a label
+where they agree and void elsewhere, where nothing is learned or judged: wrong and void are shares of all pixels.
+Networks learn from what a policy has bought and nothing else.
 Intervals: 95 %, of the mean over seeds of the difference to another policy (`reports.intervals.mean_interval`).
 """
 
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +37,20 @@ from acquisition.routing import PRICES, Action, disputed_classes, on_one_scale, 
 from acquisition.scorer import Scorer
 from acquisition.seeding import derive_seed
 from datamodules.reliability import Reliability, relative_error, reliabilities
-from datamodules.sources.synthetic_annotators import HABITS, SyntheticAnnotators, draw_cells, draw_mask
+from datamodules.sources.synthetic_annotators import HABITS, Cell, SyntheticAnnotators, draw_cells, draw_mask
 from datamodules.votes import majority
 from reports.intervals import mean_interval
 
 SIZE = 64
 DRAWN_BY_ALL, QUERIED, POOL, TEST = 20, 40, 80, 60
-BUDGET = 2 * QUERIED
 BATCH = 8
 Plan = list[tuple[int, Action]]
+
+
+@lru_cache(maxsize=1024)
+def cells_of(seed: int) -> tuple[Cell, ...]:
+    """The cells of an image."""
+    return draw_cells(seed, SIZE, SIZE)[1]
 
 
 class Scene:
@@ -63,14 +69,14 @@ class Scene:
 
     def truth(self, name: str) -> np.ndarray:
         """The true mask, H x W."""
-        cells = draw_cells(derive_seed(self.seed, name), SIZE, SIZE)[1]
+        cells = cells_of(derive_seed(self.seed, name))
         return np.max([c.depth(SIZE, SIZE) > 0 for c in cells], axis=0).astype(np.uint8)
 
     def drawing(self, name: str, person: str, by_line: bool) -> np.ndarray:
         """One person's mask, with or without a line in the guidelines on where a boundary is."""
         habit = replace(HABITS[person], outward=0.0) if by_line else HABITS[person]
         seed = derive_seed(self.seed, name)
-        return draw_mask(draw_cells(seed, SIZE, SIZE)[1], habit, derive_seed(seed, person, "first"), SIZE, SIZE)
+        return draw_mask(cells_of(seed), habit, derive_seed(seed, person, "first"), SIZE, SIZE)
 
     def label(self, name: str, action: Action, by_line: bool) -> np.ndarray:
         """What an action makes of an image."""
@@ -131,22 +137,22 @@ def uncertainties(scene: Scene, steps: int) -> tuple[np.ndarray, np.ndarray, np.
     return on_one_scale(found[:, 0], people), people, disputed_classes(found[:, 1:])
 
 
-def policies(scene: Scene, steps: int) -> dict[str, tuple[Plan, bool]]:
+def policies(scene: Scene, steps: int, budget: int) -> dict[str, tuple[Plan, bool]]:
     """What each policy has done to which images, and whether with a line in the guidelines."""
     network, people, classes = (values[:QUERIED] for values in uncertainties(scene, steps))
     error = min(relative_error(scene.people), 1.0)
     true = np.array([scene.source.true_variance(n).mean() for n in scene.pool[:QUERIED]])
     found = {
-        "routing": route(network, people, classes, BUDGET, expert_error=error),
-        "routing, true disagreement": route(np.zeros(QUERIED), true, classes, BUDGET, expert_error=error),
+        "routing": route(network, people, classes, budget, expert_error=error),
+        "routing, true disagreement": route(np.zeros(QUERIED), true, classes, budget, expert_error=error),
     }
     shuffled = np.random.default_rng(derive_seed(scene.seed, "shuffled")).permutation(QUERIED)
-    after_line = BUDGET - int(PRICES[Action.GUIDELINES])
+    after_line = budget - int(PRICES[Action.GUIDELINES])
     plans: dict[str, tuple[Plan, bool]] = {
-        "one label each": ([(i, Action.LABEL) for i in range(POOL)], False),
-        "second person each": ([(i, Action.SECOND) for i in range(QUERIED)], False),
+        "one label each": ([(i, Action.LABEL) for i in range(budget)], False),
+        "second person each": ([(i, Action.SECOND) for i in range(budget // 2)], False),
         "guidelines for all": ([(i, Action.GUIDELINES) for i in range(after_line)], True),
-        "expert each": ([(i, Action.EXPERT) for i in range(BUDGET // int(PRICES[Action.EXPERT]))], False),
+        "expert each": ([(i, Action.EXPERT) for i in range(budget // int(PRICES[Action.EXPERT]))], False),
     }
     for name, routed in found.items():
         plans[name] = (list(enumerate(routed.actions)), bool(routed.guided))
@@ -216,12 +222,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100, help="of every network; 0 for labels alone")
     parser.add_argument("--asked_steps", type=int, default=200, help="of the network that is asked")
+    parser.add_argument("--per_image", type=float, default=2.0, help="labels per queried image: 1 to 2")
     parser.add_argument("--out", type=Path, default=None, help="CSV to write: a row per seed and policy")
     arguments = parser.parse_args()
     start, rows = time.perf_counter(), []
     for seed in range(arguments.seeds):
         scene = Scene(seed)
-        for policy, (plan, by_line) in policies(scene, arguments.asked_steps).items():
+        for policy, (plan, by_line) in policies(
+            scene, arguments.asked_steps, round(arguments.per_image * QUERIED)
+        ).items():
             rows.append({"seed": seed, "policy": policy, **measured(scene, plan, by_line, arguments.steps)})
         if arguments.out is not None:
             pd.DataFrame(rows).to_csv(arguments.out, index=False)

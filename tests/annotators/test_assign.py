@@ -48,6 +48,28 @@ def test_every_kind_of_scores(tmp_path: Path, people: Path, capsys: pytest.Captu
     assert read_difficulties(images, by="epistemic")["score"].tolist() == [5, 4]
 
 
+def test_routed_units_go_where_the_query_says(tmp_path: Path, people: Path) -> None:
+    rows = [("a", 9, "label"), ("b", 8, "guidelines"), ("c", 2, "second"), ("d", 1, "expert")]
+    text = "unit_id,score,action\n" + "".join(f"{u},{s},{a}\n" for u, s, a in rows)
+    assign(written(tmp_path, text), people, tmp_path / "out.csv", audit_share=0)
+    plan = pd.read_csv(tmp_path / "out.csv", dtype={"annotator": str})
+    assert plan.groupby("unit_id").size().to_dict() == {"a": 1, "b": 1, "c": 2, "d": 1}
+    assert plan.loc[plan["unit_id"] == "d", ["annotator", "purpose"]].values.tolist() == [["ann", "first"]]
+    assert sorted(plan.loc[plan["unit_id"] == "c", "annotator"]) == ["007", "ann"]
+    assign(written(tmp_path, text), people, tmp_path / "out.csv", double_share=0.25, audit_share=0)
+    assert pd.read_csv(tmp_path / "out.csv").groupby("unit_id").size().to_dict() == {"a": 2, "b": 1, "c": 1, "d": 1}
+
+
+def test_experts_have_a_capacity(tmp_path: Path, people: Path) -> None:
+    people.write_text(PEOPLE.replace("20", "2"))
+    text = "unit_id,score,action\n" + "".join(f"u{k},{k},expert\n" for k in range(5))
+    assign(written(tmp_path, "\n".join(text.splitlines()[:4])), people, tmp_path / "out.csv", audit_share=0)
+    plan = pd.read_csv(tmp_path / "out.csv", dtype={"annotator": str})
+    assert plan["annotator"].tolist() == ["ann", "ann", "007"]
+    with pytest.raises(ValueError, match="5 images are for an expert, but all people together can draw only 4"):
+        assign(written(tmp_path, text), people, tmp_path / "no.csv", audit_share=0)
+
+
 def test_names_are_read_as_they_were_before_a_spreadsheet(tmp_path: Path) -> None:
     path = written(tmp_path, "name,unit_id,score\n'=1+1.png,'=1+1,1\nb.png,'b',2\n")
     assert read_difficulties(path)["unit_id"].tolist() == ["=1+1", "'b'"]
@@ -79,6 +101,7 @@ def test_the_verb_on_the_command_line(tmp_path: Path, people: Path, dropquery) -
         ("unit_id,score\na,\nb,x\n", r"column score of .*, got none for 'a' \(2 in all\)"),
         ("unit_id,score\na,1\na,2\n", r"names the image 'a' more than once"),
         ("unit_id,score\n,2\n", r"an image has no name in the column unit_id"),
+        ("unit_id,score,action\na,1,label\nb,1,three\n", "label, second, expert, guidelines in the column action of"),
         ("", "not a readable table"),
     ],
 )

@@ -55,7 +55,7 @@ def test_reasons_say_what_is_known_and_what_to_do() -> None:
 
 
 def test_where_several_people_have_drawn_they_are_named() -> None:
-    source = SyntheticAnnotators(num_images=12)
+    source = SyntheticAnnotators(num_images=20)
     images = source.all_images()
     pool: Any = SimpleNamespace(
         source=source, seed=0,

@@ -69,7 +69,7 @@ def test_relative_errors() -> None:
 
 
 def test_the_known_habits_are_found() -> None:
-    source = SyntheticAnnotators(num_images=8)
+    source = SyntheticAnnotators(num_images=20)
     names = [p.annotator for p in reliabilities(source, source.all_images())]
     assert names[0] == "careful"
     assert len(names) == 10

@@ -83,6 +83,7 @@ def test_two_processes_choose_the_same_cells_as_one(
     dropquery: Callable[..., subprocess.CompletedProcess[str]], whole: Path, config: Path, tmp_path: Path
 ) -> None:
     query = ["query", "--config", config, "--ckpt_path", whole / "cycles" / "00" / "best.ckpt"]
+    query += ["--strategy.routing", '{"budget": 2, "prices": {"guidelines": 1}}']
     dropquery(*query, "--run_dir", tmp_path / "one")
     dropquery(*query, "--run_dir", tmp_path / "two", "--trainer.devices", 2, "--trainer.strategy", "ddp")
     # other batches round to other scores, by less than 1e-6
@@ -94,6 +95,10 @@ def test_two_processes_choose_the_same_cells_as_one(
     assert one["unit_id"].tolist() == two_processes["unit_id"].tolist()
     assert one["selected"].tolist() == two_processes["selected"].tolist()
     np.testing.assert_allclose(one["score"], two_processes["score"], rtol=0, atol=1e-6)
+    routed = [
+        pd.read_csv(tmp_path / run / "cycles" / "00" / "queried.csv")["action"].tolist() for run in ("one", "two")
+    ]
+    assert routed[0] == routed[1]
 
 
 def test_people_draw_parts_of_an_image(config: Path, tmp_path: Path) -> None:
