@@ -68,6 +68,3 @@ class SourceWrapper(Source):
 
     def check(self) -> None:
         self.source.check()
-
-    def prepare(self) -> None:
-        self.source.prepare()
