@@ -169,7 +169,7 @@ def networks(kind: str, options: argparse.Namespace) -> None:
     size = yaml.safe_load(config.read_text())["data"].get("image_size")
     scores: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     learned: dict[str, list[str]] = {}
-    for fold, held_out in enumerate(HELD_OUT[kind]):
+    for fold, held_out in enumerate(HELD_OUT[kind][: options.splits]):
         whole = MultiAnnotatorFolder(options.root) if kind == "bubil" else SyntheticAnnotators()
         used = [name for name in whole.annotators if name not in held_out]
         made = {"fold": fold, "folds": 3, "people": used}
@@ -190,7 +190,7 @@ def networks(kind: str, options: argparse.Namespace) -> None:
             scores[way] += [{**row, "held out": judged[image_id], "fold": fold} for image_id, row in rows.items()]
             if kind == "synthetic" and "crowd" in way:
                 learned.setdefault(way, []).append(crowd(run, source, used))
-    print(f"{kind}: {len(scores['majority'])} images, each in one of {len(HELD_OUT[kind])} splits")
+    print(f"{kind}: {len(scores['majority'])} images, each in one of {options.splits} splits")
     for judge in ("held out", "truth") if kind == "synthetic" else ("held out",):
         print(f"\n| | IoU with {judge} | by split | less the majority's, 95 % | by split |\n|---|---|---|---|---|")
         folds = np.array([row["fold"] for row in scores["majority"]])
@@ -198,8 +198,8 @@ def networks(kind: str, options: argparse.Namespace) -> None:
         for way, rows in scores.items():
             values = np.array([row[judge] for row in rows])
             low, high = mean_interval(values - base) if way != "majority" else (0.0, 0.0)
-            by_split = " ".join(f"{values[folds == k].mean():.3f}" for k in range(3))
-            less = " ".join(f"{(values - base)[folds == k].mean():+.3f}" for k in range(3))
+            by_split = " ".join(f"{values[folds == k].mean():.3f}" for k in range(options.splits))
+            less = " ".join(f"{(values - base)[folds == k].mean():+.3f}" for k in range(options.splits))
             difference = f"{(values - base).mean():+.4f} [{low:+.4f}, {high:+.4f}]"
             print(f"| {way} | {values.mean():.3f} | {by_split} | {difference} | {less} |")
     if learned:
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/people", help="where fits are kept")
     parser.add_argument("--weights", help="tf_efficientnet_lite0.safetensors")
     parser.add_argument("--root", help="of bubil_multiannotator")
+    parser.add_argument("--splits", type=int, choices=[1, 2, 3], default=3, help="only the first so many")
     options = parser.parse_args()
     if options.what == "consensus":
         print_consensus()
