@@ -63,5 +63,8 @@ class SourceWrapper(Source):
     def read_instances(self, image_id: str) -> np.ndarray:
         return self.source.read_instances(image_id)
 
+    def prepare(self) -> None:
+        self.source.prepare()
+
     def check(self) -> None:
         self.source.check()
