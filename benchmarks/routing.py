@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of every network; 0 for labels alone")
     parser.add_argument("--asked_steps", type=int, default=200, help="of the network that is asked")
     parser.add_argument("--per_image", type=float, default=2.0, help="labels per queried image: 1 to 2")
-    parser.add_argument("--out", type=Path, default=None, help="CSV of a row per seed and policy; its seeds are not run again")
+    parser.add_argument("--out", type=Path, default=None, help="CSV, a row per seed and policy; its seeds are known")
     arguments = parser.parse_args()
     known = arguments.out is not None and arguments.out.is_file()
     start, rows = time.perf_counter(), pd.read_csv(arguments.out).to_dict("records") if known else []
