@@ -223,10 +223,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="of every network; 0 for labels alone")
     parser.add_argument("--asked_steps", type=int, default=200, help="of the network that is asked")
     parser.add_argument("--per_image", type=float, default=2.0, help="labels per queried image: 1 to 2")
-    parser.add_argument("--out", type=Path, default=None, help="CSV to write: a row per seed and policy")
+    parser.add_argument("--out", type=Path, default=None, help="CSV, a row per seed and policy; its seeds are known")
     arguments = parser.parse_args()
-    start, rows = time.perf_counter(), []
-    for seed in range(arguments.seeds):
+    known = arguments.out is not None and arguments.out.is_file()
+    start, rows = time.perf_counter(), pd.read_csv(arguments.out).to_dict("records") if known else []
+    for seed in sorted(set(range(arguments.seeds)) - {int(row["seed"]) for row in rows}):
         scene = Scene(seed)
         for policy, (plan, by_line) in policies(
             scene, arguments.asked_steps, round(arguments.per_image * QUERIED)

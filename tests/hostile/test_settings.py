@@ -33,8 +33,8 @@ VALUES = [
     Row(f"{FIT} --strategy.predictor.rate 1.5", "must lie between 0 and 1, got 1.5"),
     Row(f"{FIT} --strategy.race.first 0", "at least 8 first MC samples"),
     Row(f"{FIT} --strategy.routing.budget 0.5", "must pay for the cheapest action, a label at 1, got 0.5"),
-    Row(f"{FIT} --strategy.routing.prices {{export:3}}", "label, second, expert, guidelines, got one of 'export'"),
-    Row(f"{FIT} --strategy.routing.prices {{expert:-3}}", "price of expert must be a number of labels"),
+    Row(f"{FIT} --strategy.routing.prices '{{export: 3}}'", "label, second, expert, guidelines, got one of 'export'"),
+    Row(f"{FIT} --strategy.routing.prices '{{expert: -3}}'", "price of expert must be a number of labels"),
     Row(f"{FIT} --strategy.routing.budget 2 --strategy.acquisition Entropy", "routing needs an acquisition that draws"),
     Row(
         f"{FIT} --strategy.predictor Ensemble --strategy.predictor.checkpoints [nothing.ckpt]",
