@@ -155,6 +155,8 @@ class MonteCarloAcquisition(AcquisitionFunction):
                 f"the spread of {self.name} needs two parts of at least {self.min_samples} samples, got {samples} in "
                 "all; give more checkpoints or samples, or ask for no spread"
             )
+        if question.variances and samples < 2:
+            raise ValueError(f"routing needs the variance of at least 2 samples, got {samples}; give more checkpoints")
         regions, kept = question.regions, list[Tensor]()
 
         def keep(logits: Tensor) -> None:

@@ -31,9 +31,10 @@ class Routing:
 
     What is queried stays the same. Needs an acquisition that draws MC samples, whose statistics give both
     uncertainties in the same pass: what the network does not know (epistemic variance), and how far it expects people
-    to differ (aleatoric variance), each the mean over a unit's pixels. Where three people or more have drawn labelled
-    images, each is compared with the majority of the others there: the most reliable is the expert, the others are
-    second people in turn, and the expert's relative error is measured.
+    to differ (aleatoric variance), each the mean over a unit's pixels. Where three people or more have drawn images
+    that are labelled throughout, each is compared with the majority of the others there: the most reliable is the
+    expert, the others are second people in turn, and the expert's relative error is measured. A data set that wraps
+    another has no people.
 
     Args:
         budget: Labels per queried unit, on average; one unit may get more than another.
@@ -93,7 +94,9 @@ class Routing:
         """People who can be compared on labelled images, the most reliable first; none, or at least three."""
         if not isinstance(pool.source, SeveralAnnotators):
             return []
-        images = pool.units.images_of(pool.ledger.labelled())
+        labelled = set(pool.ledger.labelled())
+        # of an image in parts the others are nobody's to look at yet
+        images = [i for i in pool.units.images_of(labelled) if labelled.issuperset(pool.units.of_image[i])]
         some = sorted(images, key=lambda i: uniform_for(pool.seed, "reliability", i))[:_MOST_IMAGES]
         found = reliabilities(pool.source, some)
         return found if len(found) > 2 else []

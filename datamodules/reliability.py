@@ -38,7 +38,8 @@ def reliabilities(source: SeveralAnnotators, image_ids: Sequence[str]) -> list[R
     """Compare each person with the majority of the others.
 
     Pixels where the others tie count for nobody, and so does an image that fewer than three people drew: of two who
-    differ nobody knows who is right. What most people do wrong counts as right.
+    differ nobody knows who is right. What most people do wrong counts as right. Those whom `source.people` leaves out
+    are left out here as well.
 
     Args:
         source: The data set.
@@ -54,10 +55,13 @@ def reliabilities(source: SeveralAnnotators, image_ids: Sequence[str]) -> list[R
         >>> people[0].annotator, people[-1].annotator
         ('careful', 'erodes_misses')
     """
-    hits = {name: np.zeros((2, 2)) for name in source.annotators}  # of object and background: right, and all
-    compared = dict.fromkeys(source.annotators, 0)
+    people = source.annotators if source.people is None else source.people
+    hits = {name: np.zeros((2, 2)) for name in people}  # of object and background: right, and all
+    compared = dict.fromkeys(people, 0)
     for image_id in image_ids:
-        drawings = source.drawings(image_id)
+        drawings = {
+            name: source.read_drawing(image_id, name) for name in source.annotators_of(image_id) if name in hits
+        }
         if len(drawings) < 3:
             continue
         stacked = np.stack(list(drawings.values()))

@@ -29,6 +29,9 @@ from records.run_directory import RunDirectory
 
 __all__ = ["annotator_rows", "image_row", "network_rows", "predict_images", "write_images_table"]
 
+_IOUS = {"iou_with_own": "images_own", "iou_with_majority": "images_majority"}
+"""A network's scores, and how many images each is a mean of."""
+
 
 def predict_images(
     run_dir: Path, members: Members, module: LightningModule, datamodule: PoolDataModule, device: torch.device
@@ -161,7 +164,7 @@ def network_rows(stored: Mapping[str, Any], single: str, num_classes: int) -> li
 
     Args:
         stored: The content of predictions/NAME.npz.
-        single: Name of the single network, which draws by the mean of its MC samples.
+        single: Name of the single network, which draws by the mean of its MC samples where it is no person's.
         num_classes: Number of classes C.
 
     Returns:
@@ -231,10 +234,9 @@ def _drawn(probs: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _network_scores(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    grouped = rows.groupby(by, sort=False)[["iou_with_own", "iou_with_majority"]]
-    scores = grouped.mean()
-    scores.insert(0, "images", grouped.size())
-    return scores
+    grouped = rows.groupby(by, sort=False)[list(_IOUS)]
+    # how many images each is a mean of, for not everybody drew each, and there may be nothing to draw
+    return pd.concat([grouped.mean(), grouped.count().rename(columns=_IOUS)], axis=1)
 
 
 def _content(

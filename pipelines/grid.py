@@ -22,7 +22,7 @@ class StudyGrid:
         strategies: Name of each strategy to what it changes in `strategy`, and under the key `data` in `data`: what
             else a unit is, who answers, and which set is the first (partition, oracle, initial). A key with a dot is
             the full name of any other setting, such as model.loss; {seed}, {strategy} and {variant} in a value's text
-            are the run's own.
+            are the run's own ({variant} is the name of its folder, with the values of `vary`).
         seeds: A list, or how many, counted from 0.
         variants: Name of each variant to the settings that it changes together, by their dotted names and with texts as
             of strategies; crossed with strategies and `vary`.
@@ -63,6 +63,17 @@ class StudyGrid:
             for name in names:
                 if not re.fullmatch(r"[\w.=()+-]+", name):
                     raise ValueError(f"names of {what} become folders: letters, digits and _.=()+- only, got {name!r}")
+        by = {
+            "grid.strategies": {k for changes in self.strategies.values() for k in changes if "." in k},
+            "grid.variants": {k for changes in self.variants.values() for k in changes},
+            "grid.vary": set(self.vary),
+        }
+        for (one, there), (other, here) in itertools.combinations(by.items(), 2):
+            if twice := sorted(there & here):
+                raise ValueError(
+                    f"a setting is changed in one place, but {twice[0]} stands in {one} and in {other}; leave it out of "
+                    "one of them"
+                )
         if self.baseline is not None and self.baseline not in self.strategies:
             raise ValueError(
                 f"grid.baseline is one of the strategies ({', '.join(self.strategies)}), got {self.baseline!r}"

@@ -27,6 +27,8 @@ __all__ = ["check_initial_run", "experiment_key", "sharing_initial_model", "take
 _PATIENCE = 60.0
 """Seconds between two meetings of processes that wait for a lock together."""
 
+_UNSAID = "labels of which its ledger says nothing wrong"
+
 
 def experiment_key(settings: dict[str, Any], unit_ids: list[str]) -> str:
     """A short hash of all that the initial model depends on.
@@ -104,8 +106,8 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
     own_labels = own_ledger.initial_labels()
     if labels != own_labels:
         raise RunDirectoryError(
-            f"the model of {run_dir} was trained on {labels or 'right labels'}, but data.oracle gives "
-            f"{own_labels or 'right labels'} here: expected the same; take that run's data.oracle and another "
+            f"the model of {run_dir} was trained on {labels or _UNSAID}, but data.oracle gives "
+            f"{own_labels or _UNSAID} here: expected the same; take that run's data.oracle and another "
             "--run_dir, or another initial_run"
         )
     turn.run.say(f"Cycle 0: taken from {run_dir}, its {trained} labelled units and its model")

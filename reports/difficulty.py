@@ -99,7 +99,7 @@ def _write(run_dir: Path, seed: int, draws: int, pictures: int) -> tuple[pd.Data
     draw_calibration(calibration, folder / "calibration.png")
     draw_chosen_images(images, dict(zip(images["image"], files, strict=True)), folder / "panels", pictures)
     if networks.is_file():
-        tables["networks"] = pd.read_csv(networks, dtype={"network": str})
+        tables["networks"] = pd.read_csv(networks, dtype={"network": str}, keep_default_na=False, na_values=[""])
     write_text(folder / "report.md", report_text(tables, len(images), draws))
     return comparison, combinations
 

@@ -135,12 +135,16 @@ def _networks(networks: pd.DataFrame | None) -> list[str]:
         return []
     lines = []
     for name, rows in networks.groupby("network", sort=False):
-        shares = rows["images"] / rows["images"].sum()
-        own, most = ((rows[c] * shares).sum(skipna=False) for c in ("iou_with_own", "iou_with_majority"))
+        own, most = (_mean(rows[f"iou_with_{whose}"], rows[f"images_{whose}"]) for whose in ("own", "majority"))
         folds = ", ".join(f"{v:.2f}" for v in rows["iou_with_majority"])
         theirs = "" if np.isnan(own) else f"; {own:.2f} with that person's own masks"
         lines.append(f"- {name}: IoU {most:.2f} with the majority of people (by fold {folds}){theirs}")
     return ["## Have the networks learned? Images that they did not train on", "\n".join(lines)]
+
+
+def _mean(scores: pd.Series, images: pd.Series) -> float:
+    """A mean over images from those of folds; NaN without any."""
+    return float((scores * images).sum() / images.sum()) if images.sum() else float("nan")
 
 
 def _parts(parts: pd.DataFrame) -> list[str]:

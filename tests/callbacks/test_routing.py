@@ -16,6 +16,9 @@ from acquisition.predictors import MCDropout
 from acquisition.racing import Race
 from callbacks.query import QueryCallback
 from callbacks.routing import Routing
+from datamodules.datamodule import PoolDataModule
+from datamodules.initial import RandomSubset
+from datamodules.partitions import Grid
 from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 from tests.conftest import TINY
 
@@ -57,10 +60,8 @@ def test_reasons_say_what_is_known_and_what_to_do() -> None:
 def test_where_several_people_have_drawn_they_are_named() -> None:
     source = SyntheticAnnotators(num_images=20)
     images = source.all_images()
-    pool: Any = SimpleNamespace(
-        source=source, seed=0,
-        ledger=SimpleNamespace(labelled=lambda: images), units=SimpleNamespace(images_of=lambda units: units),
-    )  # fmt: skip
+    units = SimpleNamespace(images_of=lambda units: units, of_image={i: [i] for i in images})
+    pool: Any = SimpleNamespace(source=source, seed=0, ledger=SimpleNamespace(labelled=lambda: images), units=units)
     reasons = Routing(prices={"guidelines": 50}).columns(pool, RANKED, FEATURES)["reason"]
     assert "give it to careful, the most reliable (0." in reasons[0]
     assert "have a second person, " in reasons[1]
@@ -109,3 +110,14 @@ def test_parts_of_images_chosen_by_features_are_routed_too(ask: Callable[..., Pa
     settings["strategy"]["selection"] = {"class_path": "acquisition.batch.CoreSet"}
     settings["strategy"]["routing"] = {"budget": 1.5, "prices": {"guidelines": 1}}
     assert queried(ask("cells", settings=settings))["action"].isin(["label", "second", "expert", "guidelines"]).all()
+
+
+def test_people_are_compared_where_an_image_is_labelled_throughout(tmp_path: Path) -> None:
+    source = SyntheticAnnotators(num_images=10, size=(32, 32), annotator="careful", folds=2)
+    data = PoolDataModule(source, Grid(16, 16), initial=RandomSubset(1), run_dir=str(tmp_path))
+    pool = data.pool
+    pool.start()
+    assert Routing()._known_people(pool) == [], "the other parts of its image are the pool's"
+    image_id = pool.units.image_of(pool.labelled[0])
+    pool.label([u for u in pool.units.of_image[image_id] if u not in pool.labelled])
+    assert {p.images for p in Routing()._known_people(pool)} == {1}

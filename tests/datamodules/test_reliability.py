@@ -73,3 +73,11 @@ def test_the_known_habits_are_found() -> None:
     names = [p.annotator for p in reliabilities(source, source.all_images())]
     assert names[0] == "careful"
     assert len(names) == 10
+
+
+def test_people_held_out_are_not_compared() -> None:
+    everybody = SyntheticAnnotators(num_images=5, size=(32, 32))
+    some = ["careful", "dilates", "guesses"]
+    source = SyntheticAnnotators(num_images=5, size=(32, 32), people=some)
+    assert sorted(p.annotator for p in reliabilities(source, source.all_images())) == some
+    assert len(reliabilities(everybody, everybody.all_images())) == 10

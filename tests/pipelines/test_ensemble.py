@@ -140,7 +140,7 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
     assert people["within_iou"].between(0.5, 1).all()
     networks = pd.read_csv(run_dir / "networks.csv")
     assert networks["network"].tolist() == [*PEOPLE, "majority"] * 2
-    assert networks.groupby("network")["images"].sum().tolist() == [12] * 3
+    assert networks.groupby("network")["images_majority"].sum().tolist() == [12] * 3
     assert networks["iou_with_own"].notna().tolist() == [True, True, False] * 2
     for fold, rows in networks.groupby("fold"):
         scores = []

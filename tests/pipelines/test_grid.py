@@ -1,6 +1,7 @@
 """What a study consists of."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +127,16 @@ def test_settings_that_are_not_there_are_named(where: str) -> None:
     grid = StudyGrid(**given)
     with pytest.raises(ValueError, match=rf"grid.{where} names 'model.nothing.width', but the settings have nothing"):
         run_settings(STUDY, grid, next(runs_of(grid)), Path("root"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"strategies": {"a": {"model.loss": "x"}}, "vary": {"model.loss": ["y"]}},
+        {"strategies": {"a": {"model.loss": "x"}}, "variants": {"v": {"model.loss": "y"}}},
+        {"variants": {"v": {"model.loss": "x"}}, "vary": {"model.loss": ["y"]}},
+    ],
+)
+def test_a_setting_is_changed_in_one_place(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"in one place, but model\.loss stands in grid"):
+        StudyGrid(**given)

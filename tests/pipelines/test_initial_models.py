@@ -195,7 +195,7 @@ def test_a_model_of_right_labels_is_none_for_wrong_ones(
     with pytest.raises(SystemExit):
         cli.main([*command, "--initial_run", str(first), *wrong, "--data.oracle.corruption.rate", "0.2"])
     said = capsys.readouterr().err
-    assert "was trained on right labels, but data.oracle gives labels SymmetricNoise(rate=0.2) here" in said
+    assert "says nothing wrong, but data.oracle gives labels SymmetricNoise(rate=0.2) here" in said
 
 
 def test_nearest_needs_a_whole_study(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -242,14 +242,16 @@ def test_the_networks_scores_are_in_the_report(made_up_run: Callable[..., Path])
     run_dir = made_up_run(4)
     pd.DataFrame(
         {
-            "network": ["anna", "anna", "majority"], "fold": [0, 1, 0], "images": [30, 10, 40],
+            "network": ["anna", "anna", "majority"], "fold": [0, 1, 0],
             "iou_with_own": [0.8, 0.4, np.nan], "iou_with_majority": [0.9, 0.5, 0.75],
+            # in fold 0 anna drew 10 of 30
+            "images_own": [10, 10, 0], "images_majority": [30, 10, 40],
         }
     ).to_csv(run_dir / "networks.csv", index=False)  # fmt: skip
     write_difficulty_report(run_dir, draws=5, pictures=0)
     report = (run_dir / "difficulty" / "report.md").read_text()
     assert (
-        "- anna: IoU 0.80 with the majority of people (by fold 0.90, 0.50); 0.70 with that person's own masks" in report
+        "- anna: IoU 0.80 with the majority of people (by fold 0.90, 0.50); 0.60 with that person's own masks" in report
     )
     assert "- majority: IoU 0.75 with the majority of people (by fold 0.75)\n" in report
 
