@@ -71,8 +71,8 @@ class StudyGrid:
         for (one, there), (other, here) in itertools.combinations(by.items(), 2):
             if twice := sorted(there & here):
                 raise ValueError(
-                    f"a setting is changed in one place, but {twice[0]} stands in {one} and in {other}; leave it out of "
-                    "one of them"
+                    f"a setting is changed in one place, but {twice[0]} stands in {one} and in {other}; leave it out "
+                    "of one of them"
                 )
         if self.baseline is not None and self.baseline not in self.strategies:
             raise ValueError(
