@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pipelines.single import LightningFitter
 from pipelines.stopping import CycleEnd
 from pipelines.study import Planner, run_part, run_study, study_jobs
 from pipelines.submit import submit
+from pipelines.suspect_ranking import check_samples
 from pipelines.suspects import fold_jobs, judging
 from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
@@ -61,6 +63,7 @@ class DropqueryCLI(VerbCLI):
     trainer: QueryTrainer
     plain_verbs = PLAIN_VERBS
     own_verbs = ("study",)
+    dry = False
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -96,7 +99,9 @@ class DropqueryCLI(VerbCLI):
 
     def run_plain_verb(self, verb: str, settings: dict[str, Any]) -> None:
         """Call a plain verb's function; submit has to know what the other verbs consist of."""
-        super().run_plain_verb(verb, settings | ({"expand": jobs_of} if verb == "submit" else {}))
+        if verb == "submit":
+            settings = settings | {"expand": partial(jobs_of, dry=settings["dry_run"])}
+        super().run_plain_verb(verb, settings)
 
     def run_verb(self, verb: str) -> None:
         """Run a verb of our own, or one of the trainer's with weights that were checked."""
@@ -163,13 +168,14 @@ class DropqueryCLI(VerbCLI):
         """The fits of `suspects`, one per fold of the labelled units."""
         config = self.config_init["suspects"]
         with judging(Path(config.run_dir)):
-            return fold_jobs(self.datamodule, config.suspicion, self.settings_of("suspects"), MAY_CHANGE)
+            check_samples(config.suspicion, self.model, self.datamodule)
+            return fold_jobs(self.datamodule, config.suspicion, self.settings_of("suspects"), MAY_CHANGE, self.dry)
 
     def suspects(self) -> None:
         """Fit the folds that are missing, then rank the labelled units; what failed is named at the end."""
         config, settings = self.config_init["suspects"], self.settings_of("suspects")
         with judging(Path(config.run_dir)):
-            self.trainer.suspects(self.model, self.datamodule, config.suspicion, settings, MAY_CHANGE)
+            say_outcomes(self.trainer.suspects(self.model, self.datamodule, config.suspicion, settings, MAY_CHANGE))
 
     def study(self) -> None:
         """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures.
@@ -216,16 +222,23 @@ class _JobsCLI(DropqueryCLI):
         self.jobs: list[Job] = getattr(self, f"{verb}_jobs")()
 
 
-def jobs_of(command: list[str]) -> list[Job]:
+class _DryJobsCLI(_JobsCLI):
+    """The same, and what was fitted on other labels stays there."""
+
+    dry = True
+
+
+def jobs_of(command: list[str], dry: bool = False) -> list[Job]:
     """The jobs that a verb with these arguments consists of; none for a verb that is one job.
 
     Args:
         command: The verb and its arguments.
+        dry: Whether they are only listed: nothing that stands there is removed.
 
     """
     if not hasattr(DropqueryCLI, f"{command[0]}_jobs"):
         return []
-    cli = _run(_JobsCLI, command)
+    cli = _run(_DryJobsCLI if dry else _JobsCLI, command)
     assert isinstance(cli, _JobsCLI)
     return cli.jobs
 

@@ -48,6 +48,11 @@ class AnnotationSource(ABC):
         """The annotation's file, where there is one."""
         return None
 
+    def annotation_files(self, image_id: str) -> Sequence[Path]:
+        """The files behind an image's annotation; more than one where several people have drawn it."""
+        path = self.annotation_path(image_id)
+        return [] if path is None else [path]
+
     def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
         """Number of the person whose annotation `read_annotation` gives for the same arguments, from 0.
 

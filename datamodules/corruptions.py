@@ -316,6 +316,9 @@ class Corrupted(AnnotationSource):
     def annotation_path(self, image_id: str) -> Path | None:
         return self.source.annotation_path(image_id)
 
+    def annotation_files(self, image_id: str) -> Sequence[Path]:
+        return self.source.annotation_files(image_id)
+
     def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
         return self.source.drawn_by(image_id, draw)
 

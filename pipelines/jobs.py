@@ -35,7 +35,8 @@ class Job:
         name: Name of its log and in tables, of letters, digits and ._=+-
         arguments: The words that follow dropquery.
         run_dir: The run directory, which no other job uses.
-        finished: The file whose presence means that the job is done.
+        finished: The file whose presence means that the job is done,
+        anew: unless it is to be done again: what an earlier one has left there does not count.
 
     Raises:
         ValueError: The name has other characters.
@@ -45,12 +46,18 @@ class Job:
     arguments: tuple[str, ...]
     run_dir: Path
     finished: Path
+    anew: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w=+-][\w.=+-]*", self.name):
             raise ValueError(
                 f"a job's name is also a file name: expected letters, digits and ._=+-, got {self.name!r}; rename it"
             )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.finished.exists() and not self.anew
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def run_jobs(
     if retries < 0:
         raise ValueError(f"retries must be 0 or more, got {retries}")
     log_dir.mkdir(parents=True, exist_ok=True)
-    outcomes = {j.name: Outcome(j, "skipped", 0, 0.0, _log(j, log_dir), "") for j in jobs if j.finished.exists()}
+    outcomes = {j.name: Outcome(j, "skipped", 0, 0.0, _log(j, log_dir), "") for j in jobs if j.is_done}
     waiting = [(0.0, 1, job) for job in jobs if job.name not in outcomes]
     slots, threads = share(len(waiting), at_once)
     spent = {job.name: 0.0 for job in jobs}

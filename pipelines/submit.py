@@ -91,7 +91,7 @@ def submit(
     jobs = expand(command) if expand and cluster == "slurm" else []
     if jobs:
         check_jobs(jobs)
-    jobs = [job for job in jobs if not job.finished.exists()]
+    jobs = [job for job in jobs if not job.is_done]
     commands = [list(job.arguments) for job in jobs] or [command]
     if cluster == "slurm":
         commands = [distributed(c, nodes, tasks) for c in commands]

@@ -3,6 +3,7 @@
 import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from acquisition.annotation import VOID
-from acquisition.engine import frozen, logits_of
+from acquisition.engine import active_dropouts, frozen, logits_of
 from acquisition.functional import bald, class_probabilities
 from acquisition.seeding import uniform_for
 from acquisition.statistics import Statistic
@@ -35,7 +36,6 @@ from records.study_directory import SuspectsDirectory
 
 __all__ = ["HeldOut", "check_samples", "held_out", "rank_suspects"]
 
-_DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _NEEDS = (Statistic.MEAN, Statistic.EXPECTED_ENTROPY)
 
 
@@ -47,7 +47,8 @@ class HeldOut:
         image_id: The image.
         fold: The fold that it is in.
         image: Normalised, channels x H x W.
-        label: What trains: classes or `VOID`, H x W; 1 x 1 for a classified image.
+        label: What is judged: classes or `VOID`, H x W; 1 x 1 for a classified image. It is what trains, but where
+            annotators take turns ("random") their majority.
         index: The image's index map, of the label's shape or 1 x 1.
         probs: Probabilities, C x H x W.
         mean: Mean probabilities over MC samples, C x H x W; None without samples.
@@ -68,21 +69,37 @@ class HeldOut:
         return np.where(self.index == k, self.label, VOID)
 
 
-def check_samples(suspicion: Suspicion, module: LightningModule) -> None:
+def check_samples(suspicion: Suspicion, module: LightningModule, datamodule: PoolDataModule) -> bool:
     """Refuse to rank by MC samples of a network without dropout; otherwise it has no score mc, and the others stand.
 
     Args:
         suspicion: What ranks.
-        module: The networks' architecture.
+        module: The networks' architecture, asked on one image.
+        datamodule: Whose labelled units are judged.
+
+    Returns:
+        Whether MC samples can be drawn.
 
     Raises:
-        ValueError: It is so.
+        DataError: Nothing is labelled.
+        ValueError: They rank, and cannot.
     """
-    if suspicion.by == "mc" and not _has_dropout(module):
+    if suspicion.predictor is None:
+        return False
+    image = labelled_folds(datamodule, suspicion.folds)[0][:1]
+    network: nn.Module = module.network  # type: ignore[assignment]
+    try:
+        found = active_dropouts(network, batch_images(module, next(iter(datamodule.labelled_dataloader(image)))))
+    except ValueError:
+        if suspicion.by == "mc":
+            raise
+        return False
+    if suspicion.by == "mc" and not found:
         raise ValueError(
-            "suspicion.by mc needs MC samples, got a network without a dropout layer of a rate above 0; choose another "
-            "score, or give it dropout"
+            "suspicion.by mc needs MC samples, got a network in which no dropout of a rate above 0 runs; choose "
+            "another score, or give it dropout"
         )
+    return bool(found)
 
 
 def held_out(
@@ -101,7 +118,7 @@ def held_out(
         module: Any module of the networks' architecture; its weights are not used.
         device: Where the networks run.
         asked: Ids of the images; all labelled ones unless given.
-        samples: Draw MC samples too, if the settings say how.
+        samples: Draw MC samples too, if the settings say how; `check_samples` knows whether they can be drawn.
 
     Yields:
         Each image, fold by fold.
@@ -121,7 +138,7 @@ def held_out(
         own.to(device)
         network: nn.Module = own.network  # type: ignore[assignment]
         sampler = None
-        if samples and suspicion.predictor is not None and _has_dropout(network):
+        if samples and suspicion.predictor is not None:
             sampler = suspicion.predictor.sampler(network, (datamodule.seed, "suspects", fold))
         for batch in datamodule.labelled_dataloader(images):
             on_device = batch_images(own, batch)
@@ -162,9 +179,11 @@ def rank_suspects(
 
     Raises:
         DataError: No labelled unit has a pixel of a class.
+        ValueError: MC samples rank, and cannot be drawn.
         RunDirectoryError: A network is not fitted, or a file cannot be written.
     """
     pool, where = datamodule.pool, SuspectsDirectory(RunDirectory(datamodule.pool.run_dir).suspects)
+    samples = check_samples(suspicion, module, datamodule)
     units: dict[str, list[tuple[int, str]]] = {}
     for unit_id in pool.labelled:
         image_id, k = pool.units.location[unit_id]
@@ -181,7 +200,7 @@ def rank_suspects(
     thresholds = sums.values
     rows = [
         _row(unit_id, one, finding, pool.source.size(one.image_id), pool.source.class_names)
-        for one in seen("scores", samples=True)
+        for one in seen("scores", samples)
         for k, unit_id in units[one.image_id]
         if (finding := _judged(one, k, thresholds)) is not None
     ]
@@ -196,6 +215,8 @@ def rank_suspects(
     written = table.assign(
         **{name: table[name].map(shielded) for name in ("unit_id", "image_id", "given", "suggested")}
     )
+    # a list of before beside this ranking would be taken for its
+    where.second_drawings.unlink(missing_ok=True)
     write_table(where.ranking, written)
     again = written.head(max(1, round(suspicion.share * len(table))))
     write_table(where.second_drawings, again[["unit_id", "score", "given", "suggested"]])
@@ -282,7 +303,8 @@ def _check_held_out(datamodule: PoolDataModule, run: RunDirectory, images: Seque
     if not (run.cycle(0).is_fitted and run.ledger.is_file()):
         raise RunDirectoryError(f"the network in {run.path} is not fitted yet; run suspects again")
     pool, held = datamodule.pool, set(images)
-    seen = sorted(u for u in Ledger(run.ledger).labelled() if u in pool.units.location and pool.image_of(u) in held)
+    with closing(Ledger(run.ledger)) as ledger:
+        seen = sorted(u for u in ledger.labelled() if u in pool.units.location and pool.image_of(u) in held)
     if seen:
         raise RunDirectoryError(
             f"the network in {run.path} has learned from {len(seen)} units that it is to judge ({seen[0]!r} first); "
@@ -294,7 +316,3 @@ def _maps(values: torch.Tensor) -> np.ndarray:
     """N x C x H x W, of classified images with H = W = 1."""
     array: np.ndarray = values.float().cpu().numpy()
     return array if array.ndim == 4 else array[..., None, None]
-
-
-def _has_dropout(network: nn.Module) -> bool:
-    return any(isinstance(m, _DROPOUT) and m.p > 0 for m in network.modules())

@@ -3,7 +3,8 @@
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,38 +126,57 @@ def labelled_folds(datamodule: PoolDataModule, folds: int) -> list[list[str]]:
 
 
 def fold_jobs(
-    datamodule: PoolDataModule, suspicion: Suspicion, settings: str, may_change: tuple[str, ...]
+    datamodule: PoolDataModule, suspicion: Suspicion, settings: str, may_change: tuple[str, ...], dry: bool = False
 ) -> list[Job]:
     """Make the jobs that fit a network for each fold, on the labelled units of the others.
 
-    Networks that were fitted on other labels or with other settings are removed.
+    Networks that were fitted on other labels or with other settings are removed, and so is what they said.
 
     Args:
         datamodule: Whose labelled units they are.
         suspicion: How many folds.
         settings: The run's, as YAML.
         may_change: Settings that a network's fit does not depend on.
+        dry: Only list the jobs: nothing is removed or written.
 
     Raises:
         DataError: There is nothing to judge.
-        RunDirectoryError: The run has other settings, or a file cannot be written.
+        RunDirectoryError: The run has other settings, a network that is to be removed is being fitted, or a file cannot
+            be written.
     """
     check_settings(datamodule.pool.run_dir, settings, (*may_change, *_OWN))
     pool, where = datamodule.pool, SuspectsDirectory(RunDirectory(datamodule.pool.run_dir).suspects)
     folds = labelled_folds(datamodule, suspicion.folds)
     configs = [_fold_settings(parse_yaml(settings), where, fold) for fold in range(len(folds))]
     learned = _learned_from(datamodule, folds)
-    if _is_stale(where, learned, configs, may_change):
-        if any(where.fold(fold).path.exists() for fold in range(len(folds))):
-            rank_zero_info("Labels or settings have changed since the folds were fitted: they are fitted anew")
-        where.labels.unlink(missing_ok=True)
-        for path in where.folds():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    jobs = [_job(where, fold) for fold in range(len(folds))]
+    stale = _is_stale(where, learned, configs, may_change)
+    if stale and any(job.run_dir.exists() for job in jobs):
+        rank_zero_info("Labels or settings have changed since the folds were fitted: they are fitted anew")
+    if dry:
+        return [replace(job, anew=stale) for job in jobs]
+    if stale:
+        _remove(where)
     for fold, images in enumerate(folds):
         _start(pool, where.fold(fold), set(images))
         write_text(where.fold_config(fold), yaml.safe_dump(configs[fold], sort_keys=False))
     write_json(where.labels, learned)
-    return [_job(where, fold) for fold in range(len(folds))]
+    return jobs
+
+
+def _remove(where: SuspectsDirectory) -> None:
+    """Remove networks and what they said of labels; none of it where one of them is being fitted."""
+    with ExitStack() as held:
+        # a job of a cluster keeps its own folder alone
+        for path in filter(Path.is_dir, where.folds()):
+            held.enter_context(working_in(path))
+        for file in (where.labels, where.second_drawings, where.ranking):
+            file.unlink(missing_ok=True)
+        for path in (*where.folds(), where.pictures):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _fold_settings(settings: dict[str, Any], where: SuspectsDirectory, fold: int) -> dict[str, Any]:
@@ -178,19 +198,18 @@ def _start(pool: Pool, run: RunDirectory, held: Set[str]) -> None:
     with closing(Ledger(run.ledger)) as ledger:
         if ledger.labelled():
             return
-        ledger.start([Labelled(str(e.unit_id), e.pixels or 0, e.objects, e.clicks) for e in others])
+        ledger.start([Labelled(str(e.unit_id), e.pixels or 0, e.objects, e.clicks) for e in others], pool.oracle.labels)
 
 
 def _learned_from(datamodule: PoolDataModule, folds: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """What the folds' networks learn from, as a hash: units, who labels, and each annotation file's size and time."""
+    """What the folds' networks learn from, as a hash: units, who labels, and size and time of each annotation file."""
     pool = datamodule.pool
     digest = hashlib.blake2b(repr((list(folds), sorted(pool.labelled))).encode(), digest_size=16)
     digest.update(pool.oracle.description().encode())
     for image_id in (image_id for fold in folds for image_id in fold):
-        path = pool.annotations.annotation_path(image_id)
-        if path is not None and path.is_file():
-            found = path.stat()
-            digest.update(repr((image_id, found.st_size, found.st_mtime_ns)).encode())
+        files = [path.stat() for path in pool.annotations.annotation_files(image_id) if path.is_file()]
+        if files:
+            digest.update(repr((image_id, [(found.st_size, found.st_mtime_ns) for found in files])).encode())
         elif pool.source.target == "label":
             digest.update(repr((image_id, pool.read_class(image_id))).encode())
     return {"labels": digest.hexdigest()}

@@ -15,7 +15,7 @@ from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
 from pipelines.ensemble import Members, member_jobs, several_annotators
-from pipelines.jobs import Outcome, run_jobs, say_outcomes
+from pipelines.jobs import Outcome, run_jobs
 from pipelines.suspect_ranking import check_samples, rank_suspects
 from pipelines.suspects import Suspicion, fold_jobs
 from records.run_directory import RunDirectory
@@ -101,10 +101,11 @@ class QueryTrainer(pl.Trainer):
         suspicion: Suspicion,
         settings: str,
         may_change: tuple[str, ...] = (),
-    ) -> pd.DataFrame:
+    ) -> list[Outcome]:
         """Rank labelled units by how likely their labels are wrong, and write tables and pictures of them.
 
-        Each is judged by a network that has not learned from it; fits that are done are not done again.
+        Each is judged by a network that has not learned from it; fits that are done are not done again. Where a fit
+        failed, nothing is ranked.
 
         Args:
             model: The module that the networks are made like.
@@ -114,11 +115,13 @@ class QueryTrainer(pl.Trainer):
             may_change: Settings on which a fit does not depend.
 
         """
-        check_samples(suspicion, model)
+        check_samples(suspicion, model, datamodule)
         jobs = fold_jobs(datamodule, suspicion, settings, may_change)
         run_dir = RunDirectory(datamodule.pool.run_dir)
-        say_outcomes(run_jobs(jobs, run_dir.suspects, suspicion.at_once, suspicion.retries))
-        return rank_suspects(datamodule, suspicion, model, self.strategy.root_device)
+        outcomes = run_jobs(jobs, run_dir.suspects, suspicion.at_once, suspicion.retries)
+        if all(outcome.state != "failed" for outcome in outcomes):
+            rank_suspects(datamodule, suspicion, model, self.strategy.root_device)
+        return outcomes
 
     def _at_predict_start(self, start: Callback, model: pl.LightningModule, ckpt_path: str | None) -> None:
         """Lightning's predict brings devices, processes and weights; what is done is one of its hooks."""

@@ -24,7 +24,7 @@ from acquisition.engine.suffix import Suffix, UnsupportedTapeError
 from acquisition.engine.tape import DataDependentError, Tape, Var
 from acquisition.statistics import Statistic, StreamingStatistics
 
-__all__ = ["Report", "Sampler", "logits_of"]
+__all__ = ["Report", "Sampler", "active_dropouts", "logits_of"]
 
 _TOLERANCE = 1e-4
 """Largest difference between a recorded and a full pass, relative to the largest output, that rounding explains."""
@@ -270,6 +270,25 @@ class Sampler:
 class _Done:
     output: Any
     made_by: Pass
+
+
+def active_dropouts(network: nn.Module, images: Tensor) -> tuple[DropoutOp, ...]:
+    """The dropouts that run when samples of a network are drawn; none where all samples would be equal.
+
+    Args:
+        network: From images to logits.
+        images: N x ....
+
+    Returns:
+        In their order.
+
+    Raises:
+        ValueError: It has dropout that the engine cannot see, or other randomness.
+    """
+    done = Pass(getattr(network, "_orig_mod", network), MaskKey((), None), 0, None)
+    with torch.inference_mode(False), torch.no_grad():
+        done.run(images.clone(memory_format=_layout(network, images)))
+    return tuple(done.dropouts)
 
 
 def _layout(network: nn.Module, images: Tensor) -> torch.memory_format:

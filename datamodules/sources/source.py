@@ -57,11 +57,6 @@ class Source(Described, AnnotationSource, ABC):
         """The image's file, where there is one."""
         return None
 
-    def annotation_files(self, image_id: str) -> Sequence[Path]:
-        """The files behind an image's own annotation; more than one where several people have drawn it."""
-        path = self.annotation_path(image_id)
-        return [] if path is None else [path]
-
     def read_instances(self, image_id: str) -> np.ndarray:
         """Which object each pixel belongs to, H x W int32, and -1 where to none.
 

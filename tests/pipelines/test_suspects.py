@@ -1,5 +1,6 @@
 """Networks that have not learned from a label judge it: fitted, killed, stale, refused, and on every kind of unit."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -11,20 +12,27 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 import cli
 from acquisition.annotation import VOID
 from annotators.suspicion import SCORES
-from datamodules.corruptions import Corrupted, SymmetricNoise
+from datamodules.corruptions import Corrupted, Corruption, SymmetricNoise
 from datamodules.datamodule import PoolDataModule
 from datamodules.initial import RandomSubset
 from datamodules.oracle import HiddenTruth
+from datamodules.sources.multi_annotator import MultiAnnotatorFolder
 from datamodules.sources.synthetic import SyntheticRoads
 from lightning_modules.networks import FCN8s
 from lightning_modules.segmentation import SegmentationModule
-from pipelines import trainer_options
+from pipelines import trainer, trainer_options
+from pipelines.jobs import Job, Outcome
+from pipelines.run_access import working_in
 from pipelines.suspect_ranking import check_samples, held_out
-from pipelines.suspects import Suspicion, labelled_folds
+from pipelines.suspects import Suspicion, fold_jobs, labelled_folds
+from pipelines.trainer import QueryTrainer
+from records.files import RunDirectoryError
 from records.ledger import Ledger
 from records.run_directory import RunDirectory
 from records.study_directory import SuspectsDirectory
@@ -88,8 +96,9 @@ def test_every_labelled_unit_is_judged_by_a_network_that_did_not_learn_from_it(j
     assert set(table["unit_id"]) == labelled
     assert len(labelled) == 7
     for fold, rows in table.groupby("fold"):
-        learned = Ledger(where.fold(fold).ledger).labelled()
-        assert set(learned) == labelled - set(rows["unit_id"])
+        with closing(Ledger(where.fold(fold).ledger)) as ledger:
+            assert set(ledger.labelled()) == labelled - set(rows["unit_id"])
+            assert ledger.initial_labels() == "labels SymmetricNoise(rate=0.3)", "the corruption is named there too"
     assert table["rank"].tolist() == list(range(1, 8))
     assert table["score"].is_monotonic_decreasing
     assert (table["score"] == table["objects"]).all()
@@ -164,7 +173,9 @@ def test_a_killed_fit_goes_on_and_what_is_done_is_kept(
     pd.testing.assert_frame_equal(ranking(run_dir), before, rtol=1e-4)
 
 
-def test_other_labels_are_learned_anew(judged: tuple[list[str], Path], tmp_path: Path) -> None:
+def test_other_labels_are_learned_anew(
+    judged: tuple[list[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command, finished = judged
     shutil.copytree(finished, tmp_path / "run")
     where = SuspectsDirectory(RunDirectory(tmp_path / "run").suspects)
@@ -174,7 +185,18 @@ def test_other_labels_are_learned_anew(judged: tuple[list[str], Path], tmp_path:
     with closing(Ledger(RunDirectory(tmp_path / "run").ledger)) as ledger:
         unit_id = next(u for u in data_of(tmp_path / "run").pool.units.ids if u not in ledger.labelled())
     data_of(tmp_path / "run").pool.label([unit_id])
+    results = [where.ranking, where.second_drawings, where.pictures, where.labels, where.fold(0).cycle(0).best]
+    capsys.readouterr()
+    cli.main(["submit", "--cluster", "slurm", "--dry_run", "true", *command])
+    printed = capsys.readouterr().out
+    assert "#SBATCH --array=0-1" in printed
+    assert printed.count("dropquery fit --config") == 2, "both would be fitted anew"
+    assert all(path.exists() for path in results), "a dry run removes nothing"
+    with working_in(where.fold(1).path), pytest.raises(RunDirectoryError, match="another process is working in"):
+        fold_jobs(data_of(tmp_path / "run"), Suspicion(folds=2), (tmp_path / "run" / "config.yaml").read_text(), ())
+    assert all(path.exists() for path in results), "nothing is removed while a fold is fitted"
     jobs = cli.jobs_of(command)
+    assert not any(path.exists() for path in (where.ranking, where.second_drawings, where.pictures))
     assert [j.finished.exists() for j in jobs] == [False, False]
     assert sum(unit_id in Ledger(where.fold(fold).ledger).labelled() for fold in (0, 1)) == 1
     assert [len(cli.jobs_of([*command, "--suspicion.folds", str(n)])) for n in (3, 2)] == [3, 2]
@@ -200,6 +222,7 @@ def test_a_network_that_learned_from_a_label_may_not_judge_it(
         (["--suspicion.folds", "1"], "suspicion.folds must be at least 2, got 1"),
         (["--suspicion.share", "0"], "suspicion.share must be above 0"),
         (["--suspicion.by", "mc", "--suspicion.predictor", "null"], "needs MC samples"),
+        (["--suspicion.by", "mc", "--model.network.dropout", "0"], "a network in which no dropout"),
         (["--data.oracle.corruption", "null"], "other settings"),
         (["--run_dir", "RUN/nowhere"], "run fit first, or check --run_dir"),
     ],
@@ -260,10 +283,96 @@ def test_folds_are_even_and_stay_where_they_are(judged: tuple[list[str], Path]) 
         assert max(map(len, folds)) - min(map(len, folds)) <= 1
 
 
-def test_a_network_without_dropout_has_no_score_of_samples(tiny_network: Callable[..., torch.nn.Module]) -> None:
-    by_samples = Suspicion(by="mc")
-    check_samples(by_samples, SegmentationModule(tiny_network(dropout=0.5), optimizer=torch.optim.Adam))
-    without = SegmentationModule(tiny_network(dropout=0.0), optimizer=torch.optim.Adam)
-    check_samples(Suspicion(), without)
-    with pytest.raises(ValueError, match="needs MC samples, got a network without"):
-        check_samples(by_samples, without)
+class Small(nn.Module):
+    """Functional dropout of a rate, beside a layer that never runs."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.idle = nn.Dropout(0.5)
+        self.head = nn.Conv2d(3, 5, 1)
+        self.num_classes = 5
+
+    def forward(self, images: Tensor) -> Tensor:
+        """N x 3 x H x W to N x 5 x H x W."""
+        return self.head(F.dropout(images, self.rate, training=self.training))
+
+
+class Attention(Small):
+    """Dropout that is hidden inside a layer."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.inner = nn.MultiheadAttention(3, 1, dropout=0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """N x 3 x H x W to N x 5 x H x W."""
+        rows = images.flatten(2).permute(2, 0, 1)
+        return self.head(self.inner(rows, rows, rows)[0].permute(1, 2, 0).reshape(images.shape))
+
+
+def test_the_engine_says_whether_a_network_has_samples(judged: tuple[list[str], Path]) -> None:
+    _, run_dir = judged
+    datamodule, by_samples = data_of(run_dir), Suspicion(folds=2, by="mc")
+
+    def ask(suspicion: Suspicion, network: nn.Module) -> bool:
+        return check_samples(suspicion, SegmentationModule(network, optimizer=torch.optim.Adam), datamodule)
+
+    assert ask(by_samples, Small(0.5))
+    assert not ask(Suspicion(folds=2, predictor=None), Small(0.5))
+    for network, words in ((Small(0.0), "in which no dropout"), (Attention(), "dropout layers that it can see")):
+        assert not ask(Suspicion(folds=2), network)
+        with pytest.raises(ValueError, match=words):
+            ask(by_samples, network)
+
+
+@pytest.mark.parametrize("corruption", [None, SymmetricNoise(0.1)])
+def test_every_persons_mask_is_a_label(
+    corruption: Corruption | None, tmp_path: Path, save_image: Callable[..., Path]
+) -> None:
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[2:6, 2:6] = 255
+    for k in range(8):
+        save_image(tmp_path / "images" / f"{k}.png", np.repeat(mask[..., None], 3, axis=2))
+        for who in ("ann", "bo"):
+            save_image(tmp_path / "masks" / who / f"{k}.png", mask)
+    (tmp_path / "classes.txt").write_text("ground\ncell\n")
+    datamodule = PoolDataModule(
+        MultiAnnotatorFolder(str(tmp_path)), oracle=HiddenTruth(corruption=corruption), run_dir=str(tmp_path / "run"),
+        allow_missing_classes=True,
+    )  # fmt: skip
+    datamodule.pool.start()
+    where = SuspectsDirectory(RunDirectory(tmp_path / "run").suspects)
+
+    def list_jobs() -> list[Job]:
+        return fold_jobs(datamodule, Suspicion(folds=2), "data: {}", ())
+
+    list_jobs()
+    where.ranking.touch()
+    list_jobs()
+    assert where.ranking.exists(), "nothing has changed"
+    corrected = tmp_path / "masks" / "bo" / f"{datamodule.pool.labelled[0]}.png"
+    save_image(corrected, 255 - mask)
+    os.utime(corrected, (1, 1))
+    list_jobs()
+    assert not where.ranking.exists()
+
+
+def test_a_failed_fit_is_told_to_whoever_calls(
+    judged: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, finished = judged
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    where = SuspectsDirectory(RunDirectory(run_dir).suspects)
+    where.ranking.unlink()
+    failed = lambda jobs, *rest: [Outcome(job, "failed", 1, 0.0, run_dir, "it failed") for job in jobs]  # noqa: E731
+    monkeypatch.setattr(trainer, "run_jobs", failed)
+    module = SegmentationModule(FCN8s(5, width=0.03, batch_norm=True), optimizer=torch.optim.Adam)
+    caller = QueryTrainer(accelerator="cpu", logger=False, default_root_dir=str(run_dir))
+    settings_text = (run_dir / "config.yaml").read_text()
+    outcomes = caller.suspects(module, data_of(run_dir), Suspicion(folds=2), settings_text)
+    assert [outcome.state for outcome in outcomes] == ["failed", "failed"]
+    assert not where.ranking.exists()
+    with pytest.raises(SystemExit, match="1"):
+        cli.main([*command[:-1], str(run_dir)])
