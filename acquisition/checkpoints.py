@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-__all__ = ["load_network", "matching_checkpoints", "network_state"]
+__all__ = ["load_network", "matching_checkpoints", "network_state", "network_tensors"]
 
 _PREFIX = "network."
 
@@ -44,6 +44,32 @@ def matching_checkpoints(patterns: Sequence[str], cycle: int) -> list[Path]:
     return sorted(found)
 
 
+def network_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors that a module's checkpoint holds for its network, whatever network that is.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        ValueError: If there is no such file, or it is no readable checkpoint.
+    """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise ValueError(f"expected a checkpoint at {path}, got {found}; give the path of a .ckpt")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = {k.removeprefix(_PREFIX): v for k, v in saved.items() if k.startswith(_PREFIX)}
+        if not all(isinstance(v, Tensor) for v in state.values()):
+            raise TypeError
+    # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); give another file") from error
+    return state
+
+
 def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
     """The weights that a module's checkpoint holds for its network.
 
@@ -57,14 +83,7 @@ def network_state(path: Path, like: nn.Module) -> dict[str, Tensor]:
     Raises:
         ValueError: If there is no such file, it cannot be read, or it belongs to another architecture.
     """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except FileNotFoundError:
-        raise ValueError(f"expected a checkpoint at {path}, got no such file; give the path of a .ckpt") from None
-    # torch raises what the reader of the day raises: RuntimeError, EOFError, struct.error, UnpicklingError, KeyError
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}); give another file") from error
-    state = {k.removeprefix(_PREFIX): v for k, v in saved.items() if k.startswith(_PREFIX)}
+    state = network_tensors(path)
     own = like.state_dict()
     wrong = sorted(
         k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape

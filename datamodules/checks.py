@@ -122,6 +122,11 @@ def check_left(
             return
     lost = [names[k] for k in sorted((there - left) & classes)]
     remedy = "lower its rate, or take a larger data.initial"
+    if lost and not left & classes:
+        raise DataError(
+            f"data.oracle.corruption {corruption.short_description} leaves no label in the initial set, so there is "
+            f"nothing to learn from; {remedy}"
+        )
     if lost and not left & classes - {0}:
         raise DataError(
             f"data.oracle.corruption {corruption.short_description} leaves no label in the initial set but "

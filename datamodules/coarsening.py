@@ -12,8 +12,10 @@ __all__ = ["Coarsen"]
 class Coarsen(Corruption):
     """Objects are polygons with few corners, or their boundaries are moved.
 
-    Where two claim a pixel, the smaller one has it, or the larger where boundaries move inwards. A pixel that
-    no object covers keeps its label, and so does void. Nothing is drawn at random.
+    Objects are drawn first, the smaller ones over the larger, and then the boundaries between what is drawn are moved. A
+    pixel that no object covers keeps its label, and so does void. So does a connected part of an object that is too small
+    or slim to be drawn: its outline has fewer than three corners left, or no pixel's centre within them. Nothing is drawn
+    at random.
 
     Args:
         tolerance: How far a simplified outline may be from the true one, in pixels; None for outlines as they are.
@@ -35,29 +37,47 @@ class Coarsen(Corruption):
     def corrupt(self, annotation: np.ndarray, objects: np.ndarray, image_id: str, num_classes: int) -> np.ndarray:
         if not annotation.ndim:
             return annotation
-        objects, drawn = known_objects(annotation, objects), list[tuple[np.ndarray, int]]()
-        for number in np.unique(objects[objects >= 0]).tolist():
-            pixels = objects == number
-            label = int(annotation[pixels][0])
-            drawn += [(_grown(shape, abs(self.shift)), label) for shape in self._shapes(pixels)]
-        changed, void = annotation.copy(), np.isin(annotation, (VOID, UNANSWERED))
-        for inside, label in sorted(drawn, key=lambda one: -one[0].sum(), reverse=self.shift < 0):
+        void = np.isin(annotation, (VOID, UNANSWERED))
+        objects = known_objects(annotation, objects)
+        numbers, first = np.unique(objects, return_index=True)
+        labels = dict(zip(numbers.tolist(), annotation.reshape(-1)[first].tolist(), strict=True))
+        if self.tolerance is not None:
+            objects = np.where(void, -1, _drawn(objects, self.tolerance))
+        moved = [(_grown(objects == n, abs(self.shift)), label) for n, label in labels.items() if n >= 0]
+        changed = annotation.copy()
+        for inside, label in sorted(moved, key=lambda one: -one[0].sum(), reverse=self.shift < 0):
             changed[inside] = label
         return np.where(void, annotation, changed)
 
-    def _shapes(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """An object's connected parts as they are drawn, H x W each."""
-        from skimage.draw import polygon2mask
-        from skimage.measure import approximate_polygon
 
-        if self.tolerance is None:
-            return [pixels]
-        shapes = []
-        for points in outlines(pixels, through_corners=True):
-            corners = approximate_polygon(np.concatenate([points, points[:1]]), self.tolerance)
+def _drawn(objects: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which object each pixel belongs to when each connected part is a polygon, which hides its holes."""
+    from scipy.ndimage import find_objects
+    from skimage.measure import label
+
+    parts = label(objects + 1, background=0, connectivity=2)
+    shapes = []
+    for k, box in enumerate(find_objects(parts), start=1):
+        part = parts[box] == k
+        shapes.append((_shape(part, tolerance), box, objects[box][part][0]))
+    drawn = objects.copy()
+    for shape, box, number in sorted(shapes, key=lambda one: -one[0].sum()):
+        drawn[box][shape] = number
+    return drawn
+
+
+def _shape(part: np.ndarray, tolerance: float) -> np.ndarray:
+    """A connected part, cut out along its bounding box, as a polygon; as it is if that cannot be drawn."""
+    from skimage.draw import polygon2mask
+    from skimage.measure import approximate_polygon
+
+    shape = np.zeros_like(part)
+    for points in outlines(part, through_corners=True):
+        corners = approximate_polygon(np.concatenate([points, points[:1]]), tolerance)
+        if len(corners) > 3:
             # corners of pixels, of which the centres are half a pixel inwards
-            shapes.append(polygon2mask(pixels.shape, corners[:, ::-1] - 0.5) if len(corners) > 3 else pixels)
-        return shapes
+            shape |= polygon2mask(part.shape, corners[:, ::-1] - 0.5)
+    return shape if shape.any() else part
 
 
 def _grown(inside: np.ndarray, distance: float) -> np.ndarray:

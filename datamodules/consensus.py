@@ -67,7 +67,9 @@ class Confusions:
         if len(stacked) != people:
             raise ValueError(f"expected the masks of the {people} people who were judged, got {len(stacked)}")
         patterns, inverse, _ = _patterns(stacked, classes)
-        joint = _log_joint(_indicators(patterns, classes), self.confusion, self.prior)
+        # a class that was never there before can still be what all say
+        prior = np.maximum(self.prior, _TINY)
+        joint = _log_joint(_indicators(patterns, classes), self.confusion, prior)
         found = np.exp(joint - np.logaddexp.reduce(joint, axis=1, keepdims=True))
         return found[inverse].T.reshape(classes, *stacked.shape[1:])
 

@@ -2,7 +2,7 @@
 
 What a rule draws depends on (seed, image, object) alone, so that an object has the same label in every epoch, cycle and
 strategy. Objects are a data set's instances, or connected parts of a class (see `Source.read_instances`); a classified
-image is one object.
+image is one object. Where people take turns, each one's drawing has objects of its own.
 """
 
 import hashlib
@@ -170,6 +170,12 @@ class FlipClass(Relabelling):
 
     def __init__(self, matrix: Sequence[Sequence[float]], seed: int = 0) -> None:
         super().__init__(seed)
+        lengths = [len(row) for row in matrix]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"FlipClass needs a matrix of C x C probabilities, got rows of {', '.join(map(str, lengths))}; give each "
+                "class a row of C"
+            )
         self.matrix = np.array(matrix, dtype=float)
         if self.matrix.ndim != 2 or self.matrix.shape[0] != self.matrix.shape[1]:
             raise ValueError(f"FlipClass needs a matrix of C x C probabilities, got {self.matrix.shape}")
@@ -266,7 +272,8 @@ class RandomCategory(Relabelling):
 class Corrupted(AnnotationSource):
     """A data set's own annotations, seen through a rule.
 
-    What the rule has made of masks is kept, the last 128 MiB of it, for every epoch asks for the same.
+    What the rule has made of masks is kept, the last 128 MiB of it, for every epoch asks for the same. Loaders' workers
+    keep their own, and begin every epoch anew.
 
     Args:
         source: The data set.
@@ -299,7 +306,7 @@ class Corrupted(AnnotationSource):
         # a person's drawing may take the place of another's
         key = image_id, hashlib.blake2b(annotation.tobytes()).digest()
         if key not in self._kept:
-            objects = self.source.read_instances(image_id)
+            objects = self.source.read_instances(image_id, draw)
             self._keep(key, self.corruption.corrupt(annotation, objects, image_id, self.source.num_classes))
         self._kept.move_to_end(key)
         return self._kept[key].copy()

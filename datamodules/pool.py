@@ -325,7 +325,9 @@ class Pool:
             )
         if self.source.target == "label":
             classes = [self.read_class(self.units.image_of(u)) for u in chosen]
-            check_classes(classes, self.source.class_names, self.allow_missing_classes)
+            rule = self.annotations.corruption if isinstance(self.annotations, Corrupted) else None
+            merged = rule is not None and rule.merges_classes
+            check_classes(classes, self.source.class_names, self.allow_missing_classes or merged)
             return
         images, held_out = self.units.images_of(chosen), self.units.images("val")
         first = self.annotations.annotation_path(images[0]) or images[0]

@@ -1,15 +1,13 @@
 """Starting a fit from the weights of another one, which may have learned other classes (Long et al. 2015)."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["load_pretrained"]
+from acquisition.checkpoints import network_tensors
 
-_NETWORK = "network."
-"""Before the names of a network's tensors in a checkpoint."""
+__all__ = ["load_pretrained"]
 
 
 def load_pretrained(network: nn.Module, path: str | Path) -> None:
@@ -22,8 +20,8 @@ def load_pretrained(network: nn.Module, path: str | Path) -> None:
         path: The checkpoint of a fit of the same network with any classes, such as a cycle's best.ckpt.
 
     Raises:
-        ValueError: There is no such file, it is no checkpoint, or another network's, or the network does not say which
-            layers are its score layers.
+        ValueError: There is no such file, it is no checkpoint, or another network's, its weights are no finite numbers,
+            or the network does not say which layers are its score layers.
     """
     score_layers = getattr(network, "score_layers", None)
     if score_layers is None:
@@ -31,7 +29,10 @@ def load_pretrained(network: nn.Module, path: str | Path) -> None:
             "model.pretrained leaves out the layers that depend on the number of classes, but "
             f"{type(network).__name__} does not name them; give its class an attribute score_layers, their names"
         )
-    saved = _read(Path(path))
+    try:
+        saved = network_tensors(Path(path))
+    except ValueError as error:
+        raise ValueError(f"model.pretrained: {error}") from error
     own = network.state_dict()
     theirs, ours = (
         {name: x for name, x in tensors.items() if not name.startswith(tuple(f"{layer}." for layer in score_layers))}
@@ -45,29 +46,12 @@ def load_pretrained(network: nn.Module, path: str | Path) -> None:
             f"there and {_shape(ours.get(wrong[0]))} here; take the network's settings from that run's config.yaml, or "
             "give another checkpoint"
         )
-    network.load_state_dict(theirs, strict=False)
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    """The network's tensors in a checkpoint."""
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
+    if broken := [name for name, tensor in theirs.items() if not torch.isfinite(tensor).all()]:
         raise ValueError(
-            f"model.pretrained expects a checkpoint, got {found} at {path}; give one, such as a cycle's best.ckpt"
+            f"the checkpoint {path} of model.pretrained has weights that are not numbers (in {broken[0]} first), so its "
+            "training went wrong; give another, or train again with a lower learning rate"
         )
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        return {
-            name.removeprefix(_NETWORK): tensor
-            for name, tensor in saved["state_dict"].items()
-            if name.startswith(_NETWORK)
-        }
-    # torch raises what the reader of the day raises: RuntimeError, EOFError, UnpicklingError, KeyError
-    except Exception as error:
-        raise ValueError(
-            f"{path} of model.pretrained is not a readable checkpoint ({type(error).__name__}); give another, or train "
-            "it again"
-        ) from error
+    network.load_state_dict(theirs, strict=False)
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -51,9 +51,13 @@ class Dice(LibraryLoss):
     Args:
         smooth: Added above and below.
         log_loss: The negative logarithm of the score in place of its difference from 1.
+
+    Raises:
+        ValueError: If smooth is below 0.
     """
 
     def __init__(self, smooth: float = 0.0, log_loss: bool = False) -> None:
+        _check_weights("Dice", smooth=smooth)
         super().__init__(DiceLoss, smooth=smooth, log_loss=log_loss)
 
 
@@ -63,11 +67,17 @@ class Tversky(LibraryLoss):
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives.
-        gamma: The mean loss is raised to this power.
+        gamma: The mean loss is raised to this power, at least 1: below, its slope at a loss of 0 is infinite.
         smooth: Added above and below.
+
+    Raises:
+        ValueError: If gamma is below 1, or another below 0.
     """
 
     def __init__(self, alpha: float = 0.5, beta: float = 0.5, gamma: float = 1.0, smooth: float = 0.0) -> None:
+        _check_weights("Tversky", alpha=alpha, beta=beta, smooth=smooth)
+        if not gamma >= 1:
+            raise ValueError(f"Tversky needs gamma of 1 or more, got {gamma}; correct model.loss.gamma")
         super().__init__(TverskyLoss, alpha=alpha, beta=beta, gamma=gamma, smooth=smooth)
 
 
@@ -78,9 +88,24 @@ class Focal(LibraryLoss):
     does not train the softmax that predictions are made with.
 
     Args:
-        gamma: The power.
+        gamma: The power: 0, or at least 1, for in between its slope is infinite where a prediction is certain.
         alpha: Weight of positives; 1 - alpha is that of negatives. None for equal weights of 1.
+
+    Raises:
+        ValueError: If gamma is below 1 and not 0, or alpha does not lie in [0, 1].
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
+        if not (gamma == 0 or gamma >= 1):
+            raise ValueError(f"Focal needs gamma of 0, or of 1 or more, got {gamma}; correct model.loss.gamma")
+        if alpha is not None and not 0 <= alpha <= 1:
+            raise ValueError(
+                f"Focal needs alpha from 0 to 1, or null for equal weights, got {alpha}; correct model.loss.alpha"
+            )
         super().__init__(FocalLoss, gamma=gamma, alpha=alpha)
+
+
+def _check_weights(loss: str, **weights: float) -> None:
+    for name, value in weights.items():
+        if not value >= 0:
+            raise ValueError(f"{loss} needs {name} of 0 or more, got {value}; correct model.loss.{name}")

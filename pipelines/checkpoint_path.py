@@ -21,7 +21,7 @@ def checked_checkpoint(path: str, module: pl.LightningModule) -> str:
         module: Whose weights the file must hold, by name and shape.
 
     Raises:
-        ValueError: There is no such file, or its weights are another network's or no finite numbers.
+        ValueError: There is no such file, or its weights are another network's or loss's or no finite numbers.
         RunDirectoryError: The file is no readable checkpoint.
 
     """
@@ -33,6 +33,11 @@ def checked_checkpoint(path: str, module: pl.LightningModule) -> str:
     own = module.state_dict()
     shapes, ours = ({k: v.shape for k, v in x.items() if isinstance(v, torch.Tensor)} for x in (saved, own))
     wrong = sorted(k for k in ours.keys() | shapes.keys() if ours.get(k) != shapes.get(k))
+    if wrong and all(k.startswith("loss.") for k in wrong):
+        raise ValueError(
+            f"the checkpoint {path} belongs to another loss than model.loss describes ({len(wrong)} tensors differ, "
+            f"{wrong[0]} first); give the settings it was trained with, which stand in its run's config.yaml"
+        )
     if wrong:
         raise ValueError(
             f"the checkpoint {path} belongs to another network than model.network describes ({len(wrong)} tensors "

@@ -123,6 +123,9 @@ def test_config_runs(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     arguments += SMALLER[network["class_path"].rpartition(".")[2]]
     if "weights" in network["init_args"]:
         arguments += ["--model.network.weights", "null"]
+    if "people" in settings["data"]["source"].get("init_args", {}):
+        # the fake ones have other names
+        arguments += ["--data.source.people", "null"]
     run_dir = tmp_path / "run"
     where = ["--run_dir", str(run_dir), "--initial_models", str(tmp_path / "initial")]
     cli.main(["fit", "--config", str(config), *LIMITS, *arguments, *where])

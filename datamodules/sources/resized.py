@@ -25,12 +25,11 @@ class Resized(SourceWrapper):
         DataError: If the data set has one class per image.
     """
 
-    drawable = False
-
     def __init__(self, source: Source, height: int, width: int) -> None:
         if min(height, width) < 1:
             raise ValueError(f"data.source Resized needs at least 1 x 1 pixels, got {height} x {width}")
         super().__init__(source)
+        self.drawable = False
         self.height = height
         self.width = width
 
@@ -43,8 +42,8 @@ class Resized(SourceWrapper):
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self._resized(super().read_annotation(image_id, draw), Image.Resampling.NEAREST)
 
-    def read_instances(self, image_id: str) -> np.ndarray:
-        return self._resized(super().read_instances(image_id), Image.Resampling.NEAREST)
+    def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        return self._resized(super().read_instances(image_id, draw), Image.Resampling.NEAREST)
 
     def _resized(self, pixels: np.ndarray, how: Image.Resampling) -> np.ndarray:
         return np.asarray(Image.fromarray(pixels).resize((self.width, self.height), how))

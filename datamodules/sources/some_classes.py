@@ -24,7 +24,7 @@ class SomeClasses(SourceWrapper):
         background: The class of the data set, if it has one, that is background in any case.
 
     Raises:
-        ValueError: If no class is named, one of them is not there, or one is named twice.
+        ValueError: If no class is named, one of them is not there or the background, or one is named twice.
         DataError: If the data set has one class per image.
 
     Example:
@@ -48,12 +48,16 @@ class SomeClasses(SourceWrapper):
                 f"data.source SomeClasses knows the classes {', '.join(known)} of {type(source).__name__}, got "
                 f"{', '.join(unknown)}; correct the names"
             )
+        if "background" in classes:
+            raise ValueError(
+                "data.source SomeClasses has class 0 for the background, got background among data.source.classes; take "
+                "it out, and set data.source.background to background"
+            )
         if not classes or len(set(named)) < len(named):
             raise ValueError(
                 f"data.source SomeClasses needs at least one class and each of them once, got {', '.join(named)}; set "
                 "data.source.classes"
             )
-        self.drawable = source.drawable  # type: ignore[misc]
         self.classes = tuple(classes)
         self._seen_as = np.full(256, VOID if others == "void" else 0, dtype=np.uint8)
         self._seen_as[[VOID, UNANSWERED]] = VOID, UNANSWERED
@@ -68,7 +72,7 @@ class SomeClasses(SourceWrapper):
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self._seen_as[super().read_annotation(image_id, draw)]
 
-    def read_instances(self, image_id: str) -> np.ndarray:
+    def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         """The data set's objects; of those that are void here nothing is seen."""
-        objects = super().read_instances(image_id)
-        return np.where(self.read_annotation(image_id) == VOID, -1, objects).astype(np.int32)
+        objects = super().read_instances(image_id, draw)
+        return np.where(self.read_annotation(image_id, draw) == VOID, -1, objects).astype(np.int32)

@@ -26,10 +26,10 @@ class Source(Described, AnnotationSource, ABC):
     target: ClassVar[Literal["mask", "label"]] = "mask"
     """What an annotation is, and what batches call it: a mask per image, or one class."""
 
-    flip: ClassVar[float] = 0.5
+    flip: float = 0.5
     """Probability of a horizontal flip in training, unless the data module is told another."""
 
-    drawable: ClassVar[bool] = True
+    drawable: bool = True
     """Whether people have the images as they are read here, and can draw on them."""
 
     @property
@@ -57,14 +57,18 @@ class Source(Described, AnnotationSource, ABC):
         """The image's file, where there is one."""
         return None
 
-    def read_instances(self, image_id: str) -> np.ndarray:
+    def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         """Which object each pixel belongs to, H x W int32, and -1 where to none.
 
-        Where a data set has no instances: the connected parts of each class of its own annotation.
+        Where a data set has no instances: the connected parts of each class of the annotation.
+
+        Args:
+            image_id: The image.
+            draw: As in `read_annotation`, whose objects these are.
         """
         from skimage.measure import label  # few runs need it, and it takes long to import
 
-        mask = self.read_annotation(image_id).astype(np.int32)
+        mask = self.read_annotation(image_id, draw).astype(np.int32)
         # each class by itself, and void as background
         components: np.ndarray = label(np.where(mask == VOID, 0, mask + 1), background=0, connectivity=2)
         return components.astype(np.int32) - 1
@@ -144,12 +148,12 @@ class FileSource(Source, ABC):
             raise DataError(f"the image {image_id!r} has no mask; draw it, or take the image out of the labelled split")
         return read_mask(path)
 
-    def read_instances(self, image_id: str) -> np.ndarray:
+    def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         """The file of instances where there is one: a value for each object; void belongs to none."""
         path = self.file(image_id).instances
         if path is None:
-            return super().read_instances(image_id)
-        instances, annotation = read_instances(path), self.read_annotation(image_id)
+            return super().read_instances(image_id, draw)
+        instances, annotation = read_instances(path), self.read_annotation(image_id, draw)
         if instances.shape != annotation.shape:
             raise DataError(
                 f"expected instances of the image's size {annotation.shape[0]} x {annotation.shape[1]} in {path}, got "

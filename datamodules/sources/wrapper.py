@@ -28,6 +28,8 @@ class SourceWrapper(Source):
                 "image; take it as it is"
             )
         self.source = source
+        self.flip = source.flip
+        self.drawable = source.drawable
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -60,8 +62,8 @@ class SourceWrapper(Source):
     def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
         return self.source.drawn_by(image_id, draw)
 
-    def read_instances(self, image_id: str) -> np.ndarray:
-        return self.source.read_instances(image_id)
+    def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        return self.source.read_instances(image_id, draw)
 
     def prepare(self) -> None:
         self.source.prepare()

@@ -186,3 +186,9 @@ def test_votes_that_cannot_be() -> None:
         staple([mask, mask]).labels([mask] * 3)
     with pytest.raises(ValueError, match="sensitivity is of two classes, got 3; read the diagonal"):
         _ = staple([mask, mask], 3).sensitivity
+
+
+def test_a_class_that_was_never_seen_can_be_what_all_say() -> None:
+    found = dawid_skene([np.zeros((3, 4, 4), dtype=np.uint8)])
+    assert (found.labels(np.ones((3, 2, 2), dtype=np.uint8)) == 1).all()
+    assert (found.labels(np.zeros((3, 2, 2), dtype=np.uint8)) == 0).all()

@@ -35,6 +35,7 @@ from datamodules.pool import Pool
 from datamodules.sources.digits import Digits
 from datamodules.sources.folder import Folder
 from datamodules.sources.source import Source
+from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 from records.ledger import Queried
 
 CLASSES = 4
@@ -161,6 +162,50 @@ def test_a_small_object_grows_over_a_large_one_and_shrinks_under_it() -> None:
     assert inwards[1].tolist() == [0, 0, 0, 0, 0, 0, 2, 2, 2]
 
 
+def two_squares() -> tuple[np.ndarray, np.ndarray]:
+    """Two squares of class 1 in a background that encloses them."""
+    annotation = np.zeros((40, 40), dtype=np.uint8)
+    annotation[5:15, 5:15] = annotation[22:34, 20:32] = 1
+    objects = annotation.astype(np.int32)
+    objects[22:34, 20:32] = 2
+    return annotation, objects
+
+
+def test_enclosed_objects_are_drawn_before_boundaries_move() -> None:
+    annotation, objects = two_squares()
+    exact, drawn = (Coarsen(t, shift=-1).corrupt(annotation, objects, "a", 2) for t in (None, 1))
+    assert exact.sum() == 8 * 8 + 10 * 10
+    assert np.array_equal(exact, drawn)
+    assert np.array_equal(Coarsen(1).corrupt(annotation, objects, "a", 2), annotation)
+
+
+def test_a_part_that_cannot_be_drawn_stays() -> None:
+    annotation, _ = two_squares()
+    # a pixel and a square, one object
+    annotation[1, 1] = 1
+    annotation[22:34, 20:32] = 0
+    drawn = Coarsen(2).corrupt(annotation, annotation.astype(np.int32), "a", 2)
+    assert drawn[1, 1] == 1
+    assert np.array_equal(drawn, annotation)
+    # alone, it does not bring back the outline that the other part had
+    y, x = np.mgrid[:40, :40]
+    annotation = ((y - 22) ** 2 + (x - 22) ** 2 < 15**2).astype(np.uint8)
+    alone = Coarsen(5).corrupt(annotation, annotation.astype(np.int32), "a", 2)
+    annotation[1, 1] = 1
+    both = Coarsen(5).corrupt(annotation, annotation.astype(np.int32), "a", 2)
+    assert both[1, 1] == 1
+    assert np.array_equal(np.delete(both.ravel(), 41), np.delete(alone.ravel(), 41))
+
+
+def test_where_people_take_turns_objects_are_those_of_whoever_draws() -> None:
+    source = SyntheticAnnotators(num_images=10, annotator="random")
+    seen = Corrupted(source, FlipMissing(0.999))
+    for image_id in source.images("train"):
+        for draw in (None, (0, 0), (0, 1)):
+            assert (source.read_annotation(image_id, draw) == 1).any()
+            assert not (seen.read_annotation(image_id, draw) == 1).any()
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -172,6 +217,7 @@ def test_a_small_object_grows_over_a_large_one_and_shrinks_under_it() -> None:
         (lambda: FlipClass([[0.5, 0.4], [0, 1]]), "sum to 1, got 0.9 for class 0"),
         (lambda: FlipClass([[1, 0], [1, 0]]), "leave class 1 without a label"),
         (lambda: FlipClass([[1, 0]]), r"C x C probabilities, got \(1, 2\)"),
+        (lambda: FlipClass([[0.5, 0.5], [1]]), "C x C probabilities, got rows of 2, 1"),
         (lambda: FlipClass([[2, -1], [0, 1]]), "from 0 to 1, got -1 to 2"),
         (lambda: Coarsen(0), "above 0 pixels, got 0"),
         (lambda: Coarsen(), "a tolerance or a shift other than 0 pixels, got 0"),
@@ -297,3 +343,16 @@ def test_unlabelled_data_alone_is_refused(root: Path, tmp_path: Path, classified
     name = "0" if classified else "ground"
     with pytest.raises(DataError, match=f"leaves no label in the initial set but '{name}', class 0"):
         pool_of(source, PositiveUnlabelled(1e-9), tmp_path, allow_missing_classes=True).start()
+
+
+@pytest.mark.parametrize("classified", [True, False])
+def test_no_label_at_all_is_refused(root: Path, tmp_path: Path, classified: bool) -> None:
+    source = Digits(num_train=60, num_val=20) if classified else Folder(str(root))
+    with pytest.raises(DataError, match=r"Withheld\(kept=1e-09\) leaves no label in the initial set, so there is no"):
+        pool_of(source, Withheld(1e-9), tmp_path, allow_missing_classes=True).start()
+
+
+def test_merged_classes_of_classified_images_may_be_missing(tmp_path: Path) -> None:
+    pool = pool_of(Digits(num_train=60, num_val=20), Objectness(), tmp_path)
+    pool.start()
+    assert {pool.read_class(i) for i in pool.labelled} == {0, 1}

@@ -98,6 +98,6 @@ def test_units_are_counted_without_objects_elsewhere(pool: Pool, tmp_path: Path)
 
 
 def test_instances_of_another_size_are_refused(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Folder, "read_instances", lambda self, image_id: np.zeros((4, 4), dtype=np.int32))
+    monkeypatch.setattr(Folder, "read_instances", lambda *_: np.zeros((4, 4), dtype=np.int32))
     with pytest.raises(DataError, match=r"instances of 'a' to be of its size \(8, 8\), got \(4, 4\)"):
         pool.training_annotations().read_annotation("a")

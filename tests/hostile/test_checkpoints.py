@@ -88,6 +88,8 @@ ROWS = [
     ),
     Row(f"{VERB} a.ckpt", OTHER_NETWORK, {"a.ckpt": changed(lambda s: {"state_dict": {}})}),
     Row(f"{VERB} {BEST} --model.network.width 0.06", OTHER_NETWORK),
+    Row(f"{VERB} {BEST} --model.loss lightning_modules.crowd.CrowdLayer --model.loss.num_annotators 2",
+        "belongs to another loss than model.loss describes (1 tensors differ, loss.learned first)"),
     *[
         Row(f"{verb} --config tiny.yaml --run_dir run --ckpt_path a.ckpt", "a.ckpt has weights that are not numbers",
             {"a.ckpt": changed(with_weight(value))})

@@ -85,12 +85,23 @@ def test_another_network_is_refused_with_the_first_tensor_that_differs(checkpoin
         load_pretrained(GalCNN(), checkpoint)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused(checkpoint: Path, value: float) -> None:
+    saved = torch.load(checkpoint)
+    saved["state_dict"]["network.hidden.weight"][0, 0] = value
+    torch.save(saved, checkpoint)
+    with pytest.raises(ValueError, match=r"weights that are not numbers \(in hidden.weight first\)"):
+        load_pretrained(TwoLayerNet(3, width=5), checkpoint)
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     network = TwoLayerNet(4, width=5)
     (tmp_path / "b.ckpt").write_text("nothing")
     torch.save([1], tmp_path / "c.ckpt")
+    torch.save({"state_dict": {"network.hidden.weight": 1}}, tmp_path / "d.ckpt")
     for name, words in {
-        "nothing.ckpt": "got no such file at", ".": "got a folder at", "b.ckpt": "not a readable", "c.ckpt": "not a",
+        "nothing.ckpt": "model.pretrained: expected a checkpoint at .*nothing.ckpt, got no such file", ".": "got a folder",
+        "b.ckpt": "not a readable", "c.ckpt": "not a", "d.ckpt": "not a readable",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=words):
             load_pretrained(network, tmp_path / name)

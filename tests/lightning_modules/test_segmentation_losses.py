@@ -1,6 +1,7 @@
 """The library's losses, called as ours are, against loops over pixels in float64."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -98,3 +99,28 @@ def test_gradients(loss: nn.Module) -> None:
     for classes in (1, 3):
         logits, masks = batch(classes)
         assert torch.autograd.gradcheck(lambda x, masks=masks: loss(x, masks), logits.double().requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Dice(smooth=-1), r"Dice needs smooth of 0 or more, got -1; correct model\.loss\.smooth"),
+        (lambda: Tversky(alpha=-0.1), "Tversky needs alpha of 0 or more, got -0.1"),
+        (lambda: Tversky(beta=math.nan), "Tversky needs beta of 0 or more, got nan"),
+        (lambda: Tversky(smooth=-1), "Tversky needs smooth of 0 or more, got -1"),
+        (lambda: Tversky(gamma=0.5), "Tversky needs gamma of 1 or more, got 0.5"),
+        (lambda: Focal(gamma=-1), "Focal needs gamma of 0, or of 1 or more, got -1"),
+        (lambda: Focal(gamma=0.5), "Focal needs gamma of 0, or of 1 or more, got 0.5"),
+        (lambda: Focal(alpha=-0.5), "Focal needs alpha from 0 to 1, or null for equal weights, got -0.5"),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Callable[[], nn.Module], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize("loss", [Tversky(gamma=1), Focal(gamma=0), Focal(gamma=1)])
+def test_certainty_has_a_gradient(loss: nn.Module) -> None:
+    logits = torch.tensor([200.0, -200.0]).reshape(1, 2, 1, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(logits, torch.zeros(1, 1, 1, dtype=torch.long)), logits)
+    assert gradient.isfinite().all()

@@ -14,6 +14,8 @@ from datamodules.sources.digits import Digits
 from datamodules.sources.resized import Resized
 from datamodules.sources.some_classes import SomeClasses
 from datamodules.sources.source import Source
+from datamodules.sources.synthetic import SyntheticRoads
+from datamodules.sources.synthetic_annotators import SyntheticAnnotators
 from datamodules.sources.wrapper import SourceWrapper
 
 
@@ -22,6 +24,7 @@ class Four(Source):
 
     class_names = ("a", "b", "c", "d")
     drawable = False
+    flip = 0.0
 
     def images(self, split: str) -> list[str]:
         return ["one"] if split == "train" else []
@@ -61,6 +64,19 @@ def test_it_is_its_data_set_otherwise() -> None:
     assert source.is_annotated("one")
     assert source.annotation_files("one") == []
     source.check()
+    assert not source.drawable
+    assert source.flip == 0
+    one, other = Resized(SyntheticRoads(), 8, 8), SourceWrapper(SyntheticRoads())
+    assert (one.drawable, other.drawable, other.flip) == (False, True, 0.5)
+
+
+def test_objects_are_those_of_whoever_draws() -> None:
+    people = SyntheticAnnotators(num_images=4, annotator="random")
+    for source in (SomeClasses(people, ["cell"], background="background"), Resized(people, *people.scene_size)):
+        for image_id in source.images("train"):
+            for draw in ((0, epoch) for epoch in range(3)):
+                objects, mask = source.read_instances(image_id, draw), source.read_annotation(image_id, draw)
+                assert all(len(np.unique(mask[objects == k])) == 1 for k in np.unique(objects))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +90,12 @@ def test_it_is_its_data_set_otherwise() -> None:
 def test_other_names_are_refused(classes: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         SomeClasses(Four(), classes)
+
+
+def test_background_is_no_class_to_choose() -> None:
+    words = "class 0 for the background, got background among .*set data.source.background to background"
+    with pytest.raises(ValueError, match=words):
+        SomeClasses(SyntheticAnnotators(num_images=4), ["cell", "background"])
 
 
 def test_one_class_per_image_is_refused() -> None:
