@@ -1,7 +1,8 @@
 """How likely a label is wrong, by what a network says that has not learned from it.
 
 Confident learning counts a pixel as mislabelled where the network is as sure of another class as it is, on average, of
-the pixels with that label. All scores are higher for labels that are more likely to be wrong.
+the pixels with that label. All scores are higher for labels that are more likely to be wrong. The least threshold and
+the weight of an object's size are ours; docs/suspects.md says on which data they were chosen.
 
 References:
     Curtis Northcutt, Lu Jiang and Isaac Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR
@@ -22,6 +23,9 @@ SCORES = ("objects", "confident", "softmin", "loss", "mc")
 """The scores of a label: see `Finding`."""
 
 _TEMPERATURE = 0.1
+_THRESHOLD = 0.5
+_SIZE = 0.25
+"""Exponent of an object's share of the unit: 1 would rank by the sum of the evidence, 0 by its mean."""
 _LEAST = 1e-7
 """Least probability of a class, so that a loss stays finite."""
 
@@ -29,6 +33,7 @@ _LEAST = 1e-7
 class ClassThresholds:
     """A network's mean confidence in each class on the pixels that are labelled so (Northcutt et al. 2021, eq. 2).
 
+    But a half at least: a class of which a network is never sure, such as a rare one, would speak against every label.
     Only sums are kept, so labels can be many.
 
     Args:
@@ -54,9 +59,9 @@ class ClassThresholds:
 
     @property
     def values(self) -> np.ndarray:
-        """C thresholds; infinite for a class without a label, which nothing can then be taken for."""
+        """C thresholds of a half or more; infinite for a class without a label, which nothing can then be taken for."""
         counted = self._counts > 0
-        return np.where(counted, self._sums / np.maximum(self._counts, 1), np.inf)
+        return np.where(counted, np.maximum(self._sums / np.maximum(self._counts, 1), _THRESHOLD), np.inf)
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Finding:
 
     Args:
         objects: The most that speaks against one object, drawn or missing: the mean `evidence` over its pixels, times
-            the square root of its share of the unit's pixels.
+            the fourth root of its share of the unit's pixels.
         confident: Share of the pixels that confident learning finds mislabelled, from 0 to 1.
         softmin: 1 - `softmin` of the network's confidence in the label.
         loss: Mean cross entropy of the label, in nats.
@@ -106,9 +111,8 @@ def confident_classes(probs_CHW: np.ndarray, thresholds_C: np.ndarray) -> np.nda
 def evidence(probs_CHW: np.ndarray, label_HW: np.ndarray, thresholds_C: np.ndarray) -> np.ndarray:
     """How much speaks against the label of each pixel: the margin by which another class is likelier, made comparable.
 
-    e = max_{k != y} (p_k - t_k) - (p_y - t_y), cut to [0, 1]. With the thresholds subtracted, a class of which the
-    network is never sure (a rare or a thin one) is not suspicious throughout; without a negative part, a large object
-    that is right weighs nothing.
+    e = max_{k != y} (p_k - t_k) - (p_y - t_y), cut to [0, 1]. With the thresholds subtracted, classes of which a
+    network is more and less sure can be compared; without a negative part, a large object that is right weighs nothing.
 
     Args:
         probs_CHW: Probabilities, C x H x W.
@@ -206,7 +210,7 @@ def _worst_object(probs_CHW: np.ndarray, label_HW: np.ndarray, against: np.ndarr
         sizes = np.bincount(objects[known])
         counted = np.bincount(objects[where], minlength=len(sizes))
         sums = np.bincount(objects[where], against[where], minlength=len(sizes))
-        scores = sums / np.maximum(counted, 1) * np.sqrt(counted / total)
+        scores = sums / np.maximum(counted, 1) * (counted / total) ** _SIZE
         # number 0 is void
         scores[0] = -1
         if where is differs:

@@ -26,11 +26,13 @@ def thresholds_of(*images: tuple[np.ndarray, np.ndarray], classes: int = 3) -> n
     return sums.values
 
 
-def test_thresholds_are_means_over_all_images() -> None:
-    images = [drawn(0), drawn(1, height=4)]
-    for k in range(3):
-        own = [float(p[k, i, j]) for p, y in images for i, j in np.argwhere(y == k)]
-        assert thresholds_of(*images)[k] == pytest.approx(np.mean(own), rel=1e-6)
+def test_thresholds_are_means_over_all_images_and_a_half_at_least() -> None:
+    images = [
+        (p**4 / (p**4).sum(axis=0), np.where(y == 0, p.argmax(axis=0), y)) for p, y in (drawn(0), drawn(1, height=4))
+    ]
+    means = [np.mean([float(p[k, i, j]) for p, y in images for i, j in np.argwhere(y == k)]) for k in range(3)]
+    assert min(means) < 0.5 < max(means)
+    assert thresholds_of(*images).tolist() == pytest.approx([max(mean, 0.5) for mean in means], rel=1e-6)
 
 
 def test_nothing_is_taken_for_a_class_without_a_label() -> None:
@@ -114,7 +116,7 @@ def test_an_object_that_is_missing_in_the_label_is_found() -> None:
     assert found.box == (14, 12, 6, 8)
     assert (found.given, found.suggested) == (0, 1)
     # 48 pixels of 576, each with the evidence (0.95 - 0.95) - (0.05 - 0.95)
-    assert found.objects == pytest.approx(0.9 * np.sqrt(48 / 576))
+    assert found.objects == pytest.approx(0.9 * (48 / 576) ** 0.25)
     assert right.objects == 0
     assert found.confident == pytest.approx(48 / 576)
     assert right.confident == 0
