@@ -38,6 +38,7 @@ from datamodules.sources.synthetic_annotators import SyntheticAnnotators  # noqa
 from datamodules.transforms import eval_transform  # noqa: E402
 from datamodules.votes import majority  # noqa: E402
 from lightning_modules.networks import DeepLabV3Plus  # noqa: E402
+from records.files import replacing  # noqa: E402
 from records.run_directory import RunDirectory  # noqa: E402
 from reports.intervals import mean_interval  # noqa: E402
 
@@ -184,7 +185,9 @@ def networks(kind: str, options: argparse.Namespace) -> None:
                      "--model.network.weights", options.weights, "--data.source.people", json.dumps(used),
                      "--data.source.fold", str(fold), "--trainer.enable_progress_bar", "false", *changes]
                 )  # fmt: skip
-                result.write_text(json.dumps(evaluate(kind, source, run, held_out, size)))
+                found = evaluate(kind, source, run, held_out, size)
+                with replacing(result) as beside:
+                    beside.write_text(json.dumps(found))
             rows = json.loads(result.read_text())
             judged = {image_id: float(np.mean([row[n] for n in held_out])) for image_id, row in rows.items()}
             scores[way] += [{**row, "held out": judged[image_id], "fold": fold} for image_id, row in rows.items()]

@@ -39,6 +39,7 @@ from acquisition.seeding import derive_seed
 from datamodules.reliability import Reliability, relative_error, reliabilities
 from datamodules.sources.synthetic_annotators import HABITS, Cell, SyntheticAnnotators, draw_cells, draw_mask
 from datamodules.votes import majority
+from records.files import write_table
 from reports.intervals import mean_interval
 
 SIZE = 64
@@ -225,6 +226,8 @@ def main() -> None:
     parser.add_argument("--per_image", type=float, default=2.0, help="labels per queried image: 1 to 2")
     parser.add_argument("--out", type=Path, default=None, help="CSV, a row per seed and policy; its seeds are known")
     arguments = parser.parse_args()
+    if not 1 <= arguments.per_image <= POOL / QUERIED:
+        parser.error(f"--per_image must be from 1 to {POOL / QUERIED:g} labels, got {arguments.per_image:g}")
     known = arguments.out is not None and arguments.out.is_file()
     start, rows = time.perf_counter(), pd.read_csv(arguments.out).to_dict("records") if known else []
     for seed in sorted(set(range(arguments.seeds)) - {int(row["seed"]) for row in rows}):
@@ -234,7 +237,7 @@ def main() -> None:
         ).items():
             rows.append({"seed": seed, "policy": policy, **measured(scene, plan, by_line, arguments.steps)})
         if arguments.out is not None:
-            pd.DataFrame(rows).to_csv(arguments.out, index=False)
+            write_table(arguments.out, pd.DataFrame(rows))
         print(f"seed {seed}: {time.perf_counter() - start:.0f} s; {described(scene.people)}", flush=True)
     table = pd.DataFrame(rows)
     for baseline in ("one label each", "second person each", "routing, shuffled"):

@@ -21,6 +21,8 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +47,12 @@ from datamodules.oracle import FolderOracle
 from datamodules.sources.camvid import CamVid
 from datamodules.sources.folder import Folder
 from datamodules.sources.source import Source
+from datamodules.transforms import JointTransform, eval_transform
 from lightning_modules.networks import DeepLabV3Plus
 from lightning_modules.segmentation import SegmentationModule
 from pipelines.suspect_ranking import held_out, rank_suspects
 from pipelines.suspects import Suspicion, labelled_folds
+from records.files import replacing, write_table
 from records.ledger import Labelled, Ledger
 from records.run_directory import RunDirectory
 from records.study_directory import SuspectsDirectory
@@ -122,7 +126,13 @@ def source_of(name: str, data: Path) -> Source:
 
 
 def shrunk(mask: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask).resize(SIZE[::-1], Image.Resampling.NEAREST))
+    """A mask as networks learn from it."""
+    return _transform().resize(mask)
+
+
+@cache
+def _transform() -> JointTransform:
+    return eval_transform(SIZE)
 
 
 def write_mask(folder: Path, image_id: str, mask: np.ndarray) -> None:
@@ -145,7 +155,8 @@ def suspects(name: str, options: argparse.Namespace, rate: float, seed: int) -> 
     known = run / "changed.json"
     if not known.is_file():
         changed = write_masks(name, options.data, run / "masks", rate, seed)
-        known.write_text(json.dumps(sorted(changed)))
+        with replacing(known) as beside:
+            beside.write_text(json.dumps(sorted(changed)))
     datamodule = begin(name, options.data, run)
     settings = settings_of(name, options.data, run, options.steps, options.folds, seed)
     (run / "settings.yaml").write_text(yaml.safe_dump(settings))
@@ -191,7 +202,7 @@ def find(options: argparse.Namespace) -> None:
     for name in options.sets:
         for rate in options.rates:
             for seed in options.seeds:
-                if is_there(options.out, name, rate, seed):
+                if is_there(options.out, name, rate, seed, "score"):
                     continue
                 run, changed, datamodule = suspects(name, options, rate, seed)
                 table = pd.read_csv(SuspectsDirectory(RunDirectory(run).suspects).ranking).set_index("unit_id")
@@ -214,7 +225,7 @@ def redraw(options: argparse.Namespace) -> None:
     for name in options.sets:
         for rate in options.rates:
             for seed in options.seeds:
-                if is_there(options.out, name, rate, seed):
+                if is_there(options.out, name, rate, seed, "drawn again"):
                     continue
                 run, changed, datamodule = suspects(name, options, rate, seed)
                 table = pd.read_csv(SuspectsDirectory(RunDirectory(run).suspects).ranking)
@@ -246,14 +257,17 @@ def redraw(options: argparse.Namespace) -> None:
 
 def append(path: Path | None, rows: list[dict[str, Any]]) -> None:
     if path is not None:
-        pd.DataFrame(rows).round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
+        before = [pd.read_csv(path, float_precision="round_trip")] if path.exists() else []
+        write_table(path, pd.concat([*before, pd.DataFrame(rows).round(4)]))
 
 
-def is_there(path: Path | None, name: str, rate: float, seed: int) -> bool:
+def is_there(path: Path | None, name: str, rate: float, seed: int, column: str) -> bool:
     """Whether the table has these results: a command that was cut goes on where it was."""
     if path is None or not path.exists():
         return False
     table = pd.read_csv(path)
+    if column not in table:
+        sys.exit(f"expected a table with the column {column!r} in {path}, got another command's; name another --out")
     return bool(((table["data"] == name) & (table["rate"] == rate) & (table["seed"] == seed)).any())
 
 
@@ -315,7 +329,8 @@ def memory_of(options: argparse.Namespace) -> None:
         held = set(images)
         units = [Labelled(i, 1) for i in datamodule.pool.labelled if i not in held]
         own.cycle(0).path.mkdir(parents=True)
-        Ledger(own.ledger).start(units)
+        with closing(Ledger(own.ledger)) as ledger:
+            ledger.start(units)
         torch.save({"state_dict": module.state_dict()}, own.cycle(0).best)
         own.cycle(0).write_metrics({"cycle": 0, "labelled_units": len(units)})
     before, begun = peak(), time.monotonic()

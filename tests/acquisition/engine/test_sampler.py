@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from acquisition import functions
-from acquisition.engine import Sampler
+from acquisition.engine import Sampler, active_dropouts
 from acquisition.functional import class_probabilities
 from acquisition.statistics import Statistic, StreamingStatistics
 
@@ -430,6 +430,16 @@ def test_what_cannot_be_sampled_is_refused_by_name(network: nn.Module, match: st
         network.__class__ = type("Self", (nn.Module,), {"forward": lambda self, x: attention(x, x, x)[0]})
     with pytest.raises(ValueError, match=match):
         Sampler(network, KEY).statistics(images, 2, {Statistic.MEAN})
+
+
+def test_dropouts_that_run_are_known_without_sampling() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.2), nn.Dropout(0.0), nn.Dropout2d(0.3)).train()
+    assert [(d.layer, d.rate) for d in active_dropouts(network, torch.randn(1, 3, 4, 4))] == [
+        ("1#0", 0.2),
+        ("3#0", 0.3),
+    ]
+    assert network.training
+    assert active_dropouts(nn.Conv2d(3, 4, 1), torch.randn(1, 3, 4, 4)) == ()
 
 
 def test_hidden_attention_dropout_and_other_randomness_are_refused() -> None:
