@@ -12,10 +12,9 @@ __all__ = ["Coarsen"]
 class Coarsen(Corruption):
     """Objects are polygons with few corners, or their boundaries are moved.
 
-    Objects are drawn first, the smaller ones over the larger, and then the boundaries between what is drawn are moved. A
-    pixel that no object covers keeps its label, and so does void. So does a connected part of an object that is too small
-    or slim to be drawn: its outline has fewer than three corners left, or no pixel's centre within them. Nothing is drawn
-    at random.
+    Polygons come first, the smaller ones over the larger; then the boundaries between them are moved. A pixel that no
+    object covers keeps its label, and so does void. A connected part that is too small or slim for a polygon stays as
+    it is: its outline has fewer than three corners left, or no pixel's centre within them. Nothing is drawn at random.
 
     Args:
         tolerance: How far a simplified outline may be from the true one, in pixels; None for outlines as they are.

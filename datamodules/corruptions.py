@@ -173,8 +173,8 @@ class FlipClass(Relabelling):
         lengths = [len(row) for row in matrix]
         if len(set(lengths)) > 1:
             raise ValueError(
-                f"FlipClass needs a matrix of C x C probabilities, got rows of {', '.join(map(str, lengths))}; give each "
-                "class a row of C"
+                f"FlipClass needs a matrix of C x C probabilities, got rows of {', '.join(map(str, lengths))}; give "
+                "each class a row of C"
             )
         self.matrix = np.array(matrix, dtype=float)
         if self.matrix.ndim != 2 or self.matrix.shape[0] != self.matrix.shape[1]:

@@ -35,8 +35,8 @@ class CrowdLayer(BatchLoss):
     needs = ("annotator",)
     remedy = (
         "set data.source.annotator to random, in a data.source that several people drew, such as "
-        "datamodules.sources.multi_annotator.MultiAnnotatorFolder, and data.oracle to one that answers with their masks, "
-        "datamodules.oracle.HiddenTruth, or choose another loss"
+        "datamodules.sources.multi_annotator.MultiAnnotatorFolder, and data.oracle to one that answers with their "
+        "masks, datamodules.oracle.HiddenTruth, or choose another loss"
     )
 
     def __init__(self, num_annotators: int, num_classes: int = 2, speed: float = 1.0) -> None:

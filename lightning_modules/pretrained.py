@@ -48,8 +48,8 @@ def load_pretrained(network: nn.Module, path: str | Path) -> None:
         )
     if broken := [name for name, tensor in theirs.items() if not torch.isfinite(tensor).all()]:
         raise ValueError(
-            f"the checkpoint {path} of model.pretrained has weights that are not numbers (in {broken[0]} first), so its "
-            "training went wrong; give another, or train again with a lower learning rate"
+            f"the checkpoint {path} of model.pretrained has weights that are not numbers (in {broken[0]} first), so "
+            "its training went wrong; give another, or train again with a lower learning rate"
         )
     network.load_state_dict(theirs, strict=False)
 

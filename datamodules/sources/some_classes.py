@@ -50,8 +50,8 @@ class SomeClasses(SourceWrapper):
             )
         if "background" in classes:
             raise ValueError(
-                "data.source SomeClasses has class 0 for the background, got background among data.source.classes; take "
-                "it out, and set data.source.background to background"
+                "data.source SomeClasses has class 0 for the background, got background among data.source.classes; "
+                "take it out, and set data.source.background to background"
             )
         if not classes or len(set(named)) < len(named):
             raise ValueError(

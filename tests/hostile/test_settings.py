@@ -69,7 +69,10 @@ VALUES = [
     Row(f"{FIT} --model.optimizer.lr -1", "Invalid learning rate: -1.0"),
     Row(f"{FIT} --model.network.dropout 2", "dropout probability has to be between 0 and 1"),
     Row(f"{FIT} --model.network.num_classes 4", "set model.network.num_classes to 5"),
-    Row(f"{FIT} --model.pretrained nothing.ckpt", "model.pretrained expects a checkpoint, got no such file"),
+    Row(
+        f"{FIT} --model.pretrained nothing.ckpt",
+        "model.pretrained: expected a checkpoint at nothing.ckpt, got no such file",
+    ),
     Row(f"{FIT} --members.retries -1", "members.retries must be at least 0"),
     Row(f"{FIT} --members.predictor.num_samples 1", "num_samples must be at least 2 for a variance"),
     Row(f"{FIT} --members.predictor.at_output_stride true", "set at_output_stride to false"),

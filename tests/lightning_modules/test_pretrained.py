@@ -100,8 +100,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "c.ckpt")
     torch.save({"state_dict": {"network.hidden.weight": 1}}, tmp_path / "d.ckpt")
     for name, words in {
-        "nothing.ckpt": "model.pretrained: expected a checkpoint at .*nothing.ckpt, got no such file", ".": "got a folder",
-        "b.ckpt": "not a readable", "c.ckpt": "not a", "d.ckpt": "not a readable",
+        "nothing.ckpt": "model.pretrained: expected a checkpoint at .*nothing.ckpt, got no such file",
+        ".": "got a folder", "b.ckpt": "not a readable", "c.ckpt": "not a", "d.ckpt": "not a readable",
     }.items():  # fmt: skip
         with pytest.raises(ValueError, match=words):
             load_pretrained(network, tmp_path / name)
