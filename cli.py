@@ -251,6 +251,9 @@ def main(args: list[str] | None = None) -> None:
 
     """
     arrange_messages()
+    if (here := str(Path.cwd())) not in sys.path:
+        # a user's own classes, behind everything that is installed
+        sys.path.append(here)
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:
         args = ["submit", *with_command_last(args[1:])]

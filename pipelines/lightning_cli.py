@@ -20,6 +20,12 @@ __all__ = ["VerbCLI", "arrange_messages"]
 
 set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
 
+_HINTS = (
+    "💡", "Tip:", "`weights_only` was not set", "Loading `train_dataloader` to estimate", "`Trainer(",
+    "`Trainer.fit` stopped", "TPU available: False", "HPU available: False",
+)  # fmt: skip
+"""How notes begin that help nobody."""
+
 
 class VerbCLI(LightningCLI):
     """LightningCLI with verbs that no trainer has, and with parsers for the verbs of a command line alone.
@@ -141,10 +147,11 @@ class VerbCLI(LightningCLI):
 def arrange_messages() -> None:
     """Show what data sets say of themselves as Lightning shows its notes, and keep Lightning's hints from users.
 
-    Hints are those about workers and tensor cores, and warnings about our own choices. Of several processes the first
-    alone speaks of the data.
+    Hints are those about workers and tensor cores, warnings about our own choices, and what Lightning says of them in
+    every cycle. Of several processes the first alone speaks of the data.
     """
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_hint)
+    for handler in logging.getLogger("pytorch_lightning").handlers:
+        handler.addFilter(_is_no_hint)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
     warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
     notes = logging.getLogger("datamodules")
@@ -159,4 +166,4 @@ def _first_line(function: Callable[..., Any]) -> str:
 
 
 def _is_no_hint(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(("💡", "Tip:"))
+    return not record.getMessage().startswith(_HINTS)

@@ -99,6 +99,26 @@ def test_people_answer_through_a_folder(tiny_config: Path, tmp_path: Path, capsy
     assert ledger.cycle == 1
 
 
+def test_own_classes_are_found_where_the_user_works_and_nothing_is_said_that_helps_nobody(
+    dropquery: Dropquery, tiny_config: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("from acquisition.functions import Entropy\n\nclass Mine(Entropy):\n    pass\n")
+    # what is called like one of the program's own rooms does not take its place
+    for room in ("callbacks", "lightning_modules", "records"):
+        (tmp_path / f"{room}.py").write_text("raise RuntimeError\n")
+    run_dir = tmp_path / "run"
+    done = dropquery(
+        "fit", "--config", tiny_config, "--run_dir", run_dir, "--cycles", "2", "--strategy.acquisition", "mine.Mine",
+        cwd=tmp_path,
+    )  # fmt: skip
+    queried = [e for e in Ledger(run_dir / "ledger.sqlite").events() if e.kind == "queried"]
+    assert {str(e.strategy).partition("-")[0] for e in queried} == {"Mine"}
+    said = done.stdout + done.stderr
+    assert "Cycle 1: fitting on" in said
+    for hint in ("weights_only", "TPU", "Loading `train_dataloader`", "`Trainer"):
+        assert hint not in said
+
+
 def test_help_of_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("fit", "query", "validate", "test", "predict"):
         with pytest.raises(SystemExit) as stop:
