@@ -1,8 +1,8 @@
 """How well the verb suspects finds masks that were changed on purpose, beside cleanlab and beside plain loss.
 
-    python benchmarks/suspects.py find --data ../shared/data --work /tmp/suspects --sets nuclei camvid --rates 0.05 0.1
-    python benchmarks/suspects.py redraw --data ../shared/data --work /tmp/suspects --sets nuclei --seeds 0 1
-    python benchmarks/suspects.py memory --work /tmp/suspects --counts 100 1000 10000
+    python benchmarks/suspects.py find --data ../shared/data --work WORK --sets nuclei camvid --rates 0.05 0.1
+    python benchmarks/suspects.py redraw --data ../shared/data --work WORK --sets nuclei --seeds 0 1
+    python benchmarks/suspects.py memory --work WORK --counts 100 1000 10000
 
 `rate` is the share of training IMAGES whose mask is changed, drawn from (seed, image id): of nuclei half of the objects
 are missing there, of CamVid a fifth of the objects (connected parts) have another class. Images of the share in which
