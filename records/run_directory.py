@@ -98,35 +98,6 @@ class CycleDirectory:
         return self.path / "maps"
 
     @property
-    def gallery(self) -> Path:
-        """Folder of the pictures of queried units, a control group and the lowest scores, for the report's page."""
-        return self.path / "gallery"
-
-    @property
-    def gallery_units(self) -> Path:
-        """Table of the units in the gallery; written last, so its presence means that the gallery is whole."""
-        return self.gallery / "units.csv"
-
-    @property
-    def gallery_about(self) -> Path:
-        """Classes with their colours, and the largest value, of the gallery's pictures."""
-        return self.gallery / "about.json"
-
-    def gallery_picture(self, number: int, layer: str) -> Path:
-        """A picture of a unit in the gallery.
-
-        Args:
-            number: The unit's number in the table.
-            layer: thumb, image, prediction, uncertainty, truth or region.
-        """
-        return self.gallery / f"{number:05d}_{layer}{'.jpg' if layer in ('thumb', 'image') else '.png'}"
-
-    @property
-    def labelled_classes(self) -> Path:
-        """What was labelled of each class when the cycle was fitted: class, and units or pixels."""
-        return self.path / "labelled_classes.csv"
-
-    @property
     def lock(self) -> Path:
         """Lock of the process that trains a shared initial model."""
         return self.path / ".lock"

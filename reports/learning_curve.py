@@ -83,8 +83,7 @@ def area_sentence(curve: pd.DataFrame, metric: str, full_score: float | None = N
 
 
 def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
-    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where the
-    pictures and the page are.
+    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where to look.
 
     Args:
         curve: From `read_curve`.

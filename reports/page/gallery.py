@@ -11,22 +11,22 @@ from typing import Any
 
 import pandas as pd
 
-from records.files import RunDirectoryError, read_json
+from records.files import RunDirectoryError
+from records.gallery import KINDS, GalleryDirectory
 from records.ledger import Event, Ledger
 from records.reviews import ReviewEvent, Reviews
 from records.run_directory import CycleDirectory, RunDirectory
 from reports.page.frame import bring_file
 
-__all__ = ["KINDS", "LAYERS", "History", "bring_pictures", "gallery_data", "read_history", "shown_units"]
+__all__ = ["LAYERS", "History", "bring_pictures", "gallery_data", "read_history", "shown_units"]
 
-KINDS = ("queried", "control", "lowest")
-"""Why a unit is shown: a strategy chose it; it was drawn at random from the others; its score was among the lowest."""
-
-LAYERS = ("thumb", "image", "prediction", "uncertainty", "truth", "region")
-"""The pictures of a unit."""
+LAYERS = {
+    name: getattr(GalleryDirectory, name)(GalleryDirectory(Path()), 0).suffix
+    for name in ("thumb", "image", "prediction", "uncertainty", "truth", "region")
+}
+"""The pictures of a unit, and the ending of their files."""
 
 _BOX = ("top", "left", "height", "width")
-_NEEDED = ("number", "unit_id", "image_id", "kind", "score", "rank", *_BOX, "predicted", "truth")
 _FILE = re.compile(r"(\d{5,})_([a-z]+)\.(?:jpg|png)")
 _REMEDY = "delete the folder, and the page shows these units without pictures"
 
@@ -137,11 +137,12 @@ def bring_pictures(run: RunDirectory, cycle: CycleDirectory) -> dict[int, list[s
         RunDirectoryError: A picture could not be written.
     """
     found: dict[int, list[str]] = defaultdict(list)
-    if not cycle.gallery_units.is_file():
+    gallery = GalleryDirectory(cycle.gallery)
+    if not gallery.units.is_file():
         return found
     folder = run.report_pictures(cycle)
     there = {entry.name: entry for entry in os.scandir(folder)} if folder.is_dir() else {}
-    for entry in os.scandir(cycle.gallery):
+    for entry in os.scandir(gallery.path):
         match = _FILE.fullmatch(entry.name)
         if match is None or match[2] not in LAYERS:
             continue
@@ -165,15 +166,16 @@ def gallery_data(run: RunDirectory, units: pd.DataFrame, pictures: Mapping[int, 
         the truth is; classes: names and colours.
     """
     columns: dict[str, list[Any]] = {c: units[c].tolist() for c in units}
+    bits = {layer: bit for bit, layer in enumerate(LAYERS)}
     columns["layers"] = [
-        sum(1 << LAYERS.index(layer) for layer in pictures.get(cycle, {}).get(number, ())) if number is not None else 0
+        sum(1 << bits[layer] for layer in pictures.get(cycle, {}).get(number, ())) if number is not None else 0
         for cycle, number in zip(units["cycle"], units["number"], strict=True)
     ]
     cycles: dict[int, dict[str, Any]] = {}
     colours: dict[str, str] = {}
     for number in sorted(set(units["cycle"])):
         cycle = run.cycle(number)
-        about = _read_about(cycle)
+        about = GalleryDirectory(cycle.gallery).read_about()
         colours |= {str(c.get("name")): str(c.get("colour")) for c in about.get("classes", [])}
         cycles[number] = {
             "folder": run.report_pictures(cycle).relative_to(run.report).as_posix(),
@@ -184,8 +186,8 @@ def gallery_data(run: RunDirectory, units: pd.DataFrame, pictures: Mapping[int, 
     named = {n: None for names in (units["predicted"], units["truth"], *units["classes"].dropna()) for n in names if n}
     return {
         "units": columns,
-        "layers": LAYERS,
-        "suffixes": {layer: run.cycle(0).gallery_picture(0, layer).suffix for layer in LAYERS},
+        "layers": list(LAYERS),
+        "suffixes": LAYERS,
         "cycles": cycles,
         "classes": [{"name": name, "colour": colours.get(name)} for name in {**colours, **named}],
     }
@@ -201,30 +203,26 @@ def _is_same(source: os.DirEntry[str], brought: os.DirEntry[str]) -> bool:
 
 def _read_units(cycle: CycleDirectory) -> dict[tuple[str, str], dict[str, Any]]:
     """The gallery's rows by kind and unit id; none where the gallery is not whole."""
-    path = cycle.gallery_units
-    if not path.is_file():
-        return {}
+    gallery = GalleryDirectory(cycle.gallery)
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if missing := [c for c in _NEEDED if c not in table]:
-            raise ValueError(f"it lacks the columns {', '.join(missing)}")
+        table = gallery.read_units()
         if strange := sorted({*table["kind"]} - {*KINDS}):
             raise ValueError(f"expected the kinds {', '.join(KINDS)}, got {strange[0]!r}")
-        boxes = [[int(v) for v in box] if all(box) else None for box in zip(*(table[c] for c in _BOX), strict=True)]
-        classes = [json.loads(text) if text else None for text in table.get("classes", [""] * len(table))]
-        rows = {
-            (row.kind, row.unit_id): {
-                "unit_id": row.unit_id, "image_id": row.image_id, "kind": row.kind,
-                "score": float(row.score) if row.score else None, "rank": int(row.rank), "number": int(row.number),
-                "predicted": row.predicted or None, "truth": row.truth or None, "classes": names, "box": box,
-            }
-            for row, box, names in zip(table.itertuples(index=False), boxes, classes, strict=True)
-        }  # fmt: skip
-    except (ValueError, OSError) as error:
-        raise RunDirectoryError(f"{path} cannot be read ({error}); {_REMEDY}") from error
-    return rows
+        rows = [_unit(row) for row in table.to_dict("records")]
+    except (ValueError, KeyError, OSError) as error:
+        raise RunDirectoryError(f"{gallery.units} cannot be read ({error}); {_REMEDY}") from error
+    return {(row["kind"], row["unit_id"]): row for row in rows}
 
 
-def _read_about(cycle: CycleDirectory) -> dict[str, Any]:
-    path = cycle.gallery_about
-    return read_json(path, _REMEDY, classes=list) if path.is_file() else {}
+def _unit(row: Mapping[str, Any]) -> dict[str, Any]:
+    box = None if any(pd.isna(row[c]) for c in _BOX) else [int(row[c]) for c in _BOX]
+    classes = row.get("classes")
+    return {
+        **{name: row[name] for name in ("unit_id", "image_id", "kind")},
+        **{name: row[name] or None for name in ("predicted", "truth")},
+        "number": int(row["number"]),
+        "score": float(row["score"]),
+        "rank": int(row["rank"]),
+        "box": box,
+        "classes": json.loads(classes) if isinstance(classes, str) and classes else None,
+    }

@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from records.files import write_table
+from records.gallery import GalleryDirectory
 from records.ledger import Labelled, Ledger, Queried
 from records.reviews import ReviewEvent, Reviews
 from records.run_directory import CycleDirectory, RunDirectory
@@ -94,20 +95,21 @@ def write_gallery(cycle: CycleDirectory, table: pd.DataFrame, size: tuple[int, i
     rows = [row._asdict() | {"kind": kind} for kind, group in groups.items() for row in group.itertuples(index=False)]
     shown = pd.DataFrame(rows).drop(columns="selected")
     shown.insert(0, "number", range(len(shown)))
-    shown = shown.assign(image_id=shown["unit_id"], top=4, left=6, height=20, width=30, predicted="", truth="")
+    shown = shown.assign(image_id=shown["unit_id"], top=4, left=6, height=20, width=30, predicted="", truth="", values_name="BALD")
     shown["classes"] = [json.dumps([CLASSES[n % 3], CLASSES[0]]) for n in shown["number"]]
-    cycle.gallery.mkdir(parents=True)
+    gallery = GalleryDirectory(cycle.gallery)
+    gallery.path.mkdir(parents=True)
     for number in shown["number"]:
-        draw_layers(cycle, number, size, has_truth=number % 2 == 0)
+        draw_layers(gallery, number, size, has_truth=number % 2 == 0)
     about = {"values_name": "BALD", "max_value": 0.31, "truth_name": "annotation"}
     about["classes"] = [
         {"name": n, "colour": "#{:02x}{:02x}{:02x}".format(*c)} for n, c in zip(CLASSES, COLOURS, strict=True)
     ]
-    cycle.gallery_about.write_text(json.dumps(about))
-    shown.to_csv(cycle.gallery_units, index=False)
+    gallery.write_about(about)
+    write_table(gallery.units, shown)
 
 
-def draw_layers(cycle: CycleDirectory, number: int, size: tuple[int, int], has_truth: bool) -> None:
+def draw_layers(gallery: GalleryDirectory, number: int, size: tuple[int, int], has_truth: bool) -> None:
     """The pictures of one unit."""
     height, width = size
     rng = np.random.default_rng(number)
@@ -117,26 +119,24 @@ def draw_layers(cycle: CycleDirectory, number: int, size: tuple[int, int], has_t
     ).astype(np.uint8)
     pixels = np.array(COLOURS)[classes] * 0.6 + rng.integers(0, 90, (*size, 1))
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    image.save(cycle.gallery_picture(number, "thumb"))
-    image.save(cycle.gallery_picture(number, "image"))
+    image.save(gallery.thumb(number))
+    image.save(gallery.image(number))
     palette = Image.fromarray(classes, "P")
     palette.putpalette([v for colour in COLOURS for v in colour])
-    palette.save(cycle.gallery_picture(number, "prediction"))
+    palette.save(gallery.prediction(number))
     if has_truth:
-        palette.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(cycle.gallery_picture(number, "truth"))
+        palette.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(gallery.truth(number))
     Image.fromarray(np.dstack([x * 3, y * 4, 255 - y, np.full(size, 200)]).astype(np.uint8), "RGBA").save(
-        cycle.gallery_picture(number, "uncertainty")
+        gallery.uncertainty(number)
     )
     region = Image.new("RGBA", (width, height))
     ImageDraw.Draw(region).rectangle((6, 4, 36, 24), outline=(255, 255, 255, 255))
-    region.save(cycle.gallery_picture(number, "region"))
+    region.save(gallery.region(number))
 
 
-def multiply_pictures(
-    cycle: CycleDirectory, number: int, count: int, layers: Sequence[str] = ("thumb", "image")
-) -> None:
-    """Give many units the pictures of one, as links, so that a large gallery costs nothing."""
-    for other in range(count):
-        for layer in layers:
-            if other != number:
-                os.link(cycle.gallery_picture(number, layer), cycle.gallery_picture(other, layer))
+def multiply_pictures(gallery: GalleryDirectory, count: int) -> None:
+    """Give many units the thumbnail and the image of the first, as links, so that a large gallery costs nothing."""
+    for number in range(1, count):
+        for source, other in ((gallery.thumb(0), gallery.thumb(number)), (gallery.image(0), gallery.image(number))):
+            other.unlink(missing_ok=True)
+            os.link(source, other)
