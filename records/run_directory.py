@@ -98,6 +98,16 @@ class CycleDirectory:
         return self.path / "maps"
 
     @property
+    def gallery(self) -> Path:
+        """Folder of the pictures of queried units and of others beside them (`records.gallery`)."""
+        return self.path / "gallery"
+
+    @property
+    def labelled_classes(self) -> Path:
+        """What the cycle's fit trained on, class by class."""
+        return self.path / "labelled_classes.csv"
+
+    @property
     def lock(self) -> Path:
         """Lock of the process that trains a shared initial model."""
         return self.path / ".lock"
