@@ -25,7 +25,7 @@ from pipelines.suspects import Suspicion
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = ("acquisition", "annotators", "callbacks", "datamodules", "lightning_modules", "pipelines", "records", "reports")
+ROOMS = "acquisition annotators callbacks datamodules lightning_modules pipelines records reports".split()
 SETTINGS: dict[str, tuple[type, ...]] = {
     "model": (SegmentationModule, ClassificationModule),
     "data": (PoolDataModule,),
@@ -61,6 +61,11 @@ def commands(page: Path) -> list[list[str]]:
     found = [re.match(r"\s*(?:\$ )?(?:python cli\.py|dropquery) (.*)", line) for line in lines]
     typed = [match[1] for match in found if match and not re.search(r"\.\.\.|\$[A-Z]", match[1])]
     return [shlex.split(line, comments=True) for line in typed]
+
+
+def files_of(page: Path) -> dict[str, str]:
+    """Files of Python that a page shows, by the names in their first lines."""
+    return dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page.read_text(), flags=re.DOTALL))
 
 
 def mentioned(page: Path) -> list[str]:
@@ -118,4 +123,4 @@ def _hint(kind: type, argument: str) -> Any:
     return None
 
 
-__all__ = ["PAGES", "ROOT", "SETTINGS", "TINY", "commands", "is_setting", "mentioned", "name_of"]
+__all__ = ["PAGES", "ROOT", "SETTINGS", "TINY", "commands", "files_of", "is_setting", "mentioned", "name_of"]
