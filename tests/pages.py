@@ -22,10 +22,10 @@ from lightning_modules.segmentation import SegmentationModule
 from pipelines.ensemble import Members
 from pipelines.grid import StudyGrid
 from pipelines.suspects import Suspicion
+from tests.test_house import ROOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = "acquisition annotators callbacks datamodules lightning_modules pipelines records reports".split()
 SETTINGS: dict[str, tuple[type, ...]] = {
     "model": (SegmentationModule, ClassificationModule),
     "data": (PoolDataModule,),
