@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.command import with_command_last
+from pipelines.command import with_command_last, with_run_dir_named
 from pipelines.error_sentences import in_one_sentence
 from pipelines.plain_verbs import overview, run_plain_verb, unknown_verb
 
@@ -30,7 +30,7 @@ EXPERIMENT_VERBS = {
 PLAIN_VERBS = {
     "assign": "annotators.assign:assign",
     "review": "annotators.review:review",
-    "report": "reports.study:report",
+    "report": "reports.report:report",
     "compare": "reports.difficulty:compare",
     "analyse": "reports.analyses:analyse",
     "nearest": "reports.nearest:nearest",
@@ -40,7 +40,7 @@ PLAIN_VERBS = {
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
 REPORTS = {
-    "curve": "reports.learning_curve:write_curve",
+    "curve": "reports.report:draw_run",
     "curve_text": "reports.learning_curve:curve_text",
     "difficulty": "reports.difficulty:compare",
     "study": "reports.study:write_study_report",
@@ -78,6 +78,8 @@ def main(args: list[str] | None = None) -> None:
             sys.exit(0)
         elif verb == "submit":
             run_plain_verb(verb, PLAIN_VERBS[verb], with_command_last(rest), expand=jobs_of)
+        elif verb == "report":
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_run_dir_named(rest))
         elif verb in PLAIN_VERBS:
             run_plain_verb(verb, PLAIN_VERBS[verb], rest)
         elif verb in EXPERIMENT_VERBS:
