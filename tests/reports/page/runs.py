@@ -95,7 +95,9 @@ def write_gallery(cycle: CycleDirectory, table: pd.DataFrame, size: tuple[int, i
     rows = [row._asdict() | {"kind": kind} for kind, group in groups.items() for row in group.itertuples(index=False)]
     shown = pd.DataFrame(rows).drop(columns="selected")
     shown.insert(0, "number", range(len(shown)))
-    shown = shown.assign(image_id=shown["unit_id"], top=4, left=6, height=20, width=30, predicted="", truth="", values_name="BALD")
+    shown = shown.assign(
+        image_id=shown["unit_id"], top=4, left=6, height=20, width=30, predicted="", truth="", values_name="BALD"
+    )
     shown["classes"] = [json.dumps([CLASSES[n % 3], CLASSES[0]]) for n in shown["number"]]
     gallery = GalleryDirectory(cycle.gallery)
     gallery.path.mkdir(parents=True)
