@@ -184,7 +184,7 @@ class Chooser:
             raise ValueError(f"{self.selection.name} looks at features, got none; score the pool with them")
         centres: dict[Feature, np.ndarray] = {}
         if self.selection.needs_labelled:
-            names = pool.ledger.labelled()
+            names = pool.labelled
             for feature in self.selection.needs:
                 # without a labelled unit no centres, as wide as a unit's features
                 centres[feature] = (

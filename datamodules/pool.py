@@ -87,12 +87,12 @@ class Pool:
 
     @property
     def labelled(self) -> list[str]:
-        """Ids of the units whose label may be used, in the order of labelling.
+        """Ids of the units whose label may be used, in the order of labelling; a rejected one may not.
 
         Raises:
             DataError: If the data set no longer has one of them, or its annotation has gone.
         """
-        labelled = self.ledger.labelled()
+        labelled = self.ledger.training()
         for unit_id in labelled:
             if unit_id not in self.units.location:
                 raise DataError(
