@@ -1,7 +1,9 @@
 """Writes pictures of units in layers (`callbacks.layers`) to the files of a gallery (`records.gallery`)."""
 
+import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from acquisition.annotation import VOID
 from callbacks.layers import ClassLayers, image_layer, nearest, outline_layer, thumb, value_layer
 from datamodules.pool import Pool
-from records.files import replacing
+from records.files import replacing, write_json
 from records.gallery import GalleryDirectory
 from records.run_directory import RunDirectory
 
@@ -33,10 +35,13 @@ class Painter:
         pool: Whose units they are.
         table: number, unit_id, kind, score and rank of the units.
         largest: The value that is brightest; None where there are no values.
+        notes: A folder in which all processes leave the predicted classes until the table is written.
     """
 
-    def __init__(self, files: GalleryDirectory, pool: Pool, table: pd.DataFrame, largest: float | None) -> None:
-        self.files, self.pool, self.largest = files, pool, largest
+    def __init__(
+        self, files: GalleryDirectory, pool: Pool, table: pd.DataFrame, largest: float | None, notes: Path
+    ) -> None:
+        self.files, self.pool, self.largest, self.notes = files, pool, largest, notes
         self.table = table.assign(image_id=[pool.image_of(unit_id) for unit_id in table["unit_id"]])
         self.layers = ClassLayers(pool.source.class_names)
         self.known = _KnownTruth(pool)
@@ -73,21 +78,19 @@ class Painter:
         self._annotate(image_id, rows, size)
         whole = rows["unit_id"].tolist() == [image_id] * len(rows)
         index = None if whole else self.pool.units.index_map(image_id, pixels.shape[:2])
-        drawn: dict[str, int] = {}
-        for row in rows.itertuples():
-            number, unit_id = int(row.number), str(row.unit_id)
-            if unit_id in drawn:
-                if index is not None:
-                    _link(self.files.region(drawn[unit_id]), self.files.region(number))
-                _link(self.files.thumb(drawn[unit_id]), self.files.thumb(number))
-                continue
-            drawn[unit_id] = number
-            region = None if index is None else index == self.pool.units.location[unit_id][1]
+        if prediction is not None:
+            # before the thumbs, behind which nothing of a unit is missing
+            found = {u: _classes_in(prediction, self._region(u, index)) for u in rows["unit_id"].unique()}
+            write_json(self.notes / f"predicted-{uuid.uuid4().hex[:8]}.json", found)
+        for unit_id, same in rows.groupby("unit_id", sort=False)["number"]:
+            region = self._region(str(unit_id), index)
             if region is not None:
                 line = outline_layer(nearest(region, size))
-                _save_all([self.files.region(number)], _png(line, _SMALLER))
-            small = thumb(image, region)
-            _save_all([self.files.thumb(number)], _jpeg(small, 80))
+                _save_all([self.files.region(n) for n in same], _png(line, _SMALLER))
+            _save_all([self.files.thumb(n) for n in same], _jpeg(thumb(image, region), 80))
+
+    def _region(self, unit_id: str, index: np.ndarray | None) -> np.ndarray | None:
+        return None if index is None else index == self.pool.units.location[unit_id][1]
 
     def _annotate(self, image_id: str, rows: pd.DataFrame, size: tuple[int, int]) -> None:
         """Write the layer of those units whose labels are known."""
@@ -98,23 +101,28 @@ class Painter:
             mask = self.layers(self.known.read(image_id), size)
             _save_all([self.files.truth(number) for number in known], _png(mask, _SMALLER))
 
-    def write_table(self, predicted: dict[str, int], values_name: str) -> None:
+    def write_table(self, values_name: str) -> None:
         """Write the table of the units that have a picture.
 
         Args:
-            predicted: Classes of classified images by image id, as far as the network was asked.
             values_name: Name of the acquisition function.
         """
-        pool, names = self.pool, self.pool.source.class_names
+        pool, names, predicted = self.pool, self.pool.source.class_names, dict[str, list[int]]()
+        for path in self.notes.glob("predicted-*.json"):
+            predicted |= json.loads(path.read_text())
         table = self.table[[self.files.thumb(number).is_file() for number in self.table["number"]]]
         parts = [u for u, i in zip(table["unit_id"], table["image_id"], strict=True) if u != i]
         boxes = {region.unit_id: region.box for region in pool.units.regions_of(list(dict.fromkeys(parts)))}
         sides = [boxes.get(unit_id, (None,) * 4) for unit_id in table["unit_id"]]
         corners = pd.DataFrame(sides, columns=["top", "left", "height", "width"], index=table.index, dtype="Int64")
         classified = pool.source.target == "label"
-        said = [names[predicted[i]] if i in predicted else "" for i in table["image_id"]]
-        truth = [self.known.name(unit_id) if classified else "" for unit_id in table["unit_id"]]
-        more = {"predicted": said, "truth": truth, "values_name": values_name}
+        said = [[names[c] for c in predicted.get(unit_id, ())] for unit_id in table["unit_id"]]
+        more = {
+            "predicted": ["".join(found) if classified else "" for found in said],
+            "truth": [self.known.name(unit_id) if classified else "" for unit_id in table["unit_id"]],
+            "classes": [json.dumps(found) if found else "" for found in said],
+            "values_name": values_name,
+        }
         self.files.write_units(pd.concat([table, corners], axis=1).assign(**more))
 
 
@@ -143,6 +151,15 @@ class _KnownTruth:
         people = not self.pool.oracle.knows_truth
         found = self.pool.read_class(image_id) if people else int(self.pool.source.read_annotation(image_id))
         return "void" if found == VOID else self.pool.source.class_names[found]
+
+
+def _classes_in(prediction: np.ndarray, region: np.ndarray | None) -> list[int]:
+    """Classes with at least a hundredth of a region's pixels, most first."""
+    if prediction.ndim and region is not None:
+        inside = nearest(region, prediction.shape)
+        prediction = prediction[inside] if inside.any() else prediction[:0]
+    counts = np.bincount(prediction.ravel())
+    return [int(c) for c in np.argsort(-counts, kind="stable") if counts[c] >= max(1, 0.01 * counts.sum())]
 
 
 def add_annotations(pool: Pool) -> None:

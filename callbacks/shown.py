@@ -1,11 +1,9 @@
 """Pictures of every queried unit, and of as many others, drawn when the query is chosen (`records.gallery`)."""
 
-import json
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,7 +20,6 @@ from callbacks.scored import LargestValue
 from datamodules.datamodule import PoolDataModule
 from datamodules.datasets import share_of_process
 from datamodules.pool import Pool
-from records.files import write_json
 from records.gallery import GalleryDirectory
 from records.run_directory import CycleDirectory
 from records.shards import Shards
@@ -103,27 +100,21 @@ class ShownUnits:
             with drawn_or_warned("the pictures of units"):
                 self._open(files, pool, largest, [shards.fingerprint, *table["unit_id"]])
         trainer.strategy.barrier("the folder of pictures is there")
-        painter = Painter(files, pool, table, largest)
+        painter = Painter(files, pool, table, largest, shards.folder)
         missing = painter.missing()
         # nobody may draw before everybody has seen what is missing
         trainer.strategy.barrier("missing pictures are known")
         left = set(share_of_process(missing, trainer.global_rank, trainer.world_size))
-        classes: dict[str, int] = {}
         with drawn_or_warned("what the network says of the units"):
             for image_id, prediction, values in self._asked(trainer, module, datamodule, table, missing):
                 left.discard(image_id)
-                if prediction is not None and prediction.ndim == 0:
-                    classes[image_id] = int(prediction)
                 painter.paint(image_id, prediction, values)
         for image_id in sorted(left):
             painter.paint(image_id)
-        if classes:
-            with drawn_or_warned("the predicted classes"):
-                write_json(shards.folder / f"predicted-{uuid.uuid4().hex[:8]}.json", classes)
         trainer.strategy.barrier("pictures are drawn")
         if trainer.is_global_zero:
             with drawn_or_warned("the table of pictures"):
-                painter.write_table(_predicted(shards.folder), self.scorer.acquisition.value_name)
+                painter.write_table(self.scorer.acquisition.value_name)
 
     def _open(self, files: GalleryDirectory, pool: Pool, largest: float | None, query: Sequence[str]) -> None:
         names, layers = pool.source.class_names, ClassLayers(pool.source.class_names)
@@ -173,11 +164,3 @@ class ShownUnits:
                     None if predictions is None else predictions[number].cpu().numpy(),
                     None if values is None else values[number].float().cpu().numpy(),
                 )
-
-
-def _predicted(folder: Path) -> dict[str, int]:
-    """The predicted classes of classified images, by every process."""
-    found: dict[str, int] = {}
-    for path in folder.glob("predicted-*.json"):
-        found |= json.loads(path.read_text())
-    return found
