@@ -10,7 +10,7 @@ import pandas as pd
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.features import Feature
-from acquisition.identity import exact
+from acquisition.numbers import exact
 from acquisition.racing import Race
 from acquisition.routing import Action, Route, checked_prices, disputed_classes, on_one_scale, route
 from acquisition.seeding import uniform_for
