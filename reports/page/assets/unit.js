@@ -143,7 +143,11 @@
     byId("place").textContent = here < 0 ? "not among the filtered units" : `${number(here + 1)} of ${number(all)}`;
     byId("previous").disabled = here <= 0;
     byId("next").disabled = here >= all - 1;
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      // and not its first button, which would look chosen
+      dialog.focus();
+    }
     for (const next of [gallery.shown()[here + 1], gallery.shown()[here - 1]]) {
       const source = next && gallery.picture(next, "image");
       if (source) new Image().src = source;
