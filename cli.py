@@ -43,6 +43,7 @@ PLAIN_VERBS = {
 REPORTS = {
     "curve": "reports.report:draw_run",
     "curve_text": "reports.learning_curve:curve_text",
+    "page": "reports.page.run_page:try_run_page",
     "difficulty": "reports.difficulty:compare",
     "study": "reports.study:write_study_report",
 }

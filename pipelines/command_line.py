@@ -41,7 +41,7 @@ class DropqueryCLI(VerbCLI):
 
     Args:
         args: The command line, without the program's name.
-        reports: What is drawn when a verb is done, as module:function: curve, curve_text, difficulty and study.
+        reports: What is drawn when a verb is done, as module:function: curve, curve_text, page, difficulty and study.
         dry: Whether jobs are only listed: nothing that stands in their folders is removed.
 
     """
@@ -114,6 +114,8 @@ class DropqueryCLI(VerbCLI):
                 check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)
+            if verb == "query" and not config.doctor and is_first_process():
+                self._report("page")(run_dir)
 
     def fit(self) -> None:
         """Run the cycles, redraw the learning curve after each, and print it at the end."""
