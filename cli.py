@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from annotators.assign import assign
 from annotators.review import review
 from callbacks.processes import is_first_process
-from callbacks.tracking import open_run
+from callbacks.tracking import log_cycles, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.command import config_files, with_command_last
@@ -38,7 +38,7 @@ from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
 from reports.analyses import analyse
 from reports.difficulty import compare
-from reports.learning_curve import curve_text, write_curve
+from reports.learning_curve import curve_summary, curve_text, write_curve
 from reports.nearest import nearest
 from reports.study import report, write_study_report
 
@@ -139,6 +139,7 @@ class DropqueryCLI(VerbCLI):
             for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                 if is_first_process():
                     curve = write_curve(run_dir)
+                    log_cycles(self._logger, curve_summary(curve, config.full_score, config.wandb.target))
             if curve is not None:
                 rank_zero_info(f"\n{curve_text(curve, run_dir, config.full_score)}")
 
