@@ -16,7 +16,7 @@ from callbacks.processes import is_first_process
 from callbacks.tracking import log_cycles, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
-from pipelines.command import config_files, with_command_last
+from pipelines.command import config_files, with_command_last, with_run_dir_named
 from pipelines.cycles import Experiment, Run, run_cycles
 from pipelines.ensemble import member_jobs, several_annotators
 from pipelines.error_sentences import in_one_sentence
@@ -38,9 +38,10 @@ from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
 from reports.analyses import analyse
 from reports.difficulty import compare
-from reports.learning_curve import curve_summary, curve_text, write_curve
+from reports.learning_curve import curve_summary, curve_text
 from reports.nearest import nearest
-from reports.study import report, write_study_report
+from reports.report import draw_run, report
+from reports.study import write_study_report
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
 
@@ -138,7 +139,7 @@ class DropqueryCLI(VerbCLI):
             curve = None
             for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                 if is_first_process():
-                    curve = write_curve(run_dir)
+                    curve = draw_run(run_dir)
                     log_cycles(self._logger, curve_summary(curve, config.full_score, config.wandb.target))
             if curve is not None:
                 rank_zero_info(f"\n{curve_text(curve, run_dir, config.full_score)}")
@@ -258,6 +259,8 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:
         args = ["submit", *with_command_last(args[1:])]
+    elif args[:1] == ["report"]:
+        args = ["report", *with_run_dir_named(args[1:])]
     with in_one_sentence():
         _run(DropqueryCLI, args)
 

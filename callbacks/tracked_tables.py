@@ -1,5 +1,6 @@
 """What Weights & Biases shows of a cycle, from the files that the cycle has left."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from acquisition.annotation import VOID
-from records.files import read_json
+from records.gallery import GalleryDirectory
 from records.run_directory import CycleDirectory
 
 if TYPE_CHECKING:
@@ -69,44 +70,43 @@ def labelled_classes(cycle: CycleDirectory) -> pd.DataFrame:
 
 def _shown(cycle: CycleDirectory, images: int) -> dict[int, dict[str, Any]]:
     """Further columns of the units that are shown, by rank."""
-    import wandb
-
-    table = cycle.gallery / "units.csv"
-    if not images or not table.is_file():
-        return {}
-    units = pd.read_csv(table, dtype={"predicted": str, "truth": str}, keep_default_na=False)
+    gallery = GalleryDirectory(cycle.gallery)
+    units = gallery.read_units()
     units = units[units["kind"] == "queried"].sort_values("rank").head(images)
-    about = read_json(cycle.gallery / "about.json", "remove the folder", classes=list)
-    labels = {number: str(found["name"]) for number, found in enumerate(about["classes"])}
-    rows = {}
-    for unit in units.itertuples():
-        layers = {
-            layer: path
-            for layer, ending in (("image", "jpg"), ("prediction", "png"), ("truth", "png"), ("uncertainty", "png"))
-            if (path := cycle.gallery / f"{unit.number:05d}_{layer}.{ending}").is_file()
-        }
-        image = uncertainty = None
-        if "image" in layers:
-            with Image.open(layers["image"]) as opened:
-                size = opened.size
-            masks = {
-                name: {"mask_data": _mask(layers[layer], size, len(labels)), "class_labels": {**labels, VOID: "void"}}
-                for name, layer in (("predictions", "prediction"), ("ground_truth", "truth"))
-                if layer in layers
-            }
-            image = wandb.Image(str(layers["image"]), masks=masks or None)
-        if "uncertainty" in layers:
-            uncertainty = wandb.Image(str(layers["uncertainty"]))
-        rows[int(unit.rank)] = {
+    names = {number: str(found["name"]) for number, found in enumerate(gallery.read_about().get("classes", ()))}
+    return {
+        int(unit.rank): {
             "predicted": unit.predicted or None,
             "truth": unit.truth or None,
-            "image": image,
-            "uncertainty": uncertainty,
+            **_pictures(gallery, int(unit.number), names),
         }
-    return rows
+        for unit in units.itertuples()
+    }
 
 
-def _mask(path: Any, size: tuple[int, int], classes: int) -> np.ndarray:
+def _pictures(gallery: GalleryDirectory, number: int, names: dict[int, str]) -> "dict[str, wandb.Image | None]":
+    """A unit's image with its masks, and its uncertainty; None where there is no file."""
+    import wandb
+
+    image, uncertainty = gallery.image(number), gallery.uncertainty(number)
+    shown: dict[str, wandb.Image | None] = dict.fromkeys(("image", "uncertainty"))
+    if image.is_file():
+        with Image.open(image) as opened:
+            size = opened.size
+        layers = {"predictions": gallery.prediction(number), "ground_truth": gallery.truth(number)}
+        labels = {**names, VOID: "void"}
+        masks = {
+            name: {"mask_data": _mask(path, size, len(names)), "class_labels": labels}
+            for name, path in layers.items()
+            if path.is_file()
+        }
+        shown["image"] = wandb.Image(str(image), masks=masks or None)
+    if uncertainty.is_file():
+        shown["uncertainty"] = wandb.Image(str(uncertainty))
+    return shown
+
+
+def _mask(path: Path, size: tuple[int, int], classes: int) -> np.ndarray:
     """The classes of a picture whose palette they are, VOID for what is none."""
     with Image.open(path) as opened:
         mask = np.asarray(opened if opened.size == size else opened.resize(size, Image.Resampling.NEAREST))

@@ -99,12 +99,12 @@ class CycleDirectory:
 
     @property
     def gallery(self) -> Path:
-        """Folder of the layers of every queried unit: image, prediction, uncertainty, truth."""
+        """Folder of the pictures of queried units and of others beside them (`records.gallery`)."""
         return self.path / "gallery"
 
     @property
     def labelled_classes(self) -> Path:
-        """How much of each class is labelled."""
+        """What the cycle's fit trained on, class by class."""
         return self.path / "labelled_classes.csv"
 
     @property
@@ -313,6 +313,15 @@ class RunDirectory:
         return self.path / "report"
 
     @property
+    def report_page(self) -> Path:
+        """The report as a page for a browser, which needs nothing but the folder that it lies in."""
+        return self.report / "index.html"
+
+    def report_pictures(self, cycle: CycleDirectory) -> Path:
+        """Folder of the pictures of a cycle's units on the page."""
+        return self.report / "pictures" / cycle.path.name
+
+    @property
     def slurm(self) -> Path:
         """Folder of the scripts and logs of submitted jobs."""
         return self.path / "slurm"
@@ -362,6 +371,7 @@ class RunDirectory:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        written += [self.report_pictures(cycle) for cycle in self.cycles()]
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []

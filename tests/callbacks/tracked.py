@@ -15,6 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from callbacks.tracking import WandbSettings, log_cycles, open_run
+from records.gallery import GalleryDirectory
 from records.ledger import Labelled, Ledger, Queried
 from records.run_directory import CycleDirectory, RunDirectory
 
@@ -64,28 +65,29 @@ def write_cycle(run: RunDirectory, number: int, pictures: bool = True) -> None:
 
 def write_gallery(cycle: CycleDirectory, units: list[str], size: tuple[int, int] = (16, 24)) -> None:
     """The layers of the queried units, of which every second has no truth, and of two control units."""
-    cycle.gallery.mkdir()
+    gallery = GalleryDirectory(cycle.gallery)
+    gallery.path.mkdir()
     generator = np.random.default_rng(cycle.number)
     palette = [0, 0, 0, *(80, 0, 0), *(0, 80, 0)] + [0] * 759
     rows = []
     for number, unit in enumerate([*units, "control-0", "control-1"]):
-        stem = cycle.gallery / f"{number:05d}"
         queried = number < len(units)
         rows.append(
             {"number": number, "unit_id": unit, "image_id": unit, "kind": "queried" if queried else "control"}
-            | {"score": 1.0, "rank": number + 1, "predicted": "", "truth": "", "values_name": "BALD"}
+            | dict.fromkeys(("top", "left", "height", "width", "predicted", "truth"))
+            | {"score": 1.0, "rank": number + 1, "values_name": "BALD"}
         )
-        Image.fromarray(generator.integers(0, 255, (*size, 3), dtype=np.uint8)).save(f"{stem}_image.jpg")
-        Image.fromarray(generator.integers(0, 255, (*size, 4), dtype=np.uint8)).save(f"{stem}_uncertainty.png")
-        for layer in ("prediction", *(("truth",) if number % 2 == 0 else ())):
+        Image.fromarray(generator.integers(0, 255, (*size, 3), dtype=np.uint8)).save(gallery.image(number))
+        Image.fromarray(generator.integers(0, 255, (*size, 4), dtype=np.uint8)).save(gallery.uncertainty(number))
+        for layer in (gallery.prediction(number), *([gallery.truth(number)] if number % 2 == 0 else [])):
             mask = generator.integers(0, len(CLASSES), size, dtype=np.uint8)
             mask[0, 0] = len(CLASSES)
             picture = Image.fromarray(mask)
             picture.putpalette(palette)
-            picture.save(f"{stem}_{layer}.png", transparency=len(CLASSES))
+            picture.save(layer, transparency=len(CLASSES))
     about = {"values_name": "BALD", "max_value": 1.0, "classes": [{"name": n, "colour": "#000000"} for n in CLASSES]}
-    (cycle.gallery / "about.json").write_text(json.dumps(about | {"truth_name": "truth"}))
-    pd.DataFrame(rows).to_csv(cycle.gallery / "units.csv", index=False)
+    gallery.write_about(about | {"truth_name": "truth"})
+    gallery.write_units(pd.DataFrame(rows))
 
 
 def log(run_dir: Path, summary: dict[str, Any] | None = None, **settings: Any) -> None:
