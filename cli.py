@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from annotators.assign import assign
 from annotators.review import review
 from callbacks.processes import is_first_process
-from callbacks.tracking import log_cycles, open_run
+from callbacks.tracking import log_cycles, log_study, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.command import config_files, with_command_last, with_run_dir_named
@@ -42,6 +42,7 @@ from reports.learning_curve import curve_summary, curve_text
 from reports.nearest import nearest
 from reports.report import draw_run, report
 from reports.study import write_study_report
+from reports.study_table import mean_curves, read_study
 
 __all__ = ["DropqueryCLI", "jobs_of", "main"]
 
@@ -191,6 +192,8 @@ class DropqueryCLI(VerbCLI):
         with run_directory(root, self.settings_of("study"), MAY_CHANGE):
             failed = run_study(*whole)
             write_study_report(root, full_score=self.config["study"].full_score)
+            table = read_study(root)
+            log_study(self.config["study"].wandb, root, whole[0], table, mean_curves(table))
         if failed:
             sys.exit(1)
 

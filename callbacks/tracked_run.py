@@ -6,16 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from callbacks.cycle import log_row
-from callbacks.tracked_tables import class_scores, labelled_classes, queried_units
+from callbacks.tracked_tables import as_table, class_scores, labelled_classes, queried_units
 from callbacks.transaction_log import Logged, cycle_alias
 from records.run_directory import CycleDirectory, RunDirectory
 
-__all__ = ["TrackedRun", "warned"]
+__all__ = ["TrackedRun", "staged", "warned"]
 
 
 @contextmanager
@@ -26,6 +25,23 @@ def warned(what: str) -> Iterator[None]:
     # no disk, no network, no account, a server's refusal: its classes change with its versions
     except Exception as error:
         rank_zero_warn(f"Weights & Biases: {what} ({type(error).__name__}: {error}); the fit goes on without it")
+
+
+@contextmanager
+def staged(run_dir: Path) -> Iterator[None]:
+    """Let the copies of artifacts' files, which offline runs need until they are synced, lie in the run directory.
+
+    W&B's place for them is a folder of the user, who does not know that it belongs to the run.
+    """
+    name = "WANDB_DATA_DIR"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(RunDirectory(run_dir).wandb_data.resolve())
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 class TrackedRun(WandbLogger):
@@ -94,7 +110,7 @@ class TrackedRun(WandbLogger):
             if not cycle.is_fitted:
                 continue
             rows.append(cycle.read_metrics())
-            with warned(f"cycle {cycle.number} was not logged whole"), self._staged():
+            with warned(f"cycle {cycle.number} was not logged whole"), staged(self._directory.path):
                 self._log_cycle(cycle, rows)
         with warned("the summary was not written"):
             self.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
@@ -106,11 +122,11 @@ class TrackedRun(WandbLogger):
             log_row([self], row)
         at: dict[str, Any] = {k: row[k] for k in ("cycle", "labelled_units", "labelled_pixels") if k in row}
         if self._lacks("class_scores", number) and len(scores := class_scores(row)):
-            self._log({**at, "class_scores": _table(scores)})
+            self._log({**at, "class_scores": as_table(scores)})
         if self._lacks("labelled_classes", number) and len(counts := labelled_classes(cycle)):
             amount = next(c for c in ("pixels", "units", *counts.columns) if c in counts and c != "class")
             lines = {f"labelled/{n}": c for n, c in zip(counts["class"], counts[amount].tolist(), strict=True)}
-            self._log({**at, **lines, "labelled_classes": _table(counts)})
+            self._log({**at, **lines, "labelled_classes": as_table(counts)})
         if self._lacks("queried", number) and cycle.is_queried:
             self._log({**at, "queried": queried_units(cycle, self._images)})
         # the ledger of a cycle before is not there any more
@@ -136,29 +152,6 @@ class TrackedRun(WandbLogger):
         artifact.add_file(str(path.resolve()), policy=policy, skip_cache=True)
         self.experiment.log_artifact(artifact, aliases=["latest", cycle_alias(row["cycle"]), *aliases])
         self._logged.pieces[f"{kind} {row['cycle']}"] = self._folder
-
-    @contextmanager
-    def _staged(self) -> Iterator[None]:
-        """Let the copies of artifacts' files, which offline runs need until they are synced, lie in the run directory.
-
-        W&B's place for them is a folder of the user, who does not know that it belongs to the run.
-        """
-        name = "WANDB_DATA_DIR"
-        if name in os.environ:
-            yield
-            return
-        os.environ[name] = str(self._directory.wandb_data.resolve())
-        try:
-            yield
-        finally:
-            del os.environ[name]
-
-
-def _table(table: pd.DataFrame) -> Any:
-    import wandb
-
-    rows = table.astype(object).where(table.notna(), None)
-    return wandb.Table(list(rows.columns), rows.to_numpy().tolist())
 
 
 def _is_best(rows: list[dict[str, Any]]) -> bool:

@@ -14,7 +14,7 @@ from records.run_directory import CycleDirectory
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["class_scores", "labelled_classes", "queried_units"]
+__all__ = ["as_table", "class_scores", "labelled_classes", "queried_units"]
 
 _TEXTS = ("name", "unit_id", "path", "image_id", "action", "reason")
 
@@ -42,6 +42,14 @@ def queried_units(cycle: CycleDirectory, images: int) -> "wandb.Table":
     ]
     # some units have a truth and others have none, which W&B takes for two kinds of image
     return wandb.Table([*queried.columns, *columns], rows, allow_mixed_types=True)
+
+
+def as_table(table: pd.DataFrame) -> "wandb.Table":
+    """Make a table of W&B; missing values are empty cells."""
+    import wandb
+
+    rows = table.astype(object).where(table.notna(), None)
+    return wandb.Table(list(rows.columns), rows.to_numpy().tolist())
 
 
 def class_scores(row: dict[str, Any]) -> pd.DataFrame:

@@ -15,10 +15,13 @@ from typing import Any
 from records.files import RunDirectoryError, read_json, write_json
 from records.run_directory import RunDirectory
 
-__all__ = ["PIECES", "STEP", "Logged", "cycle_alias", "read_log"]
+__all__ = ["PIECES", "STEP", "STUDY", "Logged", "cycle_alias", "read_log"]
 
 PIECES = ("curve", "class_scores", "labelled_classes", "queried")
 """What a row of the history may hold of a cycle, once each."""
+
+STUDY = "study"
+"""A study's table, which is known by its digest."""
 
 STEP = "trainer/global_step"
 """Lightning's count of a fit's steps, which begins again with each cycle."""
@@ -77,6 +80,8 @@ class Logged:
             folder: Of the process that logged it.
         """
         cycle, step = row.get("cycle"), row.get(STEP)
+        if "digest" in row:
+            self.pieces[f"{STUDY} {row['digest']}"] = folder
         if cycle is None:
             return
         if step is None:

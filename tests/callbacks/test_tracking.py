@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import wandb
 import yaml
 from PIL import Image
 
 from acquisition.annotation import VOID
-from callbacks.tracking import WandbSettings, open_run
+from callbacks.tracking import WandbSettings, log_study, open_run
 from pipelines.experiment_settings import MAY_CHANGE
 from pipelines.settings import difference
+from reports.study_table import mean_curves
 from tests import forked
 from tests.callbacks import tracked
 from tests.callbacks.tracked import CLASSES, artifacts, history, summary, tables
@@ -184,7 +186,34 @@ def test_runs_of_a_study_are_grouped_by_strategy(tmp_path: Path) -> None:
         assert run["run_group"] == group
         assert run["display_name"] == ("bald-seed-4" if variant == "base" else "rate=0.1-bald-seed-4")
         config = run["config"]["update"]
-        assert (config["study_name"], config["variant_name"], config["strategy_name"]) == ("moons", variant, "bald")
+        place = [config[f"{name}_name"] for name in ("study", "variant", "strategy", "seed")]
+        assert place == ["moons", "" if variant == "base" else variant, "bald", "seed-4"]
+
+
+def test_a_study_shows_its_strategies_without_a_click(tmp_path: Path) -> None:
+    """Also one whose runs were fitted together and have no W&B runs of their own; and once."""
+    rows = [
+        {"variant": "", "strategy": s, "seed": seed, "cycle": c, "labelled_units": 10 + 5 * c}
+        | {"val/miou": 0.1 * c + 0.01 * seed + (0.2 if s == "bald" else 0), "monitor": "val/miou"}
+        for s in ("bald", "random")
+        for seed in range(2)
+        for c in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    for _ in range(2):
+        log_study(WandbSettings(), tmp_path, {"cycles": 3}, table, mean_curves(table))
+        wandb.teardown()
+    (row,) = history(tmp_path)
+    assert row["study._type"] == "table-file"
+    assert tables(tmp_path, "study")[0]["data"] == table.to_numpy().tolist()
+    (points,) = tables(tmp_path, "learning_curves_table")
+    chart = pd.DataFrame(points["data"], columns=points["columns"])
+    drawn = chart.groupby("lineKey")["lineVal"].apply(list).to_dict()
+    assert drawn["bald"] == pytest.approx([0.205, 0.305, 0.405])
+    assert drawn["random"] == pytest.approx([0.005, 0.105, 0.205])
+    assert chart["step"].tolist() == [10, 15, 20] * 2
+    (run,) = [r["run"] for r in tracked.records(tmp_path) if r["type"] == "run"]
+    assert (run["job_type"], run["display_name"]) == ("study", tmp_path.name)
 
 
 def test_a_fit_that_was_killed_logs_no_step_twice(tmp_path: Path, dropquery: Callable[..., object]) -> None:
