@@ -104,7 +104,7 @@ class CycleDirectory:
 
     @property
     def labelled_classes(self) -> Path:
-        """What the cycle's fit trained on, class by class."""
+        """How much of each class the cycle's fit trained on (`callbacks.labelled_classes`)."""
         return self.path / "labelled_classes.csv"
 
     @property
@@ -156,6 +156,10 @@ class CycleDirectory:
     def write_scores_csv(self, table: pd.DataFrame) -> None:
         """Write names and scores."""
         write_table(self.scores_csv, table)
+
+    def write_labelled_classes(self, table: pd.DataFrame) -> None:
+        """Write how much of each class the fit trained on."""
+        write_table(self.labelled_classes, table)
 
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
