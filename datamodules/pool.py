@@ -165,6 +165,8 @@ class Pool:
         """
         self.check_named()
         if self.ledger.labelled():
+            # what cannot be validated is refused before a fit
+            self.images("val")
             return
         self.source.check()
         candidates = self.answered()
