@@ -81,7 +81,7 @@ def main(args: list[str] | None = None) -> None:
             sys.exit(0)
         elif verb == "submit":
             run_plain_verb(verb, PLAIN_VERBS[verb], with_command_last(rest), expand=jobs_of)
-        elif verb == "report":
+        elif verb in ("report", "status"):
             run_plain_verb(verb, PLAIN_VERBS[verb], with_run_dir_named(rest))
         elif verb == "label":
             run_plain_verb(verb, PLAIN_VERBS[verb], with_units_last(rest))

@@ -165,8 +165,9 @@ class Pool:
         """
         self.check_named()
         if self.ledger.labelled():
-            # what cannot be validated is refused before a fit
-            self.images("val")
+            if not self.oracle.knows_truth:
+                # a validation split whose drawings have all gone is refused before a fit
+                self.images("val")
             return
         self.source.check()
         candidates = self.answered()

@@ -39,10 +39,11 @@ Line = tuple[str, str]
 def status(run_dir: Path) -> None:
     """Say where a run stands, for whom it waits, whether it still improves, and what to type next.
 
-    Reads files alone, and changes none: a run may be at work meanwhile.
+    Reads files alone: a run may be at work meanwhile. `dropquery status RUN_DIR` is enough.
 
     Args:
-        run_dir: The directory of a fit; of a study or an ensemble it says how much is done.
+        run_dir: The directory of a fit; of a study or an ensemble it says how much is done. It may stand without
+            --run_dir.
 
     Raises:
         ValueError: It is no such directory.
