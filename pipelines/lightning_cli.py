@@ -54,7 +54,7 @@ class VerbCLI(LightningCLI):
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
     def __init__(self, args: list[str], parsed: Collection[str] = (), **options: Any) -> None:
-        self._verb = args[0]
+        self.command, self._verb = args, args[0]
         args, self._asked = _help_of_group(args)
         self._named = {*args, *parsed}
         super().__init__(
