@@ -21,6 +21,7 @@ from reports.costs import cost_columns, cost_table
 from reports.figures import draw_costs, draw_curves, draw_matrix
 from reports.intervals import BOOTSTRAP_FROM
 from reports.learning_curve import LOWER_IS_BETTER, main_metric, refresh_curve
+from reports.page.run_page import try_run_page
 from reports.settings import settings_table, settings_text
 from reports.statistics import friedman, smallest_sign_flip_p
 from reports.study_table import markdown, read_baseline, read_study
@@ -49,7 +50,8 @@ def write_study_report(
     table = read_study(run_dir)
     study = StudyDirectory(run_dir)
     for run in study.runs():
-        refresh_curve(run.path)
+        if refresh_curve(run.path) and run.report_page.is_file():
+            try_run_page(run.path)
     metric = main_metric(table, metric)
     if metric.endswith(LOWER_IS_BETTER):
         raise ValueError(

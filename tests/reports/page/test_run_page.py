@@ -181,7 +181,7 @@ def test_a_query_without_a_fit_has_a_page(tmp_path: Path) -> None:
     run.cycle(0).labelled_classes.unlink()
     report(str(run.path))
     assert data_of(run)["curve"] is None
-    with pytest.raises(ValueError, match=r"finished cycle or a query .* run fit first"):
+    with pytest.raises(ValueError, match=r"finished cycle below .* or a query, got none; run fit first"):
         report(str(tmp_path))
 
 
