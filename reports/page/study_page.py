@@ -10,7 +10,7 @@ import pandas as pd
 from records.run_directory import RunDirectory
 from records.study_directory import StudyDirectory
 from reports.page.frame import Fact, write_page
-from reports.page.tables import as_text, page_table
+from reports.page.tables import PageTable, as_text, page_table
 from reports.sections import Section
 
 __all__ = ["study_runs", "write_study_page"]
@@ -58,8 +58,8 @@ def write_study_page(
         facts=[Fact("score", metric), Fact("compared with", baseline)] if baseline else [Fact("score", metric)],
         tiles=_tiles(runs, table),
         notes=[_lines(note) for note in notes if note],
-        sections=[(s, page_table(s.table, shaded=s.shaded) if len(s.table) else None) for s in sections],
-        runs=page_table(shown, links={"strategy": addresses}),
+        sections=[(s, _content(s.table, s.shaded) if len(s.table) else None) for s in sections],
+        runs=page_table(shown, links={"strategy": addresses}, shaded=["last"]),
         linked=any(addresses),
         figures=sorted((quote(name), name.removesuffix(".png").replace("_", " ")) for name in known),
     )
@@ -95,6 +95,12 @@ def study_runs(study: StudyDirectory, table: pd.DataFrame, jobs: pd.DataFrame, m
 
 def _run(study: StudyDirectory, row: dict[str, object]) -> RunDirectory:
     return study.run(f"{row['variant'] or 'base'}/{row['strategy']}/seed-{row['seed']}")
+
+
+def _content(table: pd.DataFrame, shaded: Sequence[str]) -> PageTable:
+    """A table without the columns in which every row is empty."""
+    kept = table[[c for c in table if table[c].notna().any() and (table[c].astype(str) != "").any()]]
+    return page_table(kept, shaded=shaded, titles={str(c): str(c).replace("_", " ") for c in kept})
 
 
 def _address(study: StudyDirectory, run: RunDirectory) -> str:
