@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["EXPERIMENT_VERBS", "PLAIN_VERBS", "jobs_of", "main"]
 
 EXPERIMENT_VERBS = {
+    "start": "say what a data set holds, and list what to draw before the first fit",
     "fit": "train, and with --cycles go through active-learning cycles",
     "query": "score the pool with a trained network, and choose what to label next",
     "validate": "score a network on the validation split",

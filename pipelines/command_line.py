@@ -13,7 +13,7 @@ from callbacks.processes import is_first_process, others_explained
 from callbacks.tracking import open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
-from pipelines.command import config_files
+from pipelines.command import as_verb, config_files
 from pipelines.cycles import Experiment, Run, run_cycles
 from pipelines.ensemble import member_jobs, several_annotators
 from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
@@ -25,6 +25,7 @@ from pipelines.plain_verbs import function_at
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
 from pipelines.single import LightningFitter
+from pipelines.start import START_OPTIONS, make_with_weights, naming_start
 from pipelines.stopping import CycleEnd
 from pipelines.study import Planner, run_part, run_study, study_jobs
 from pipelines.suspect_ranking import check_samples
@@ -64,7 +65,7 @@ class DropqueryCLI(VerbCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer's verbs, each with the arguments that the CLI fills in."""
         ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
-        ours["suspects"] = {"suspicion", "settings", "may_change"}
+        ours |= {"start": {"weights"}, "suspects": {"suspicion", "settings", "may_change"}}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -77,7 +78,9 @@ class DropqueryCLI(VerbCLI):
 
     def instantiate_classes(self) -> None:
         """Make the objects of the verb; those of a fit or a study are made afresh by each cycle."""
-        if self.subcommand not in ("fit", "study"):
+        if self.subcommand == "start":
+            self._weights = make_with_weights(self.config["start"].model, super().instantiate_classes)
+        elif self.subcommand not in ("fit", "study"):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -94,7 +97,7 @@ class DropqueryCLI(VerbCLI):
     def run_verb(self, verb: str) -> None:
         """Run a verb of our own, or one of the trainer's with weights that were checked."""
         # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
-        if verb in ("fit", "study", "ensemble", "difficulty", "suspects"):
+        if verb in ("start", "fit", "study", "ensemble", "difficulty", "suspects"):
             getattr(self, verb)()
             return
         config = self.config_init[verb]
@@ -124,12 +127,21 @@ class DropqueryCLI(VerbCLI):
             initial_models = Path(config.initial_models) if config.initial_models else None
             fitter = LightningFitter(config.warm_start, initial_models, settings_of_first_fit(settings))
             curve = None
-            for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
-                if is_first_process():
-                    curve = self._report("curve")(run_dir)
+            with naming_start(as_verb(self.command, "start")):
+                for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
+                    if is_first_process():
+                        curve = self._report("curve")(run_dir)
             if curve is not None:
                 text = self._report("curve_text")(curve, run_dir, config.full_score)
                 rank_zero_info(f"\n{text}")
+
+    def start(self) -> None:
+        """Write the list of what to draw, and say what the data set holds and what to type next."""
+        config = self.config_init["start"]
+        options = {name: config[name] for name in START_OPTIONS}
+        with working_in(Path(config.run_dir)):
+            found = self.trainer.start(self.model, self.datamodule, **options, weights=self._weights)
+        print(found.text(as_verb(self.command, "start"), as_verb(self.command, "fit", START_OPTIONS)))
 
     def ensemble_jobs(self) -> list[Job]:
         """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""

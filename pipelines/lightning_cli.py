@@ -36,6 +36,7 @@ class VerbCLI(LightningCLI):
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
     def __init__(self, args: list[str], parsed: Collection[str] = (), **options: Any) -> None:
+        self.command = args
         self._named = {*args, *parsed}
         super().__init__(
             args=args,

@@ -183,6 +183,16 @@ class RunDirectory:
         return self.path / "query.yaml"
 
     @property
+    def start_list(self) -> Path:
+        """What people are to draw before the first fit, for training and for validation (the verb start)."""
+        return self.path / "start.csv"
+
+    @property
+    def start_parts(self) -> CycleDirectory:
+        """Where the listed units are, if they are parts of images: what a query would put beside queried.csv."""
+        return CycleDirectory(self.path / "start")
+
+    @property
     def ledger(self) -> Path:
         """What happened to every unit (`records.ledger`), and to every drawing (`records.reviews`)."""
         return self.path / "ledger.sqlite"
