@@ -42,9 +42,12 @@ PLAIN_VERBS = {
 
 REPORTS = {
     "curve": "reports.report:draw_run",
+    "curve_summary": "reports.learning_curve:curve_summary",
     "curve_text": "reports.learning_curve:curve_text",
     "difficulty": "reports.difficulty:compare",
+    "mean_curves": "reports.study_table:mean_curves",
     "study": "reports.study:write_study_report",
+    "study_table": "reports.study_table:read_study",
 }
 """What an experiment's verbs draw when they are done: pipelines/ do not know what stands in reports/."""
 

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
 from callbacks.processes import is_first_process, others_explained
-from callbacks.tracking import open_run
+from callbacks.tracking import log_cycles, log_study, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.command import as_verb, config_files
@@ -41,7 +41,7 @@ class DropqueryCLI(VerbCLI):
 
     Args:
         args: The command line, without the program's name.
-        reports: What is drawn when a verb is done, as module:function: curve, curve_text, difficulty and study.
+        reports: What is drawn when a verb is done, as module:function (`cli.REPORTS`).
         dry: Whether jobs are only listed: nothing that stands in their folders is removed.
 
     """
@@ -131,6 +131,8 @@ class DropqueryCLI(VerbCLI):
                 for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                     if is_first_process():
                         curve = self._report("curve")(run_dir)
+                    summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
+                    log_cycles(self._logger, summary)
             if curve is not None:
                 text = self._report("curve_text")(curve, run_dir, config.full_score)
                 rank_zero_info(f"\n{text}")
@@ -190,6 +192,8 @@ class DropqueryCLI(VerbCLI):
         with run_directory(root, self.settings_of("study"), MAY_CHANGE):
             failed = run_study(*whole)
             self._report("study")(root, full_score=self.config["study"].full_score)
+            table = self._report("study_table")(root)
+            log_study(self.config["study"].wandb, root, whole[0], table, self._report("mean_curves")(table))
         if failed:
             sys.exit(1)
 
