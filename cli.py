@@ -24,7 +24,8 @@ from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_expe
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
-from pipelines.lightning_cli import VerbCLI, arrange_messages
+from pipelines.lightning_cli import VerbCLI
+from pipelines.messages import arrange_messages, takes_verbose
 from pipelines.moons import moons
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
@@ -250,13 +251,14 @@ def main(args: list[str] | None = None) -> None:
         args: The command line, without the program's name; sys.argv's unless given.
 
     """
-    arrange_messages()
     if (here := str(Path.cwd())) not in sys.path:
         # a user's own classes, behind everything that is installed
         sys.path.append(here)
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["submit"]:
         args = ["submit", *with_command_last(args[1:])]
+    args, verbose = takes_verbose(args)
+    arrange_messages(verbose)
     with in_one_sentence():
         _run(DropqueryCLI, args)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.messages import VERBOSE
 from pipelines.settings import check_run_dir, read_yaml
 
 __all__ = ["config_files", "distributed", "run_dir_of", "with_command_last"]
@@ -28,7 +29,7 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
         own.append(option)
-        if option in ("--help", "-h") or "=" in option:
+        if option in ("--help", "-h", *VERBOSE) or "=" in option:
             continue
         flag = option in _FLAGS and (not rest or rest[0].lower() not in ("true", "false"))
         own += ["true"] if flag else [rest.pop(0)] if rest else []

@@ -4,8 +4,6 @@ tests/test_contracts.py says which names those are and fails when a new Lightnin
 """
 
 import inspect
-import logging
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
@@ -13,18 +11,12 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from callbacks.processes import is_first_process
+from pipelines.messages import VERBOSE
 from pipelines.settings import with_limit
 
-__all__ = ["VerbCLI", "arrange_messages"]
+__all__ = ["VerbCLI"]
 
 set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
-
-_HINTS = (
-    "💡", "Tip:", "`weights_only` was not set", "Loading `train_dataloader` to estimate", "`Trainer(",
-    "`Trainer.fit` stopped", "TPU available: False", "HPU available: False",
-)  # fmt: skip
-"""How notes begin that help nobody."""
 
 
 class VerbCLI(LightningCLI):
@@ -103,6 +95,8 @@ class VerbCLI(LightningCLI):
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
+        # for the help alone: main takes it out, wherever it stands
+        parser.add_argument(*VERBOSE, action="store_true", help="Show what Lightning and other libraries say, too.")
         added = next(a for a in parser._actions if hasattr(a, "add_subcommand"))
         for verb in self.own_verbs:
             words = _first_line(getattr(self, verb))
@@ -144,26 +138,5 @@ class VerbCLI(LightningCLI):
         self.run_plain_verb(subcommand, settings)
 
 
-def arrange_messages() -> None:
-    """Show what data sets say of themselves as Lightning shows its notes, and keep Lightning's hints from users.
-
-    Hints are those about workers and tensor cores, warnings about our own choices, and what Lightning says of them in
-    every cycle. Of several processes the first alone speaks of the data.
-    """
-    for handler in logging.getLogger("pytorch_lightning").handlers:
-        handler.addFilter(_is_no_hint)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-    notes = logging.getLogger("datamodules")
-    notes.handlers = logging.getLogger("pytorch_lightning").handlers
-    notes.setLevel(logging.INFO if is_first_process() else logging.ERROR)
-    if not is_first_process():
-        warnings.filterwarnings("ignore", module="datamodules")
-
-
 def _first_line(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def _is_no_hint(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_HINTS)

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_info
-
 from callbacks.cycle import load_weights
 from callbacks.processes import is_first_process
 from pipelines.cycles import Experiment, Run, Turn
@@ -66,8 +64,6 @@ class LightningFitter:
         fitted = [before for number in range(directory.number) if (before := turn.run.cycle(number)).is_fitted]
         if self.warm_start and fitted:
             load_weights(experiment.module, fitted[-1].best, "put a whole copy back, or start another --run_dir")
-        units = len(experiment.datamodule.pool.ledger.labelled())
-        rank_zero_info(f"Cycle {directory.number}: fitting on {units} labelled units")
         # without the best weights so far, only a new fit can find them again
         resumed = directory.best.is_file() and directory.last.is_file()
         ckpt_path = str(directory.last) if resumed else None

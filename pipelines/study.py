@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from pytorch_lightning.utilities import rank_zero_info
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from callbacks.progress import Progress
 from pipelines.cycles import Experiment
@@ -179,8 +179,9 @@ def _run_stacked(planned: Sequence[PlannedRun], grid: StudyGrid, root: Path, pla
     parts, _ = share(len(planned), grid.at_once)
     if parts == 1:
         with tqdm(
-            total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
-        ) as bar:
+            total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
+            leave=False, disable=None,
+        ) as bar:  # fmt: skip
             return _run_here(_missing(planned), grid, planner, _bar_progress(bar))
     failed: dict[Path, str] = {}
     for outcome in run_jobs(_part_jobs(planned, parts, root), StudyDirectory(root).jobs, parts, grid.retries):

@@ -8,6 +8,7 @@ import pandas as pd
 from records.files import write_figure, write_table, write_text
 from records.run_directory import RunDirectory
 from records.study_directory import StudyDirectory
+from reports.closing import closing_sentences, curves_text, savings
 from reports.comparison import (
     area_table,
     find_gaps,
@@ -32,7 +33,7 @@ __all__ = ["report", "write_study_report"]
 def write_study_report(
     run_dir: Path, metric: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
-    """Write report/ in a study's folder from its study.csv, and print its main table.
+    """Write report/ in a study's folder from its study.csv; print its main table, its curves and what was saved.
 
     Args:
         run_dir: The study's folder.
@@ -72,11 +73,13 @@ def write_study_report(
     matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
+    saved = savings(whole, metric, baseline) if baseline else pd.DataFrame()
+    closing = closing_sentences(saved, metric, baseline) if baseline else []
     costs = cost_columns(whole)
     table_of_costs = cost_table(whole, metric, costs, baseline) if baseline else pd.DataFrame()
     tables = {
         "alc": table_of_areas, "runs": areas, "labels_needed": labels, "ranks": ranks, "gaps": gaps, "paired": paired,
-        "costs": table_of_costs,
+        "costs": table_of_costs, "savings": saved,
     }  # fmt: skip
     for name, content in tables.items():
         if len(content.columns):
@@ -91,6 +94,7 @@ def write_study_report(
 
     text = [
         f"# {run_dir.name}: {metric}",
+        *closing,
         _seed_words(whole),
         _gap_words(gaps),
         stopped,
@@ -125,7 +129,11 @@ def write_study_report(
     for words in (_seed_words(whole), _gap_words(gaps), stopped):
         if words:
             print(f"\n{words}")
+    if curves := curves_text(whole, metric, baseline):
+        print(f"\n{curves}")
     print(f"\nreport: {folder / 'report.md'}")
+    if closing:
+        print("\n" + "\n".join(closing))
     return table_of_areas
 
 
