@@ -28,6 +28,7 @@ __all__ = [
     "FitEnd",
     "StepSeed",
     "WholeCheckpoints",
+    "began_with_other_labels",
     "label_counts",
     "load_weights",
     "log_row",
@@ -36,6 +37,10 @@ __all__ = [
     "record_fit",
     "write_checkpoint",
 ]
+
+
+_LABELS = "labels"
+"""What a fit began with, in its checkpoints; earlier versions did not say."""
 
 
 class FitEnd(Protocol):
@@ -176,6 +181,18 @@ class CycleCheckpoint(ModelCheckpoint):
         self._last_step = trainer.global_step
 
 
+def began_with_other_labels(last: Path, ledger: Ledger) -> bool:
+    """Whether what is labelled has changed since a fit began, so that it cannot go on from where it was cut.
+
+    Args:
+        last: Its last.ckpt.
+        ledger: What is labelled now.
+    """
+    callbacks = read_checkpoint(last).get("callbacks", {})
+    labels = {state[_LABELS] for state in callbacks.values() if isinstance(state, dict) and state.get(_LABELS)}
+    return bool(labels) and labels != {ledger.training_state()}
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that are whole or not there.
 
@@ -237,8 +254,11 @@ def record_copy(directory: CycleDirectory, row: dict[str, Any], loggers: Iterabl
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:
-    """How much is labelled: labelled_units, labelled_pixels and, where they are counted, _objects and _clicks."""
-    counts = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+    """How much there is to train on: labelled_units, labelled_pixels and, where counted, _objects and _clicks.
+
+    What a review has rejected is not among it, until it is corrected.
+    """
+    counts = {"labelled_units": len(ledger.training()), "labelled_pixels": ledger.labelled_pixels()}
     counted = {"labelled_objects": ledger.labelled_objects(), "labelled_clicks": ledger.labelled_clicks()}
     return counts | {name: count for name, count in counted.items() if count is not None}
 
@@ -300,11 +320,12 @@ class CycleMetrics(Callback):
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.labelled: dict[str, int] = {}
+        self._labels = ""
         self.improved = False
         """Whether the validation that has just ended is the best so far."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "last": self.last}
+        return {"best": self.best, "last": self.last, _LABELS: self._labels}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # earlier versions did not remember the last
@@ -320,7 +341,8 @@ class CycleMetrics(Callback):
         self.best = self.best | scores
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.labelled = label_counts(_data(trainer).pool.ledger)
+        ledger = _data(trainer).pool.ledger
+        self.labelled, self._labels = label_counts(ledger), ledger.training_state()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:

@@ -91,7 +91,7 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
     with closing(Ledger(RunDirectory(run_dir).ledger)) as ledger:
         initial, labels = ledger.initial(), ledger.initial_labels()
     own_ledger, row = turn.experiment.datamodule.pool.ledger, first.read_metrics()
-    labelled, trained, counts = own_ledger.labelled(), row["labelled_units"], label_counts(own_ledger)
+    labelled, trained, counts = own_ledger.training(), row["labelled_units"], label_counts(own_ledger)
     if set(labelled) != set(initial) or trained != len(initial):
         raise RunDirectoryError(
             f"the model of {run_dir} was trained on {trained} units, its ledger has {len(initial)} initial ones, and "

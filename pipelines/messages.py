@@ -1,9 +1,7 @@
 """What reaches the terminal: the program's own lines, and with -v also what the libraries below it say."""
 
 import logging
-import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +10,8 @@ import pytorch_lightning
 
 from callbacks.processes import is_first_process
 
-__all__ = ["VERBOSE", "arrange_messages", "is_verbose", "takes_verbose"]
+__all__ = ["arrange_messages"]
 
-VERBOSE = ("-v", "--verbose")
-"""The option that shows everything; it may stand before or after the verb."""
-
-_VARIABLE = "DROPQUERY_VERBOSE"
 _LIGHTNING = tuple(Path(str(library.__file__)).parent for library in (pytorch_lightning, lightning_fabric))
 # a user who sets early stopping or a model summary wants to read what it says
 _ASKED_FOR = _LIGHTNING[0] / "callbacks"
@@ -26,28 +20,6 @@ _LIBRARIES = (
     r"pydantic|huggingface_hub|torch\.utils\.data|torch\.optim|torch\.nn\.parallel"
 )
 """Modules whose warnings are about this program's own choices, not about a user's."""
-
-
-def takes_verbose(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Take -v and --verbose out of a command line.
-
-    Args:
-        arguments: The words that follow the program's name.
-
-    Returns:
-        The other words, and whether everything is to be shown: because one of them was there, or because the
-        environment says so, as it does for the jobs of a study or an ensemble that was started with -v.
-
-    """
-    rest = [word for word in arguments if word not in VERBOSE]
-    if len(rest) < len(arguments):
-        os.environ[_VARIABLE] = "1"
-    return rest, is_verbose()
-
-
-def is_verbose() -> bool:
-    """Whether everything is shown, here and in the jobs that this process starts."""
-    return bool(os.environ.get(_VARIABLE))
 
 
 def arrange_messages(verbose: bool = False) -> None:

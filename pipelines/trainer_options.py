@@ -16,7 +16,7 @@ from callbacks.mc_evaluation import MCEvaluation
 from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.progress import ProgressFile
 from callbacks.progress_bar import FitLines, PhaseBar
-from pipelines.messages import is_verbose
+from pipelines.verbosity import is_verbose
 from records.run_directory import RunDirectory
 
 __all__ = ["fit_options", "trainer_options"]

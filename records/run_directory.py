@@ -98,6 +98,16 @@ class CycleDirectory:
         return self.path / "maps"
 
     @property
+    def gallery(self) -> Path:
+        """Folder of the pictures of queried units and of others beside them (`records.gallery`)."""
+        return self.path / "gallery"
+
+    @property
+    def labelled_classes(self) -> Path:
+        """What the cycle's fit trained on, class by class."""
+        return self.path / "labelled_classes.csv"
+
+    @property
     def lock(self) -> Path:
         """Lock of the process that trains a shared initial model."""
         return self.path / ".lock"
@@ -171,6 +181,16 @@ class RunDirectory:
     def queries(self) -> Path:
         """Settings of a run that only queries and has never been fitted."""
         return self.path / "query.yaml"
+
+    @property
+    def start_list(self) -> Path:
+        """What people are to draw before the first fit, for training and for validation (the verb start)."""
+        return self.path / "start.csv"
+
+    @property
+    def start_parts(self) -> CycleDirectory:
+        """Where the listed units are, if they are parts of images: what a query would put beside queried.csv."""
+        return CycleDirectory(self.path / "start")
 
     @property
     def ledger(self) -> Path:
@@ -283,6 +303,15 @@ class RunDirectory:
         return self.path / "report"
 
     @property
+    def report_page(self) -> Path:
+        """The report as a page for a browser, which needs nothing but the folder that it lies in."""
+        return self.report / "index.html"
+
+    def report_pictures(self, cycle: CycleDirectory) -> Path:
+        """Folder of the pictures of a cycle's units on the page."""
+        return self.report / "pictures" / cycle.path.name
+
+    @property
     def slurm(self) -> Path:
         """Folder of the scripts and logs of submitted jobs."""
         return self.path / "slurm"
@@ -332,6 +361,7 @@ class RunDirectory:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        written += [self.report_pictures(cycle) for cycle in self.cycles()]
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []

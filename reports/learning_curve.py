@@ -83,7 +83,7 @@ def area_sentence(curve: pd.DataFrame, metric: str, full_score: float | None = N
 
 
 def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
-    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where the pictures are.
+    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where to look.
 
     Args:
         curve: From `read_curve`.
@@ -95,8 +95,9 @@ def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = No
     shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", metric, *others, "val/ranking_accuracy"]
     table = curve[[c for c in shown if c in curve]].round(4).to_string(index=False)
     area = f"\n{area_sentence(curve, metric, full_score)}\n" if len(curve) > 1 else ""
-    picture = RunDirectory(run_dir).learning_curve_picture
-    return f"{table}\n{area}curve:    {picture}\npictures: {run_dir}/cycles/*/maps/*.png"
+    run = RunDirectory(run_dir)
+    page = f"\npage:     {run.report_page}" if run.report_page.is_file() else ""
+    return f"{table}\n{area}curve:    {run.learning_curve_picture}\npictures: {run_dir}/cycles/*/maps/*.png{page}"
 
 
 def read_curve(run_dir: Path) -> pd.DataFrame:

@@ -14,7 +14,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from pipelines.command import with_command_last
-from pipelines.messages import arrange_messages, takes_verbose
+from pipelines.messages import arrange_messages
+from pipelines.verbosity import is_verbose, takes_verbose
 from tests import forked
 
 NOTES = logging.getLogger("datamodules")
@@ -76,13 +77,16 @@ def test_warnings_of_libraries_are_for_those_who_ask_and_others_are_one_line(cap
 
 
 def test_the_option_stands_anywhere_and_reaches_jobs() -> None:
-    assert takes_verbose(["fit", "--cycles", "2"]) == (["fit", "--cycles", "2"], False)
-    assert "DROPQUERY_VERBOSE" not in os.environ
-    assert takes_verbose(["-v", "fit", "--verbose"]) == (["fit"], True)
-    assert takes_verbose(["fit"]) == (["fit"], True), "what this process starts is told by the environment"
-    # a command that is submitted keeps its own
-    submitted = with_command_last(["--time", "60", "-v", "fit", "-v"])
-    assert submitted == ["--time", "60", "-v", "--command", '["fit", "-v"]']
+    assert takes_verbose(["fit", "--cycles", "2"]) == ["fit", "--cycles", "2"]
+    assert not is_verbose()
+    assert takes_verbose(["submit", "fit", "-v"]) == ["submit", "fit", "-v"], (
+        "a command that is submitted keeps its own"
+    )
+    assert with_command_last(["--time", "60", "-v", "fit", "-v"]) == ["--time", "60", "--command", '["fit", "-v"]']
+    assert not is_verbose()
+    assert takes_verbose(["-v", "fit", "--verbose"]) == ["fit"]
+    assert is_verbose()
+    assert os.environ["DROPQUERY_VERBOSE"], "jobs that this process starts find it there"
 
 
 def test_a_run_says_one_line_per_phase_to_a_pipe(
