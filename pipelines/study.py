@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from tqdm import tqdm
 
 from callbacks.progress import Progress
+from lightning_modules.classification import ClassificationModule
 from pipelines.cycles import Experiment
 from pipelines.grid import StudyGrid, StudyRun, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
@@ -166,11 +167,13 @@ def _divided(
     for stack in dict.fromkeys(p.stack for p in planned):
         runs = [p for p in planned if p.stack == stack]
         complete = yaml.safe_load(planner.complete(runs[0].settings))
-        why_not = why_not_stacked(complete, planner.parts(runs[0].settings, 0, True))
+        parts = planner.parts(runs[0].settings, 0, True)
+        why_not = why_not_stacked(complete, parts)
         if why_not and grid.stacked:
             raise ValueError(f"{why_not}, or grid.stacked to false")
         (single if why_not else stacked).extend(runs)
-        if why_not:
+        # nobody can change that a segmentation is none of those that could be stacked
+        if why_not and isinstance(parts.module, ClassificationModule):
             rank_zero_info(f"One fit after another: {why_not}.")
     return stacked, single
 

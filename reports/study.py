@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from records.files import write_figure, write_table, write_text
+from records.run_directory import RunDirectory
 from records.study_directory import StudyDirectory
 from reports.closing import closing_sentences, curves_text, savings
 from reports.comparison import (
@@ -131,6 +132,8 @@ def write_study_report(
     if curves := curves_text(whole, metric, baseline):
         print(f"\n{curves}")
     print(f"\nreport: {folder / 'report.md'}")
+    if (page := RunDirectory(run_dir).report_page).is_file():
+        print(f"page:   {page}")
     if closing:
         print("\n" + "\n".join(closing))
     return table_of_areas

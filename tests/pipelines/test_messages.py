@@ -106,7 +106,7 @@ def test_a_run_says_one_line_per_phase_to_a_pipe(
     assert len(lines) == len(patterns), done.stderr
     for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(pattern, line), line
-    assert len(end.splitlines()) == 7, "the curve of two cycles, its area, and where its pictures are"
+    assert len(end.splitlines()) == 8, "the curve of two cycles, its area, and where pictures and page are"
     assert not set(done.stderr) & {"\r", "\x1b"}
     more = dropquery(*command, "1", "-v", "--run_dir", tmp_path / "loud", "--trainer.max_epochs", "1").stderr
     assert "GPU available" in more
