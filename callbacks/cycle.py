@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -16,6 +17,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from acquisition.seeding import derive_seed
+from callbacks.labelled_classes import labelled_classes
 from datamodules.datamodule import PoolDataModule
 from records.files import RunDirectoryError, replacing
 from records.ledger import Ledger
@@ -320,6 +322,7 @@ class CycleMetrics(Callback):
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.labelled: dict[str, int] = {}
+        self.classes: pd.DataFrame | None = None
         self._labels = ""
         self.improved = False
         """Whether the validation that has just ended is the best so far."""
@@ -341,8 +344,10 @@ class CycleMetrics(Callback):
         self.best = self.best | scores
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        ledger = _data(trainer).pool.ledger
-        self.labelled, self._labels = label_counts(ledger), ledger.training_state()
+        pool = _data(trainer).pool
+        self.labelled, self._labels = label_counts(pool.ledger), pool.ledger.training_state()
+        # what cannot be read is said before the fit and not after it
+        self.classes = labelled_classes(pool) if trainer.is_global_zero else None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -368,6 +373,8 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
+        if self.classes is not None:
+            self.directory.write_labelled_classes(self.classes)
         record_fit(
             self.directory, self.labelled, self.best, self.last, self.monitor, trainer.loggers, trainer.is_global_zero
         )

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 
+from callbacks.painter import add_annotations
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
@@ -157,6 +158,7 @@ def _opened(run: AnyRun, fitter: Fitter[AnyRun], cycle: int, last: bool) -> list
     if is_first_process():
         pool.start()
         pool.collect()
+        add_annotations(pool)
     meet(experiment.trainer)
     if pool.ledger.cycle > cycle:
         return []
@@ -179,8 +181,10 @@ def _waits(run: Run, pool: Pool) -> bool:
     waiting = pool.ledger.waiting(pool.ledger.cycle)
     if waiting:
         names = ", ".join(waiting[:3]) + (", ..." if len(waiting) > 3 else "")
+        rejected = pool.ledger.rejected() & set(waiting)
+        again = f" {len(rejected)} of them were rejected in review and have to be corrected." if rejected else ""
         run.say(
             f"{len(waiting)} queried units wait for a label ({names}): "
-            f"{pool.oracle.instructions()}, then start the same command again."
+            f"{pool.oracle.instructions()}, then start the same command again.{again}"
         )
     return bool(waiting)

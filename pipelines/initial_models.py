@@ -164,8 +164,11 @@ def _acquired(lock: FileLock, patience: float) -> bool:
 def _copy_model(
     source: CycleDirectory, target: CycleDirectory, row: dict[str, Any], loggers: Iterable[Logger] = ()
 ) -> None:
-    """Copy a fit's weights, then write metrics, whose presence says that the weights are there."""
+    """Copy weights and counts of what was trained on, then write metrics, whose presence says that they are there."""
     read_checkpoint(source.best, f"delete it and its {source.metrics.name}, then start the same command again")
     with replacing(target.best) as beside:
         shutil.copyfile(source.best, beside)
+    if source.labelled_classes.is_file():
+        with replacing(target.labelled_classes) as beside:
+            shutil.copyfile(source.labelled_classes, beside)
     record_copy(target, row, loggers)

@@ -4,12 +4,28 @@ tests/test_contracts.py says which names those are and fails when a new Lightnin
 """
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from pipelines.parsers import VerbParser
+
 __all__ = ["VerbCLI"]
+
+
+_WORDS = {
+    "config": "YAML with settings; of several, the later ones change the earlier. `dropquery init` writes one.",
+    "seed_everything": "Seed of weights, initial set, order, augmentation and dropout.",
+    "model": "What is trained.",
+    "ckpt_path": "Checkpoint with the weights to use, such as RUN/cycles/02/best.ckpt.",
+    "weights_only": "Read nothing but tensors from --ckpt_path; True is for files of strangers.",
+}
+"""Words for options that are Lightning's own."""
+
+
+class ExperimentParser(VerbParser, LightningArgumentParser):
+    """The parser of a verb with model, data and trainer."""
 
 
 class VerbCLI(LightningCLI):
@@ -22,11 +38,15 @@ class VerbCLI(LightningCLI):
 
     """
 
+    types: ClassVar[Mapping[str, Any]] = {}
+    """As `VerbParser.types`."""
+
     own_verbs: ClassVar[tuple[str, ...]] = ()
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
     def __init__(self, args: list[str], parsed: Collection[str] = (), **options: Any) -> None:
-        self.command = args
+        self.command, self._verb = args, args[0]
+        args, self._asked = _help_of_group(args)
         self._named = {*args, *parsed}
         super().__init__(
             args=args,
@@ -35,6 +55,7 @@ class VerbCLI(LightningCLI):
             save_config_callback=None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=ExperimentParser,
             **options,
         )
 
@@ -57,6 +78,29 @@ class VerbCLI(LightningCLI):
         dumped: str = self.parser_of(verb).dump(self.config[verb], skip_unset=False)
         return dumped
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser; its errors are those of the verb that the command line names."""
+        kwargs.setdefault("prog", "dropquery")
+        return super().init_parser(**kwargs)
+
+    def description_of(self, verb: str) -> str:
+        """What a verb does, in words.
+
+        Args:
+            verb: The verb whose help is asked for.
+
+        """
+        return _first_line(getattr(self.trainer_class, verb))
+
+    def groups_of_others(self, verb: str) -> Collection[str]:
+        """Groups of settings that a verb reads over, because they are other verbs'.
+
+        Args:
+            verb: The verb whose help is asked for.
+
+        """
+        return ()
+
     def run_verb(self, verb: str) -> None:
         """Run a verb; here as Lightning does, by calling it on the trainer.
 
@@ -76,6 +120,15 @@ class VerbCLI(LightningCLI):
                 self._add_arguments(own)
             self._subcommand_parsers[verb] = own
             added.add_subcommand(verb, own, help=words)
+        for verb, its in self._subcommand_parsers.items():
+            assert isinstance(its, ExperimentParser)
+            its.verb, its.brief, its.hidden, its.types = verb, ("trainer",), self.groups_of_others(verb), self.types
+            its.description = self.description_of(verb)
+            its.words, its.only = _WORDS, self._asked
+            its.usage = f"dropquery {verb} --config FILE [options]"
+            if verb == self._verb:
+                assert isinstance(parser, ExperimentParser)
+                parser.speaks_for = its
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._is_read(subcommand):
@@ -97,6 +150,15 @@ class VerbCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         self.run_verb(subcommand)
+
+
+def _help_of_group(args: list[str]) -> tuple[list[str], str | None]:
+    """Arguments without the group that follows --help, and that group."""
+    for flag in ("--help", "-h"):
+        place = args.index(flag) + 1 if flag in args else len(args)
+        if place < len(args) and not args[place].startswith("-"):
+            return [*args[:place], *args[place + 1 :]], args[place]
+    return args, None
 
 
 def _first_line(function: Callable[..., Any]) -> str:

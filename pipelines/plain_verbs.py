@@ -55,6 +55,7 @@ def run_plain_verb(verb: str, place: str, args: Sequence[str], **given: Any) -> 
     """
     function = function_at(place)
     parser = VerbParser(prog=f"dropquery {verb}", description=(function.__doc__ or "").partition("Args:")[0])
+    parser.verb = verb
     parser.add_function_arguments(function, as_group=False, skip=set(given))
     function(**parser.parse_args(list(args)).as_dict(), **given)
 

@@ -29,6 +29,8 @@ def test_fit_then_every_other_verb_from_one_yaml(
     assert curve["labelled_units"].tolist() == [5, 9, 13]
     assert curve["labelled_pixels"].tolist() == [n * 32 * 48 for n in (5, 9, 13)]
     assert (run_dir / "learning_curve.png").stat().st_size > 5000
+    page = (run_dir / "report" / "index.html").read_text()
+    assert all(unit in page for unit in pd.read_csv(run_dir / "cycles" / "01" / "queried.csv")["unit_id"])
     assert not (run_dir / "cycles" / "02" / "scores.parquet").exists(), "the last cycle does not query"
     for cycle, pool in ((0, 19), (1, 15)):
         folder = run_dir / "cycles" / f"{cycle:02d}"

@@ -72,4 +72,4 @@ def test_a_study_ends_with_the_sentence(rows: Rows, make_study: MakeStudy, capsy
     assert pd.read_csv(folder / "report" / "savings.csv")["instead_of"].tolist() == [20]
     make_study(rows({"margin": RANDOM, "good": CURVES["good"]}))
     write_study_report(folder)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("report: "), "there is nothing to compare with"
+    assert capsys.readouterr().out.splitlines()[-1].startswith("page:   "), "there is nothing to compare with"
