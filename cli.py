@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipelines.command import with_command_last, with_run_dir_named, with_units_last
 from pipelines.error_sentences import in_one_sentence
 from pipelines.plain_verbs import overview, run_plain_verb, unknown_verb
+from pipelines.verbosity import takes_verbose
 
 if TYPE_CHECKING:
     from pipelines.jobs import Job
@@ -77,7 +78,7 @@ def main(args: list[str] | None = None) -> None:
     if (here := str(Path.cwd())) not in sys.path:
         # a user's own classes, behind everything that is installed
         sys.path.append(here)
-    verb, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
+    verb, *rest = takes_verbose(sys.argv[1:] if args is None else args) or ["--help"]
     with in_one_sentence():
         if verb in ("--help", "-h"):
             print(overview(EXPERIMENT_VERBS, PLAIN_VERBS))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.settings import check_run_dir, read_yaml
+from pipelines.verbosity import VERBOSE
 
 __all__ = [
     "as_verb",
@@ -36,6 +37,8 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
     own, rest = [], list(arguments)
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
+        if option in VERBOSE:
+            continue
         own.append(option)
         if option in ("--help", "-h") or "=" in option:
             continue

@@ -23,7 +23,8 @@ from pipelines.experiment_settings import MAY_CHANGE, TYPES, add_experiment, che
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
-from pipelines.lightning_cli import VerbCLI, arrange_messages
+from pipelines.lightning_cli import VerbCLI
+from pipelines.messages import arrange_messages
 from pipelines.plain_verbs import function_at
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
@@ -35,6 +36,7 @@ from pipelines.suspect_ranking import check_samples
 from pipelines.suspects import fold_jobs, judging
 from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
+from pipelines.verbosity import is_verbose
 
 __all__ = ["DropqueryCLI", "jobs_of_experiment", "run_experiment_verb"]
 
@@ -279,7 +281,7 @@ def run_experiment_verb(args: list[str], reports: Mapping[str, str]) -> None:
         reports: What is drawn when it is done: see `DropqueryCLI`.
 
     """
-    arrange_messages()
+    arrange_messages(is_verbose())
     with others_explained():
         _check_files(args)
         DropqueryCLI(args, reports)

@@ -4,23 +4,14 @@ tests/test_contracts.py says which names those are and fails when a new Lightnin
 """
 
 import inspect
-import logging
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from callbacks.processes import is_first_process
 from pipelines.parsers import VerbParser
 
-__all__ = ["VerbCLI", "arrange_messages"]
-
-_HINTS = (
-    "💡", "Tip:", "`weights_only` was not set", "Loading `train_dataloader` to estimate", "`Trainer(",
-    "`Trainer.fit` stopped", "TPU available: False", "HPU available: False",
-)  # fmt: skip
-"""How notes begin that help nobody."""
+__all__ = ["VerbCLI"]
 
 
 _WORDS = {
@@ -161,23 +152,6 @@ class VerbCLI(LightningCLI):
         self.run_verb(subcommand)
 
 
-def arrange_messages() -> None:
-    """Show what data sets say of themselves as Lightning shows its notes, and keep Lightning's hints from users.
-
-    Hints are those about workers and tensor cores, warnings about our own choices, and what Lightning says of them in
-    every cycle. Of several processes the first alone speaks of the data.
-    """
-    for handler in logging.getLogger("pytorch_lightning").handlers:
-        handler.addFilter(_is_no_hint)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-    notes = logging.getLogger("datamodules")
-    notes.handlers = logging.getLogger("pytorch_lightning").handlers
-    notes.setLevel(logging.INFO if is_first_process() else logging.ERROR)
-    if not is_first_process():
-        warnings.filterwarnings("ignore", module="datamodules")
-
-
 def _help_of_group(args: list[str]) -> tuple[list[str], str | None]:
     """Arguments without the group that follows --help, and that group."""
     for flag in ("--help", "-h"):
@@ -189,7 +163,3 @@ def _help_of_group(args: list[str]) -> tuple[list[str], str | None]:
 
 def _first_line(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def _is_no_hint(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_HINTS)
