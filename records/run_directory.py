@@ -229,7 +229,30 @@ class RunDirectory:
     @property
     def wandb_id(self) -> Path:
         """The id of the run at Weights & Biases."""
-        return self.path / "wandb" / "run_id"
+        return self.wandb / "run_id"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder of Weights & Biases, with a folder for each time that the run was started."""
+        return self.path / "wandb"
+
+    @property
+    def wandb_logged(self) -> Path:
+        """What of the cycles has been logged at Weights & Biases."""
+        return self.wandb / "logged.json"
+
+    @property
+    def wandb_data(self) -> Path:
+        """Copies of artifacts' files, which `wandb sync` uploads."""
+        return self.wandb / "data"
+
+    @property
+    def study(self) -> "RunDirectory | None":
+        """The directory of the study whose run this is; None where it is none's."""
+        # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED
+        parents = self.path.absolute().parents
+        in_study = len(parents) > 3 and parents[2].name == "runs" and RunDirectory(parents[3]).config.is_file()
+        return RunDirectory(parents[3]) if in_study else None
 
     @property
     def predictions(self) -> Path:
@@ -262,10 +285,7 @@ class RunDirectory:
     @property
     def label_maps(self) -> Path:
         """Folder of the label maps of images that were divided by what they show; runs of a study share the study's."""
-        # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED
-        parents = self.path.absolute().parents
-        in_study = len(parents) > 3 and parents[2].name == "runs" and RunDirectory(parents[3]).config.is_file()
-        return (parents[3] if in_study else self.path) / "label_maps"
+        return (self.study or self).path / "label_maps"
 
     def label_map(self, digest: str) -> Path:
         """The label map of an image and of how it was divided, by a hash of both."""
