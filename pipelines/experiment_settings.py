@@ -23,7 +23,7 @@ MAY_CHANGE = (
     "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "suspicion",
     "data.num_workers", "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
     "wandb.mode", "wandb.group", "wandb.images", "wandb.checkpoints", "wandb.target", "ckpt_path",
-    "weights_only", "doctor",
+    "weights_only", "doctor", "strategy.gallery",
 )  # fmt: skip
 """Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
 what is done with its networks afterwards."""

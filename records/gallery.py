@@ -15,12 +15,13 @@ KINDS = ("queried", "control", "lowest")
 
 COLUMNS = (
     "number", "unit_id", "image_id", "kind", "score", "rank", "top", "left", "height", "width", "predicted", "truth",
-    "values_name",
+    "classes", "values_name",
 )  # fmt: skip
 """Of the table: a row per picture of a unit. rank is 1 for the first choice; the box, in pixels of the image, is empty
-for a whole image; predicted and truth are names of classes, where images are classified and these are known."""
+for a whole image; predicted and truth are names of classes, where images are classified and these are known. classes is
+a JSON list of the names of the classes that were predicted in the unit, most pixels first."""
 
-_TEXTS = ("unit_id", "image_id", "kind", "predicted", "truth", "values_name")
+_TEXTS = ("unit_id", "image_id", "kind", "predicted", "truth", "classes", "values_name")
 _REMEDY = "delete its folder: pictures are for people to look at, and nothing depends on them"
 
 

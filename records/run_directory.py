@@ -104,7 +104,7 @@ class CycleDirectory:
 
     @property
     def labelled_classes(self) -> Path:
-        """What the cycle's fit trained on, class by class."""
+        """How much of each class the cycle's fit trained on (`callbacks.labelled_classes`)."""
         return self.path / "labelled_classes.csv"
 
     @property
@@ -157,6 +157,10 @@ class CycleDirectory:
         """Write names and scores."""
         write_table(self.scores_csv, table)
 
+    def write_labelled_classes(self, table: pd.DataFrame) -> None:
+        """Write how much of each class the fit trained on."""
+        write_table(self.labelled_classes, table)
+
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
         write_table(self.queried, table)
@@ -181,6 +185,16 @@ class RunDirectory:
     def queries(self) -> Path:
         """Settings of a run that only queries and has never been fitted."""
         return self.path / "query.yaml"
+
+    @property
+    def start_list(self) -> Path:
+        """What people are to draw before the first fit, for training and for validation (the verb start)."""
+        return self.path / "start.csv"
+
+    @property
+    def start_parts(self) -> CycleDirectory:
+        """Where the listed units are, if they are parts of images: what a query would put beside queried.csv."""
+        return CycleDirectory(self.path / "start")
 
     @property
     def ledger(self) -> Path:

@@ -137,12 +137,13 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _finite(content: Any) -> Any:
+    kind = type(content)
+    if kind in (str, int, bool, type(None)):
+        return content
     if isinstance(content, np.generic):
         content = content.item()
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, Mapping):
         return {str(key): _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return content
+    return [_finite(value) for value in content] if isinstance(content, list | tuple) else content

@@ -161,11 +161,13 @@ def gallery_data(run: RunDirectory, units: pd.DataFrame, pictures: Mapping[int, 
         pictures: From `bring_pictures`, by cycle.
 
     Returns:
-        units: a list per column, of which layers holds a sum of 2^i for the layers that there are; layers, their names
-        in that order; suffixes of their files; cycles: folder of the pictures, name and largest of the values, what
-        the truth is; classes: names and colours.
+        units: a list per column; image_id says nothing where it is the unit's, and layers is a sum of 2^i for the
+        layers that there are; layers, their names in that order; suffixes of their files; cycles: folder of the
+        pictures, name and largest of the values, what the truth is; classes: names and colours.
     """
     columns: dict[str, list[Any]] = {c: units[c].tolist() for c in units}
+    # most units are whole images, whose name they have
+    columns["image_id"] = [i if i != u else None for i, u in zip(columns["image_id"], columns["unit_id"], strict=True)]
     bits = {layer: bit for bit, layer in enumerate(LAYERS)}
     columns["layers"] = [
         sum(1 << bits[layer] for layer in pictures.get(cycle, {}).get(number, ())) if number is not None else 0
@@ -215,7 +217,7 @@ def _read_units(cycle: CycleDirectory) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _unit(row: Mapping[str, Any]) -> dict[str, Any]:
-    box = None if any(pd.isna(row[c]) for c in _BOX) else [int(row[c]) for c in _BOX]
+    box = [row[c] for c in _BOX]
     classes = row.get("classes")
     return {
         **{name: row[name] for name in ("unit_id", "image_id", "kind")},
@@ -223,6 +225,7 @@ def _unit(row: Mapping[str, Any]) -> dict[str, Any]:
         "number": int(row["number"]),
         "score": float(row["score"]),
         "rank": int(row["rank"]),
-        "box": box,
+        # not a number is not itself
+        "box": [int(v) for v in box] if all(v == v for v in box) else None,
         "classes": json.loads(classes) if isinstance(classes, str) and classes else None,
     }

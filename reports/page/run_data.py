@@ -106,15 +106,17 @@ def labelled_classes(run: RunDirectory) -> tuple[str, pd.DataFrame] | None:
     Returns:
         What was counted (pixels or units), and a row per class: class, cycle N, ...; None where no cycle says so.
     """
-    tables = {c.number: pd.read_csv(c.labelled_classes) for c in run.cycles() if c.labelled_classes.is_file()}
+    there = [c for c in run.cycles() if c.labelled_classes.is_file()]
+    # a class may be called NA
+    tables = {c.number: pd.read_csv(c.labelled_classes, dtype={"class": str}, keep_default_na=False) for c in there}
     if not tables:
         return None
     counted = next((name for name in ("pixels", "units") if all(name in t for t in tables.values())), None)
     if counted is None:
         return None
-    columns = {f"cycle {n}": t.set_index(t["class"].astype(str))[counted] for n, t in tables.items()}
+    columns = {f"cycle {n}": t.set_index("class")[counted] for n, t in tables.items()}
     table = pd.DataFrame(columns).fillna(0).astype(int)
-    order = list(dict.fromkeys(str(name) for t in tables.values() for name in t["class"]))
+    order = list(dict.fromkeys(name for t in tables.values() for name in t["class"]))
     return counted, table.loc[order].rename_axis("class").reset_index()
 
 

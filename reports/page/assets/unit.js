@@ -107,7 +107,7 @@
     fact("truth", unit.truth);
     fact("state", unit.labelled === null ? unit.state : `${unit.state} in cycle ${unit.labelled}`);
     for (const [annotator, state] of unit.drawings) fact("annotator", `${annotator}: ${state}`);
-    if (unit.image_id !== unit.unit_id) fact("image", unit.image_id);
+    fact("image", unit.image_id);
     if (unit.box) fact("place", `rows ${unit.box[0]} to ${unit.box[0] + unit.box[2] - 1}, columns ${unit.box[1]} to ${unit.box[1] + unit.box[3] - 1}`);
     if (unit.classes) fact("classes", unit.classes.join(", "));
     LAYERS[3].title.textContent = cycle.truth_name === "annotation" ? "Annotation" : "Truth";

@@ -30,11 +30,18 @@ def unit_name(number: int) -> str:
 
 
 def make_run(
-    path: Path, queried: int = 6, cycles: int = 2, pool: int = 60, waiting: bool = True, pictures: bool = True
+    path: Path,
+    queried: int = 6,
+    cycles: int = 2,
+    pool: int = 60,
+    waiting: bool = True,
+    pictures: bool = True,
+    draw: int | None = None,
 ) -> RunDirectory:
     """A run that has fitted `cycles` cycles and queried in each; the last query waits for one label in two.
 
-    Unit n of the pool has the rank n + 1 in the first cycle. Drawings of the last query's first three are assigned.
+    Unit n of the pool has the rank n + 1 in the first cycle. Three drawings of the last query's first
+    and last are assigned. `draw` is how many units of each gallery get files; all unless given.
     """
     run = RunDirectory(path)
     run.path.mkdir(parents=True)
@@ -73,7 +80,7 @@ def make_run(
             row | {"val/loss": 1 - score, "val/miou": score, **of_classes, "last/epoch": 3, "monitor": "val/miou"}
         )
         if pictures:
-            write_gallery(cycle, table)
+            write_gallery(cycle, table, draw=draw)
     last = [q.unit_id for q in ledger.queried(cycles - 1)]
     ledger.close()
     reviews = Reviews(run.ledger)
@@ -84,7 +91,9 @@ def make_run(
     return run
 
 
-def write_gallery(cycle: CycleDirectory, table: pd.DataFrame, size: tuple[int, int] = (48, 72)) -> None:
+def write_gallery(
+    cycle: CycleDirectory, table: pd.DataFrame, size: tuple[int, int] = (48, 72), draw: int | None = None
+) -> None:
     """Pictures as a query leaves them: of the queried units, of as many others, and of those with the lowest scores."""
     queried, others = table[table["selected"]], table[~table["selected"]]
     groups = {
@@ -95,11 +104,13 @@ def write_gallery(cycle: CycleDirectory, table: pd.DataFrame, size: tuple[int, i
     rows = [row._asdict() | {"kind": kind} for kind, group in groups.items() for row in group.itertuples(index=False)]
     shown = pd.DataFrame(rows).drop(columns="selected")
     shown.insert(0, "number", range(len(shown)))
-    shown = shown.assign(image_id=shown["unit_id"], top=4, left=6, height=20, width=30, predicted="", truth="", values_name="BALD")
+    shown = shown.assign(
+        image_id=shown["unit_id"], top=4, left=6, height=20, width=30, predicted="", truth="", values_name="BALD"
+    )
     shown["classes"] = [json.dumps([CLASSES[n % 3], CLASSES[0]]) for n in shown["number"]]
     gallery = GalleryDirectory(cycle.gallery)
     gallery.path.mkdir(parents=True)
-    for number in shown["number"]:
+    for number in shown["number"][:draw]:
         draw_layers(gallery, number, size, has_truth=number % 2 == 0)
     about = {"values_name": "BALD", "max_value": 0.31, "truth_name": "annotation"}
     about["classes"] = [
@@ -135,8 +146,6 @@ def draw_layers(gallery: GalleryDirectory, number: int, size: tuple[int, int], h
 
 
 def multiply_pictures(gallery: GalleryDirectory, count: int) -> None:
-    """Give many units the thumbnail and the image of the first, as links, so that a large gallery costs nothing."""
+    """Give many units the thumbnail of the first, as links, so that a large gallery costs nothing."""
     for number in range(1, count):
-        for source, other in ((gallery.thumb(0), gallery.thumb(number)), (gallery.image(0), gallery.image(number))):
-            other.unlink(missing_ok=True)
-            os.link(source, other)
+        os.link(gallery.thumb(0), gallery.thumb(number))
