@@ -16,7 +16,7 @@ from PIL import Image
 
 from callbacks.tracked_run import TrackedRun
 from callbacks.tracking import WandbSettings, log_cycles, open_run
-from records.gallery import GalleryDirectory
+from records.gallery import COLUMNS, GalleryDirectory
 from records.ledger import Labelled, Ledger, Queried
 from records.run_directory import CycleDirectory, RunDirectory
 
@@ -74,8 +74,8 @@ def write_gallery(cycle: CycleDirectory, units: list[str], size: tuple[int, int]
     for number, unit in enumerate([*units, "control-0", "control-1"]):
         queried = number < len(units)
         rows.append(
-            {"number": number, "unit_id": unit, "image_id": unit, "kind": "queried" if queried else "control"}
-            | dict.fromkeys(("top", "left", "height", "width", "predicted", "truth"))
+            dict.fromkeys(COLUMNS)
+            | {"number": number, "unit_id": unit, "image_id": unit, "kind": "queried" if queried else "control"}
             | {"score": 1.0, "rank": number + 1, "values_name": "BALD"}
         )
         Image.fromarray(generator.integers(0, 255, (*size, 3), dtype=np.uint8)).save(gallery.image(number))
