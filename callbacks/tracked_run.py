@@ -14,7 +14,12 @@ from callbacks.tracked_tables import as_table, class_scores, labelled_classes, q
 from callbacks.transaction_log import Logged, cycle_alias
 from records.run_directory import CycleDirectory, RunDirectory
 
-__all__ = ["TrackedRun", "staged", "warned"]
+__all__ = ["TrackedRun", "in_words", "staged", "warned"]
+
+
+def in_words(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def warned(what: str) -> Iterator[None]:
         yield
     # no disk, no network, no account, a server's refusal: its classes change with its versions
     except Exception as error:
-        rank_zero_warn(f"Weights & Biases: {what} ({type(error).__name__}: {error}); the fit goes on without it")
+        rank_zero_warn(f"Weights & Biases: {what} ({in_words(error)}); the fit goes on without it")
 
 
 @contextmanager

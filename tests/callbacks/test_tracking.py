@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from acquisition.annotation import VOID
+from callbacks import tracking
 from callbacks.tracking import WandbSettings, log_cycles, log_study, open_run
 from pipelines.experiment_settings import MAY_CHANGE
 from pipelines.settings import difference
@@ -159,6 +160,16 @@ def test_what_cannot_be_logged_is_a_warning_and_comes_later(tmp_path: Path, monk
         tracked.log(tmp_path)
     monkeypatch.undo()
     tracked.log(tmp_path)
+    assert_each_once(tmp_path, 1)
+
+
+def test_without_a_network_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked.write_run(tmp_path, 1, pictures=False)
+    monkeypatch.setattr(tracking, "CONNECTING", 1.0)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with pytest.warns(UserWarning, match="could not be reached .* the run is logged offline: upload it later with wan"):
+        tracked.log(tmp_path, mode="online")
     assert_each_once(tmp_path, 1)
 
 
