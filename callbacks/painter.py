@@ -175,7 +175,7 @@ def add_annotations(pool: Pool) -> None:
         files = GalleryDirectory(cycle.gallery)
         with drawn_or_warned(f"what people have drawn of cycle {cycle.number}"):
             table = files.read_units()
-            rows = table[[known.has(unit_id) for unit_id in table["unit_id"]]]
+            rows = table[table["unit_id"].map(known.has).astype(bool)]
             if pool.source.target == "label":
                 names = table["truth"].mask(table.index.isin(rows.index), [known.name(u) for u in rows["unit_id"]])
                 _replace_truth(files, table, names)

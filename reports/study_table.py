@@ -10,7 +10,7 @@ from records.study_directory import StudyDirectory
 from reports.comparison import find_baseline, without_gaps
 from reports.learning_curve import main_metric
 
-__all__ = ["markdown", "read_baseline", "read_curves", "read_study"]
+__all__ = ["markdown", "mean_curves", "read_baseline", "read_study"]
 
 _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
 
@@ -63,23 +63,22 @@ def read_baseline(run_dir: Path, strategies: Iterable[str]) -> str | None:
     return named if named in names else find_baseline(names)
 
 
-def read_curves(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a study's table, and the learning curve of each strategy as the mean over its seeds.
+def mean_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """The learning curve of each strategy, as the mean over its seeds.
 
     Args:
-        run_dir: The study's folder.
+        table: From `read_study`; runs that have fewer cycles than the others are left out.
 
     Returns:
-        The table, from `read_study`; and of runs that have as many cycles as the others, a row per strategy and cycle:
-        strategy (after the variant, where there is one), labelled_units, and the metric that
-        `reports.learning_curve.main_metric` chooses.
+        A row per strategy and cycle: strategy (after the variant, where there is one), labelled_units, and the metric
+        that `reports.learning_curve.main_metric` chooses.
     """
-    table = read_study(run_dir)
     metric = main_metric(table)
-    points = without_gaps(table).groupby(["variant", "strategy", "cycle"])
-    mean = points[["labelled_units", metric]].mean().reset_index()
+    mean = (
+        without_gaps(table).groupby(["variant", "strategy", "cycle"])[["labelled_units", metric]].mean().reset_index()
+    )
     names = [f"{v}/{s}" if v else s for v, s in zip(mean["variant"], mean["strategy"], strict=True)]
-    return table, mean.assign(strategy=names)[["strategy", "labelled_units", metric]]
+    return mean.assign(strategy=names)[["strategy", "labelled_units", metric]]
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -20,7 +20,7 @@ from callbacks import tracking
 from callbacks.tracking import WandbSettings, log_cycles, log_study, open_run
 from pipelines.experiment_settings import MAY_CHANGE
 from pipelines.settings import difference
-from reports.study_table import read_curves
+from reports.study_table import mean_curves
 from tests import forked
 from tests.callbacks import tracked
 from tests.callbacks.tracked import CLASSES, artifacts, history, summary, tables
@@ -212,13 +212,13 @@ def test_a_study_shows_its_strategies_without_a_click(tmp_path: Path) -> None:
         for seed in range(2)
         for c in range(3)
     ]
-    pd.DataFrame(rows).to_csv(tmp_path / "study.csv", index=False)
+    table = pd.DataFrame(rows)
     for _ in range(2):
-        log_study(WandbSettings(), tmp_path, {"cycles": 3}, *read_curves(tmp_path))
+        log_study(WandbSettings(), tmp_path, {"cycles": 3}, table, mean_curves(table))
         wandb.teardown()
     (row,) = history(tmp_path)
     assert row["study._type"] == "table-file"
-    assert tables(tmp_path, "study")[0]["data"] == pd.DataFrame(rows).to_numpy().tolist()
+    assert tables(tmp_path, "study")[0]["data"] == table.to_numpy().tolist()
     (points,) = tables(tmp_path, "learning_curves_table")
     chart = pd.DataFrame(points["data"], columns=points["columns"])
     drawn = chart.groupby("lineKey")["lineVal"].apply(list).to_dict()

@@ -83,7 +83,15 @@ def test_queried_units_are_the_ledgers(whole: RunDirectory) -> None:
 def test_a_query_that_the_ledger_does_not_know_is_not_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", pictures=False)
     gallery = GalleryDirectory(run.cycle(1).gallery)
-    unit = {"image_id": "i", "score": 1.0, "rank": 1, "predicted": "", "truth": "", "values_name": "BALD"}
+    unit = {
+        "image_id": "i",
+        "score": 1.0,
+        "rank": 1,
+        "predicted": "",
+        "truth": "",
+        "classes": "",
+        "values_name": "BALD",
+    }
     rows = [
         unit | {"number": 0, "unit_id": "lost", "kind": "queried"},
         unit | {"number": 1, "unit_id": "c", "kind": "control"},
@@ -181,7 +189,7 @@ def test_a_query_without_a_fit_has_a_page(tmp_path: Path) -> None:
     run.cycle(0).labelled_classes.unlink()
     report(str(run.path))
     assert data_of(run)["curve"] is None
-    with pytest.raises(ValueError, match=r"finished cycle or a query .* run fit first"):
+    with pytest.raises(ValueError, match=r"finished cycle below .* or a query, got none; run fit first"):
         report(str(tmp_path))
 
 
