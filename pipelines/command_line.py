@@ -161,8 +161,8 @@ class DropqueryCLI(VerbCLI):
                 for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                     if is_first_process():
                         curve = self._report("curve")(run_dir)
-                    summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
-                    log_cycles(self._logger, summary)
+                        summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
+                        log_cycles(self._logger, summary)
             if curve is not None:
                 text = self._report("curve_text")(curve, run_dir, config.full_score)
                 rank_zero_info(f"\n{text}")
