@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.settings import check_run_dir, read_yaml
 
-__all__ = ["as_verb", "config_files", "distributed", "run_dir_of", "with_command_last", "with_run_dir_named"]
+__all__ = ["as_verb", "config_files", "distributed", "run_dir_of", "with_command_last", "with_named"]
 
 _TRAINED = ("fit", "query", "validate", "test", "predict")
 _FLAGS = ("--wait", "--dry_run", "--requeue")
@@ -55,11 +55,12 @@ def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) ->
     return shlex.join(["dropquery", verb, *kept])
 
 
-def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
-    """Rewrite arguments so that a folder that stands alone becomes the option --run_dir.
+def with_named(arguments: Sequence[str], option: str) -> list[str]:
+    """Rewrite arguments so that a word that stands alone becomes the value of an option.
 
     Args:
         arguments: The words that follow a verb, every option of which takes a value.
+        option: The option.
 
     """
     words = list(arguments)
@@ -67,7 +68,7 @@ def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
     while place < len(words) and words[place].startswith("-"):
         alone = "=" in words[place] or words[place] in ("--help", "-h")
         place += 1 if alone else 2
-    return words if place >= len(words) else [*words[:place], "--run_dir", *words[place:]]
+    return words if place >= len(words) else [*words[:place], option, *words[place:]]
 
 
 def run_dir_of(command: Sequence[str]) -> Path:

@@ -76,7 +76,9 @@ VALUES = [
     Row(f"{FIT} --members.retries -1", "members.retries must be at least 0"),
     Row(f"{FIT} --members.predictor.num_samples 1", "num_samples must be at least 2 for a variance"),
     Row(f"{FIT} --members.predictor.at_output_stride true", "set at_output_stride to false"),
-    Row(f"{FIT} --wandb.mode sometimes", "--wandb.mode must be one of online, offline, disabled, got sometimes", code=2),
+    Row(
+        f"{FIT} --wandb.mode sometimes", "--wandb.mode must be one of online, offline, disabled, got sometimes", code=2
+    ),
     Row(f"{FIT} --nonsense 3", "--nonsense", code=2),
     Row(f"{FIT} --ckpt_path x", "fit takes no --ckpt_path"),
     Row("frobnicate", "frobnicate", code=2),
