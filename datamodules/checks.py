@@ -37,7 +37,8 @@ def check_mask(where: str | Path, size: tuple[int, int], mask: np.ndarray, num_c
     if wrong.any():
         raise DataError(
             f"expected mask values from 0 to {num_classes - 1}, or {VOID} for void, got {mask[wrong].max()} in "
-            f"{where}; correct the mask or list the class in classes.txt"
+            f"{where}; correct the mask, list the class in classes.txt, or say what each value means with "
+            "data.mask_values"
         )
 
 
@@ -70,8 +71,9 @@ def check_content(masks: Iterable[np.ndarray], count: int, first: str | Path, wh
         )
     if found == {0, VOID}:
         raise DataError(
-            f"the {count} masks of the {where} hold only 0 and {VOID}, {first} first, and {VOID} means void: save "
-            f"class 1 as 1 if {VOID} is meant as that, or take images with other classes into the {where}"
+            f"the {count} masks of the {where} hold only 0 and {VOID}, {first} first, and {VOID} means void: set "
+            f"data.mask_values to '{{0: 0, {VOID}: 1}}' if {VOID} is meant as class 1, or take images with other "
+            f"classes into the {where}"
         )
 
 

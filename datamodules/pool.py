@@ -16,6 +16,8 @@ from datamodules.initial import InitialSet
 from datamodules.oracle import Oracle
 from datamodules.partitions import Partition
 from datamodules.sources.source import Source
+from datamodules.survey import survey
+from datamodules.survey_checks import check_survey
 from datamodules.units import Units
 from records.ledger import AlreadyLabelledError, Labelled, Ledger, Queried
 from records.run_directory import RunDirectory
@@ -35,8 +37,9 @@ class Pool:
         initial: The labelled set of cycle 0, chosen among the units that the oracle has answered.
         run_dir: Where the ledger stands.
         seed: Of the initial set.
-        allow_missing_classes: Let the first fit begin without an image of every class where images are classified, or
-            without a label of every class that a corruption sees.
+        allow_missing_classes: Let the first fit begin without an image of every class where images are classified,
+            without a label of every class that a corruption sees, or where a class of classes.txt occurs in no mask.
+        max_void: Share of void pixels above which masks are refused before the first fit.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Pool:
         run_dir: Path,
         seed: int = 0,
         allow_missing_classes: bool = False,
+        max_void: float = 0.99,
     ) -> None:
         self.source = source
         self.units = Units(source, partition, run_dir)
@@ -57,6 +61,7 @@ class Pool:
         self.run_dir = run_dir
         self.seed = seed
         self.allow_missing_classes = allow_missing_classes
+        self.max_void = max_void
         self._ledger: Ledger | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -138,6 +143,7 @@ class Pool:
         self._check_named()
         if self.ledger.labelled():
             return
+        self._check_survey()
         self.source.check()
         candidates = [
             u for i in self.units.images("train") if self.annotations.is_annotated(i) for u in self.units.of_image[i]
@@ -310,6 +316,12 @@ class Pool:
                     "which is called like a part of it; draw that part into the image's mask, of the image's size: "
                     f"{self.oracle.instructions()}"
                 )
+
+    def _check_survey(self) -> None:
+        # that there are no images is said first
+        if self.source.has_plain_masks and self.units.images("train") and self.units.images("val"):
+            found = survey(self.source, None if self.oracle.knows_truth else self.annotations)
+            check_survey(found, self.source, self.allow_missing_classes, self.max_void)
 
     def _check_initial(self, chosen: Sequence[str]) -> None:
         if not chosen:
