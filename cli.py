@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -18,9 +19,10 @@ from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.command import config_files, with_command_last
 from pipelines.cycles import Experiment, Run, run_cycles
+from pipelines.data_defaults import fill_from_data
 from pipelines.ensemble import member_jobs, several_annotators
 from pipelines.error_sentences import in_one_sentence
-from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
+from pipelines.experiment_settings import LINKED, MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
@@ -63,6 +65,7 @@ class DropqueryCLI(VerbCLI):
     trainer: QueryTrainer
     plain_verbs = PLAIN_VERBS
     own_verbs = ("study",)
+    linked = tuple(LINKED)
     dry = False
 
     @staticmethod
@@ -75,6 +78,10 @@ class DropqueryCLI(VerbCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
         add_experiment(parser)
+
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Number of classes and sizes, from the data."""
+        fill_from_data(config, given)
 
     def before_instantiate_classes(self) -> None:
         """Refuse a run directory that nobody means."""

@@ -21,6 +21,7 @@ from datamodules.loop import progress_in_epoch
 from datamodules.oracle import HiddenTruth, Oracle
 from datamodules.partitions import Partition, WholeImages
 from datamodules.pool import Pool
+from datamodules.size_defaults import BATCH_SIZE
 from datamodules.sources.in_memory import TensorSource
 from datamodules.sources.source import Source
 from datamodules.tensors import EpochBatches, InOrder, TensorDataset, as_it_is
@@ -52,10 +53,13 @@ class PoolDataModule(Described, pl.LightningDataModule):
             given.
         run_dir: Where `ledger.sqlite` stands.
         seed: Of the initial set, shuffling and augmentation.
-        batch_size: Images per batch and process in training.
+        batch_size: Images per batch and process in training; 8 unless given, on the command line fewer where images are
+            large or few.
         eval_batch_size: The same for validation and queries; batch_size unless given.
         num_workers: Processes that read images.
-        image_size: (height, width) to which every image is resized first, or None.
+        image_size: (height, width) in pixels to which every image is resized first, or None for their own; on the
+            command line, where crop_size is left out as well, a common size for images of several sizes or of more than
+            640 pixels.
         crop_size: (height, width) of training crops after random scaling, or None for whole images.
         scale: Smallest and largest factor before a crop.
         flip: Probability of a horizontal flip in training; the data set's own unless given (0.5, or 0 for digits and
@@ -69,8 +73,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
             colours as [128, 64, 128], "128,64,128" or "#804080", to classes by index or name, "void", or "unanswered"
             for what is not drawn yet; {0: 0, 255: 1}, say. For the data set's own masks and those that people draw. A
             value that is not named is refused, but for 254 (or the colour (254, 254, 254)), which is unanswered.
-        max_void: Share of void pixels, 0 to 1, above which masks are refused before the first fit; 1 for masks of
-            which next to nothing is drawn on purpose.
+        max_void: Share of void pixels, 0 to 1, above which masks are refused before the first fit, 0.99 unless
+            given; 1 for masks of which next to nothing is drawn on purpose.
 
     Raises:
         DataError: If a setting is out of its range, or does not go with the data set.
@@ -84,7 +88,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         initial: InitialSet | None = None,
         run_dir: str = "runs/default",
         seed: int = 0,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         image_size: Sequence[int] | None = None,
@@ -95,10 +99,10 @@ class PoolDataModule(Described, pl.LightningDataModule):
         allow_missing_classes: bool = False,
         initial_run: str | None = None,
         mask_values: dict[int | str, int | str] | None = None,
-        max_void: float = 0.99,
+        max_void: float | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= max_void <= 1:
+        if max_void is not None and not 0 <= max_void <= 1:
             raise DataError(f"data.max_void is a share: expected 0 to 1, got {max_void}")
         if mask_values is not None:
             source = source.with_mask_values(mask_values)
@@ -143,8 +147,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
         self.prepare_data_per_node = False
         self.source = source
         self.seed = seed
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
+        self.batch_size = batch_size or BATCH_SIZE
+        self.eval_batch_size = eval_batch_size or self.batch_size
         self.num_workers = num_workers
         self.flip = source.flip if flip is None else flip
         self.shift = shift
@@ -157,7 +161,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
             Path(run_dir),
             seed,
             allow_missing_classes,
-            max_void,
+            0.99 if max_void is None else max_void,
         )
         if not in_memory:
             self._train_transform = train_transform(image_size, crop_size, scale, self.flip)

@@ -68,9 +68,11 @@ def _unknown(found: MaskSurvey, source: Source) -> str:
     names = ", ".join(found.class_names)
     if found.too_many:
         lossy = "; a JPEG changes values, so save masks as PNG" if where.suffix.lower() in (".jpg", ".jpeg") else ""
+        least, *_, largest = found.pixels
         return (
-            f"{_these(found)} hold {len(found.pixels)} values or more, too many for masks ({where}, say){lossy}; put "
-            "images and masks into their folders, and save each class with one value"
+            f"expected a value for each class in masks, got {shown(least)} to {shown(largest)}, {len(found.pixels)} "
+            f"values and more, in {where} and others{lossy}; put images and masks into their folders, and save each "
+            "class with one value"
         )
     if found.mapped:
         added = as_setting(dict.fromkeys(found.unknown[:_LISTED], "CLASS")).strip("{}")
@@ -80,7 +82,7 @@ def _unknown(found: MaskSurvey, source: Source) -> str:
         )
     if found.in_colour:
         return (
-            f"expected one channel of class indices, got masks in colour, {where} first, with {_listed(found)}; set "
+            f"expected one channel of class indices in masks, got mode RGB, {where} first, with {_listed(found)}; set "
             f"data.mask_values to '{found.setting}', with the right class for each colour"
         )
     what = f"expected mask values from 0 to {len(found.class_names) - 1}, or {VOID} for void, got {shown(value)}"

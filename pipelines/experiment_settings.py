@@ -17,15 +17,18 @@ from pipelines.stopping import StoppingCriterion
 from pipelines.suspects import Suspicion
 from records.study_directory import StudyDirectory
 
-__all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
+__all__ = ["LINKED", "MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
 MAY_CHANGE = (
     "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "suspicion",
-    "data.num_workers", "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
-    "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
+    "data.num_workers", "data.max_void", "trainer.devices", "trainer.accelerator", "trainer.num_nodes",
+    "trainer.enable_progress_bar", "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
 )  # fmt: skip
 """Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
 what is done with its networks afterwards."""
+
+LINKED = {"run_dir": "data.run_dir", "initial_run": "data.initial_run", "seed_everything": "data.seed"}
+"""Settings that the data module takes from the experiment's."""
 
 _OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -85,9 +88,8 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(Members, "members")
     parser.add_class_arguments(Suspicion, "suspicion")
     parser.add_class_arguments(StudyGrid, "grid")
-    parser.link_arguments("run_dir", "data.run_dir")
-    parser.link_arguments("initial_run", "data.initial_run")
-    parser.link_arguments("seed_everything", "data.seed")
+    for name, target in LINKED.items():
+        parser.link_arguments(name, target)
 
 
 def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +99,10 @@ def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
         settings: The experiment's, as config.yaml holds them.
 
     """
-    data = {k: v for k, v in settings["data"].items() if k not in ("run_dir", "initial_run")}
+    data = {k: v for k, v in settings["data"].items() if k not in ("run_dir", "initial_run", "max_void")}
+    if data.get("mask_values") is None:
+        # models of before this setting stay in common
+        data.pop("mask_values", None)
     return {k: v for k, v in settings.items() if k not in _AFTER_FIRST_FIT} | {"data": data}
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks.processes import is_first_process
 from pipelines.settings import with_limit
@@ -41,6 +41,9 @@ class VerbCLI(LightningCLI):
     """Verbs without model, data and trainer: functions whose arguments are the options and whose docstring is the
     help; one named `expand` is not an option."""
 
+    linked: ClassVar[tuple[str, ...]] = ()
+    """Options of every verb that is not plain on which others depend."""
+
     own_verbs: ClassVar[tuple[str, ...]] = ()
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
@@ -55,6 +58,32 @@ class VerbCLI(LightningCLI):
             load_from_checkpoint_support=False,
             **options,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the command line, and let `fill_in` complete it before anything is found missing."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args, _skip_validation=True)
+        verb = self.config.subcommand
+
+        def given() -> Namespace:
+            linked = [f"--{name}={self.config[verb].get(name)}" for name in self.linked]
+            return parser.parse_args([*args, *linked], defaults=False, _skip_validation=True)[verb]
+
+        if verb is not None and verb not in self.plain_verbs:
+            self.fill_in(self.config[verb], given)
+        try:
+            parser.validate(self.config)
+        except (TypeError, KeyError) as error:
+            parser.error(str(error), error)
+
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Complete a verb's settings; here they are complete.
+
+        Args:
+            config: Those with every default, to be changed in place; what is required may be missing.
+            given: Those that the command line and its files name, without defaults.
+
+        """
 
     def parser_of(self, verb: str) -> LightningArgumentParser:
         """The parser of a verb's settings.
