@@ -67,7 +67,7 @@ def default_sizes(
         elif several:
             eval_batch_size, reason = 1, what
     height, width = crop_size or image_size or resized or common
-    count = min(BATCH_SIZE, _MOST_PIXELS // (height * width), len(source.images("train")))
+    count = min(BATCH_SIZE, _MOST_PIXELS // max(height * width, 1), len(source.images("train")))
     batch_size = max(_FEWEST, 1 << max(count, 1).bit_length() - 1)
     return Sizes(batch_size, resized, eval_batch_size, reason)
 

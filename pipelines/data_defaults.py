@@ -13,6 +13,7 @@ from datamodules.size_defaults import default_sizes
 from datamodules.sources.source import Source
 from pipelines.settings import read_yaml
 from records.run_directory import RunDirectory
+from records.study_directory import StudyDirectory
 
 __all__ = ["fill_from_data"]
 
@@ -81,14 +82,11 @@ def _fill_sizes(config: Namespace, data: Namespace) -> Iterator[str]:
     missing = [name for name in _SIZES if data.get(name) is None]
     if not missing:
         return
-    begun = RunDirectory(Path(config.run_dir)).config
-    then = read_yaml(begun).get("data") if begun.is_file() else None
-    if isinstance(then, dict):
-        for name in missing:
-            data[name] = then.get(name)
-        missing = [name for name in missing if data[name] is None and name == "batch_size"]
-        if not missing:
-            return
+    then = _begun_with(Path(config.run_dir))
+    for name in missing:
+        data[name] = then.get(name)
+    if then:
+        return
     try:
         partition = _made(Partition, data.get("partition"))
         sizes = default_sizes(_source(data), partition, data.image_size, data.crop_size)
@@ -101,6 +99,20 @@ def _fill_sizes(config: Namespace, data: Namespace) -> Iterator[str]:
     if sizes.reason:
         told = [f"data.{name} {data[name]}" for name in missing if data[name] is not None]
         yield f"{', '.join(told)} ({sizes.reason})"
+
+
+def _begun_with(run_dir: Path) -> dict[str, Any]:
+    """The data's settings of a run, a study or an ensemble that has left something; none of one that has not."""
+    run = RunDirectory(run_dir)
+    try:
+        begun = any(cycle.is_begun for cycle in run.cycles()) or any(run.members.glob("*/*"))
+        if not run.config.is_file() or not (begun or StudyDirectory(run_dir).runs()):
+            return {}
+    except OSError:
+        # whoever works in it says so better
+        return {}
+    then = read_yaml(run.config).get("data")
+    return then if isinstance(then, dict) else {}
 
 
 def _source(data: Namespace) -> Source:
