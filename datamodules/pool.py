@@ -343,11 +343,11 @@ class Pool:
             return
         images, held_out = self.units.images_of(chosen), self.units.images("val")
         first = self.annotations.annotation_path(images[0]) or images[0]
-        labels = (label for _, label in self.read_labels(chosen))
-        check_content(labels, len(images), first, "initial set")
+        labels, named = (label for _, label in self.read_labels(chosen)), self.source.mask_values is not None
+        check_content(labels, len(images), first, "initial set", named)
         first = self.source.annotation_path(held_out[0]) or held_out[0]
         masks = map(self.source.read_annotation, held_out)
-        check_content(masks, len(held_out), first, "validation split")
+        check_content(masks, len(held_out), first, "validation split", named)
         # an image that cannot be read is found before the fit begins
         for image_id in images:
             self.source.read_image(image_id)
