@@ -1,241 +1,58 @@
-"""Every verb of dropquery: those that fit and ask networks read one YAML."""
+"""Every verb of dropquery, and where it stands: what a verb needs is imported when it is asked for."""
 
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pytorch_lightning as pl
-from jsonargparse import Namespace
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities import rank_zero_info
-
-from annotators.assign import assign
-from annotators.review import review
-from callbacks.processes import is_first_process
-from callbacks.tracking import open_run
-from datamodules.datamodule import PoolDataModule
-from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
-from pipelines.command import config_files, with_command_last
-from pipelines.cycles import Experiment, Run, run_cycles
-from pipelines.data_defaults import fill_from_data
-from pipelines.ensemble import member_jobs, several_annotators
+from pipelines.command import with_command_last, with_run_dir_named
 from pipelines.error_sentences import in_one_sentence
-from pipelines.experiment_settings import LINKED, MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
-from pipelines.fit_settings import FitSettings, seed_cycle
-from pipelines.grid import StudyGrid
-from pipelines.jobs import Job, say_outcomes
-from pipelines.lightning_cli import VerbCLI, arrange_messages
-from pipelines.moons import moons
-from pipelines.run_access import keep_query, run_directory, working_in
-from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
-from pipelines.single import LightningFitter
-from pipelines.stopping import CycleEnd
-from pipelines.study import Planner, run_part, run_study, study_jobs
-from pipelines.submit import submit
-from pipelines.suspect_ranking import check_samples
-from pipelines.suspects import fold_jobs, judging
-from pipelines.trainer import QueryTrainer
-from pipelines.trainer_options import fit_options, trainer_options
-from reports.analyses import analyse
-from reports.difficulty import compare
-from reports.learning_curve import curve_text, write_curve
-from reports.nearest import nearest
-from reports.study import report, write_study_report
+from pipelines.plain_verbs import overview, run_plain_verb, unknown_verb
 
-__all__ = ["DropqueryCLI", "jobs_of", "main"]
+if TYPE_CHECKING:
+    from pipelines.jobs import Job
 
-PLAIN_VERBS: dict[str, Callable[..., None]] = {
-    "analyse": analyse,
-    "assign": assign,
-    "compare": compare,
-    "moons": moons,
-    "nearest": nearest,
-    "report": report,
-    "review": review,
-    "submit": submit,
+__all__ = ["EXPERIMENT_VERBS", "PLAIN_VERBS", "jobs_of", "main"]
+
+EXPERIMENT_VERBS = {
+    "start": "say what a data set holds, and list what to draw before the first fit",
+    "fit": "train, and with --cycles go through active-learning cycles",
+    "query": "score the pool with a trained network, and choose what to label next",
+    "validate": "score a network on the validation split",
+    "test": "score a network on the test split",
+    "predict": "write a network's predictions of the pool as pictures",
+    "pixels": "write the values of every pixel of one image",
+    "ensemble": "train the members of an ensemble",
+    "difficulty": "predict how hard images are to annotate, and compare the predictions with people",
+    "suspects": "rank what is labelled by how likely its label is wrong",
+    "study": "strategies x seeds x any settings, compared in tables and figures",
+}
+"""Verbs of an experiment, with model, data and trainer, which read one YAML."""
+
+PLAIN_VERBS = {
+    "assign": "annotators.assign:assign",
+    "review": "annotators.review:review",
+    "report": "reports.report:report",
+    "compare": "reports.difficulty:compare",
+    "analyse": "reports.analyses:analyse",
+    "nearest": "reports.nearest:nearest",
+    "moons": "pipelines.moons:moons",
+    "submit": "pipelines.submit:submit",
 }
 """Verbs that need no model: functions whose typed arguments are the options and whose docstring is the help."""
 
-
-class DropqueryCLI(VerbCLI):
-    """LightningCLI with the verb query, and a fit that runs whole active-learning cycles."""
-
-    trainer: QueryTrainer
-    plain_verbs = PLAIN_VERBS
-    own_verbs = ("study",)
-    linked = tuple(LINKED)
-    dry = False
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The trainer's verbs, each with the arguments that the CLI fills in."""
-        ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
-        ours["suspects"] = {"suspicion", "settings", "may_change"}
-        return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what an experiment is, beside model, data and trainer."""
-        add_experiment(parser)
-
-    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
-        """Number of classes and sizes, from the data."""
-        fill_from_data(config, given)
-
-    def before_instantiate_classes(self) -> None:
-        """Refuse a run directory that nobody means."""
-        if self.subcommand not in PLAIN_VERBS:
-            check_run_dir(self.config[self.subcommand].run_dir)
-
-    def instantiate_classes(self) -> None:
-        """Make the objects of the verb; those of a fit or a study are made afresh by each cycle."""
-        if self.subcommand not in ("fit", "study"):
-            super().instantiate_classes()
-
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """A trainer whose files go to the run directory; a fit's also leaves behind what its cycle promises."""
-        config = self.config_init[self.subcommand]
-        if self.subcommand == "fit":
-            self._end = CycleEnd(Path(config.run_dir), self._cycle, self._last, config.stop or ())
-            config.strategy = config.strategy.asking(self._end)
-            kwargs |= fit_options(config, self.model, self._cycle, self._logger)
-        else:
-            kwargs |= trainer_options(str(self.subcommand), config, self.model)
-        return super().instantiate_trainer(**kwargs)
-
-    def run_plain_verb(self, verb: str, settings: dict[str, Any]) -> None:
-        """Call a plain verb's function; submit has to know what the other verbs consist of."""
-        if verb == "submit":
-            settings = settings | {"expand": partial(jobs_of, dry=settings["dry_run"])}
-        super().run_plain_verb(verb, settings)
-
-    def run_verb(self, verb: str) -> None:
-        """Run a verb of our own, or one of the trainer's with weights that were checked."""
-        # Lightning would look up the verb on a trainer, and a fit has none before its first cycle
-        if verb in ("fit", "study", "ensemble", "difficulty", "suspects"):
-            getattr(self, verb)()
-            return
-        config = self.config_init[verb]
-        run_dir = Path(config.run_dir)
-        if config.ckpt_path is not None:
-            config.ckpt_path = checked_checkpoint(config.ckpt_path, self.model)
-        elif verb != "query" or (config.strategy.scorer.asks_learner and not config.doctor):
-            raise no_weights(verb, run_dir)
-        if verb not in ("query", "pixels"):
-            super().run_verb(verb)
-            return
-        with working_in(run_dir):
-            if verb == "query" and not config.doctor:
-                check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
-                keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
-            super().run_verb(verb)
-
-    def fit(self) -> None:
-        """Run the cycles, redraw the learning curve after each, and print it at the end."""
-        config = self.config["fit"]
-        check_experiment("fit", config)
-        run_dir = Path(config.run_dir)
-        dump = self.settings_of("fit")
-        settings = parse_yaml(dump)
-        with run_directory(run_dir, dump, MAY_CHANGE):
-            self._logger = open_run(config.wandb, run_dir, settings)
-            initial_models = Path(config.initial_models) if config.initial_models else None
-            fitter = LightningFitter(config.warm_start, initial_models, settings_of_first_fit(settings))
-            curve = None
-            for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
-                if is_first_process():
-                    curve = write_curve(run_dir)
-            if curve is not None:
-                rank_zero_info(f"\n{curve_text(curve, run_dir, config.full_score)}")
-
-    def ensemble_jobs(self) -> list[Job]:
-        """The fits of `ensemble`, with their common settings kept as config.yaml in the run directory."""
-        config, run_dir = self.config_init["ensemble"], Path(self.config_init["ensemble"].run_dir)
-        check_experiment("ensemble", config)
-        jobs = member_jobs(run_dir, config.members, several_annotators(self.datamodule), config.wandb.group)
-        with run_directory(run_dir, self.settings_of("ensemble"), MAY_CHANGE):
-            return jobs
-
-    def ensemble(self) -> None:
-        """Train the members that are missing; what failed is named at the end."""
-        self.ensemble_jobs()
-        config = self.config_init["ensemble"]
-        with working_in(Path(config.run_dir)):
-            say_outcomes(self.trainer.ensemble(self.model, self.datamodule, config.members, config.wandb.group))
-
-    def difficulty(self) -> None:
-        """Predict what is missing, then compare."""
-        config = self.config_init["difficulty"]
-        with run_directory(Path(config.run_dir), self.settings_of("difficulty"), MAY_CHANGE):
-            self.trainer.difficulty(self.model, self.datamodule, config.members)
-            compare(Path(config.run_dir))
-
-    def suspects_jobs(self) -> list[Job]:
-        """The fits of `suspects`, one per fold of the labelled units."""
-        config = self.config_init["suspects"]
-        with judging(Path(config.run_dir)):
-            check_samples(config.suspicion, self.model, self.datamodule)
-            return fold_jobs(self.datamodule, config.suspicion, self.settings_of("suspects"), MAY_CHANGE, self.dry)
-
-    def suspects(self) -> None:
-        """Fit the folds that are missing, then rank the labelled units; what failed is named at the end."""
-        config, settings = self.config_init["suspects"], self.settings_of("suspects")
-        with judging(Path(config.run_dir)):
-            say_outcomes(self.trainer.suspects(self.model, self.datamodule, config.suspicion, settings, MAY_CHANGE))
-
-    def study(self) -> None:
-        """Run strategies x seeds x any settings (grid), paired by seed, and compare them in tables and figures.
-
-        Does the runs that are missing, gathers study.csv and writes the report; exits with 1 if a run failed.
-        """
-        whole = _, grid, root, _ = self._study()
-        if grid.part is not None:
-            run_part(*whole)
-            return
-        with run_directory(root, self.settings_of("study"), MAY_CHANGE):
-            failed = run_study(*whole)
-            write_study_report(root, full_score=self.config["study"].full_score)
-        if failed:
-            sys.exit(1)
-
-    def study_jobs(self) -> list[Job]:
-        """What is missing of a study, with its settings kept as config.yaml in the run directory."""
-        whole = _, grid, root, _ = self._study()
-        if grid.part is not None:
-            return []
-        with run_directory(root, self.settings_of("study"), MAY_CHANGE):
-            return study_jobs(*whole)
-
-    def _study(self) -> tuple[dict[str, Any], StudyGrid, Path, Planner]:
-        """Its settings, what it consists of, its folder, and what this command line knows."""
-        config = self.config["study"]
-        check_experiment("study", config)
-        fits = FitSettings(self.parser_of("fit"))
-        planner = Planner(fits.complete, fits.parts, MAY_CHANGE)
-        return parse_yaml(self.settings_of("study")), StudyGrid(**config.grid.as_dict()), Path(config.run_dir), planner
-
-    def _experiment(self, cycle: int, last: bool) -> Experiment:
-        self._cycle, self._last = cycle, last
-        seed_cycle(self.config["fit"].seed_everything, cycle)
-        super().instantiate_classes()
-        return Experiment(self.model, self.datamodule, self.config_init["fit"].strategy, self._end, self.trainer)
+REPORTS = {
+    "curve": "reports.report:draw_run",
+    "curve_summary": "reports.learning_curve:curve_summary",
+    "curve_text": "reports.learning_curve:curve_text",
+    "difficulty": "reports.difficulty:compare",
+    "mean_curves": "reports.study_table:mean_curves",
+    "study": "reports.study:write_study_report",
+    "study_table": "reports.study_table:read_study",
+}
+"""What an experiment's verbs draw when they are done: pipelines/ do not know what stands in reports/."""
 
 
-class _JobsCLI(DropqueryCLI):
-    """Reads a verb's settings and asks for its jobs instead of running it."""
-
-    def run_verb(self, verb: str) -> None:
-        self.jobs: list[Job] = getattr(self, f"{verb}_jobs")()
-
-
-class _DryJobsCLI(_JobsCLI):
-    """The same, and what was fitted on other labels stays there."""
-
-    dry = True
-
-
-def jobs_of(command: list[str], dry: bool = False) -> list[Job]:
+def jobs_of(command: list[str], dry: bool = False) -> "list[Job]":
     """The jobs that a verb with these arguments consists of; none for a verb that is one job.
 
     Args:
@@ -243,11 +60,9 @@ def jobs_of(command: list[str], dry: bool = False) -> list[Job]:
         dry: Whether they are only listed: nothing that stands there is removed.
 
     """
-    if not hasattr(DropqueryCLI, f"{command[0]}_jobs"):
-        return []
-    cli = _run(_DryJobsCLI if dry else _JobsCLI, command)
-    assert isinstance(cli, _JobsCLI)
-    return cli.jobs
+    from pipelines.command_line import jobs_of_experiment
+
+    return jobs_of_experiment(command, REPORTS, dry)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -257,30 +72,26 @@ def main(args: list[str] | None = None) -> None:
         args: The command line, without the program's name; sys.argv's unless given.
 
     """
-    arrange_messages()
     if (here := str(Path.cwd())) not in sys.path:
         # a user's own classes, behind everything that is installed
         sys.path.append(here)
-    args = sys.argv[1:] if args is None else args
-    if args[:1] == ["submit"]:
-        args = ["submit", *with_command_last(args[1:])]
+    verb, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
     with in_one_sentence():
-        _run(DropqueryCLI, args)
+        if verb in ("--help", "-h"):
+            print(overview(EXPERIMENT_VERBS, PLAIN_VERBS))
+            sys.exit(0)
+        elif verb == "submit":
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_command_last(rest), expand=jobs_of)
+        elif verb == "report":
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_run_dir_named(rest))
+        elif verb in PLAIN_VERBS:
+            run_plain_verb(verb, PLAIN_VERBS[verb], rest)
+        elif verb in EXPERIMENT_VERBS:
+            from pipelines.command_line import run_experiment_verb
 
-
-def _run(cli: type[DropqueryCLI], args: list[str]) -> DropqueryCLI:
-    for path in config_files(args):
-        # the parser would not say which of them is broken, or what has become of its settings
-        check_current(path, read_yaml(path))
-    return cli(
-        args,
-        # a study completes the settings of its fits
-        parsed=["fit"] if "study" in args else [],
-        model_class=pl.LightningModule,
-        datamodule_class=PoolDataModule,
-        trainer_class=QueryTrainer,
-        trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0},
-    )
+            run_experiment_verb([verb, *rest], REPORTS)
+        else:
+            sys.exit(unknown_verb(verb, [*EXPERIMENT_VERBS, *PLAIN_VERBS]))
 
 
 if __name__ == "__main__":

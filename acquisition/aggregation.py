@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from acquisition.identity import Described, exact
+from acquisition.identity import Described
+from acquisition.numbers import exact
 from acquisition.regions import Regions, Segments
 
 __all__ = ["Aggregation", "CountAbove", "Mean", "Sum"]

@@ -82,7 +82,7 @@ def means_over(maps: Tensor, regions: Regions) -> Tensor:
 
 
 @contextmanager
-def embeddings_of(network: nn.Module) -> Iterator[Embeddings]:
+def embeddings_of(network: nn.Module, layer: str | None = None) -> Iterator[Embeddings]:
     """Watch what goes into the network's last layer.
 
     That is the layer named by the network's attribute `feature_layer`, if it has one, or else whichever linear layer
@@ -90,11 +90,12 @@ def embeddings_of(network: nn.Module) -> Iterator[Embeddings]:
 
     Args:
         network: The one that runs inside the `with` block.
+        layer: Watch what goes into this one instead, such as the layer behind an encoder.
 
     Returns:
         What to ask for the embeddings after the pass.
     """
-    named = getattr(network, "feature_layer", None)
+    named = layer or getattr(network, "feature_layer", None)
     if named is not None:
         layers = [network.get_submodule(named)]
     else:

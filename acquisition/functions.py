@@ -13,8 +13,8 @@ from acquisition import functional
 from acquisition.aggregation import Aggregation
 from acquisition.checkpoints import load_network
 from acquisition.engine import frozen, logits_of
-from acquisition.identity import exact
 from acquisition.kinds import AcquisitionFunction, DeterministicAcquisition, MonteCarloAcquisition, UnitAcquisition
+from acquisition.numbers import exact
 from acquisition.predictors import Predictions
 from acquisition.scored import Question, Scored
 from acquisition.seeding import uniform_for

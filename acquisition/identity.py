@@ -10,7 +10,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-__all__ = ["Described", "describe", "exact"]
+from acquisition.numbers import exact
+
+__all__ = ["Described", "describe"]
 
 
 class Described:
@@ -92,19 +94,6 @@ def describe(thing: object) -> str:
         return _call(thing, cells)
     slots = {n for c in type(thing).__mro__ for n in c.__dict__.get("__slots__", ()) if hasattr(thing, n)}
     return _call(type(thing), {**{n: getattr(thing, n) for n in slots}, **getattr(thing, "__dict__", {})})
-
-
-def exact(number: float) -> str:
-    """A number as people write it.
-
-    Args:
-        number: The number.
-
-    Returns:
-        As many digits as it takes to be that number.
-    """
-    short = f"{number:g}"
-    return short if float(short) == number else repr(float(number))
 
 
 def _call(what: Any, arguments: Mapping[str, Any]) -> str:

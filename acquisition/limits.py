@@ -8,7 +8,7 @@ from math import hypot
 
 import numpy as np
 
-from acquisition.identity import exact
+from acquisition.numbers import exact
 from acquisition.seeding import derive_seed
 from acquisition.selection import Layout, Selection
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from acquisition.identity import exact
+from acquisition.numbers import exact
 
 __all__ = ["PRICES", "Action", "Route", "checked_prices", "disputed_classes", "on_one_scale", "route"]
 

@@ -1,8 +1,10 @@
 """Random numbers that depend only on what they are for, never on when or where they are drawn."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["derive_seed", "generator_for", "uniform_for"]
 
@@ -20,7 +22,7 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator_for(*parts: object) -> torch.Generator:
+def generator_for(*parts: object) -> "torch.Generator":
     """A generator for what it is for, on the CPU, so that every device sees the same numbers.
 
     Args:
@@ -29,6 +31,8 @@ def generator_for(*parts: object) -> torch.Generator:
     Returns:
         A generator of its own.
     """
+    import torch  # seeds of what needs no tensor are asked for by verbs that do without
+
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 

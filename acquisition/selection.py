@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from acquisition.identity import Described, exact
+from acquisition.identity import Described
+from acquisition.numbers import exact
 from acquisition.seeding import derive_seed, uniform_for
 
 __all__ = [

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, stats
-from scipy.optimize import linprog
+import scipy
 
 from acquisition.routing import Action
 from acquisition.seeding import uniform_for
@@ -105,7 +104,7 @@ def misfit(difficulty_rank: np.ndarray, experience_rank: np.ndarray) -> np.ndarr
 
 
 def _centred_ranks(values: Sequence[float]) -> np.ndarray:
-    return np.asarray((stats.rankdata(values) - 0.5) / len(values))
+    return np.asarray((scipy.stats.rankdata(values) - 0.5) / len(values))
 
 
 def _ranked(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -184,11 +183,11 @@ def _transport(
     supply = size * np.where(bounds[:-1] < doubles, 2, 1)
     middle = np.add.reduceat(unit_ranks, bounds[:-1]) / size
     rows, columns = len(size), len(people)
-    result = linprog(
+    result = scipy.optimize.linprog(
         misfit(middle, people).ravel(),
-        A_eq=sparse.kron(sparse.eye_array(rows), np.ones((1, columns)), format="csr"),
+        A_eq=scipy.sparse.kron(scipy.sparse.eye_array(rows), np.ones((1, columns)), format="csr"),
         b_eq=supply,
-        A_ub=sparse.kron(np.ones((1, rows)), sparse.eye_array(columns), format="csr"),
+        A_ub=scipy.sparse.kron(np.ones((1, rows)), scipy.sparse.eye_array(columns), format="csr"),
         b_ub=capacity,
         bounds=np.stack([np.zeros(rows * columns), np.repeat(size, columns)], axis=1),
         method="highs-ds",

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,14 @@ from acquisition.limits import Allowance
 from acquisition.selection import Selection
 from callbacks.handout import hand_out
 from datamodules.oracle import COUNTING
+from datamodules.partitions import Region
 from datamodules.pool import Pool
+from datamodules.sources.source import Source
 from datamodules.texts import shielded
 from records.ledger import Queried
 from records.run_directory import CycleDirectory
 
-__all__ = ["Chooser", "Features", "named_scores"]
+__all__ = ["Chooser", "Features", "named_scores", "platform_columns"]
 
 
 class Features(Protocol):
@@ -182,7 +184,7 @@ class Chooser:
             raise ValueError(f"{self.selection.name} looks at features, got none; score the pool with them")
         centres: dict[Feature, np.ndarray] = {}
         if self.selection.needs_labelled:
-            names = pool.ledger.labelled()
+            names = pool.labelled
             for feature in self.selection.needs:
                 # without a labelled unit no centres, as wide as a unit's features
                 centres[feature] = (
@@ -213,26 +215,39 @@ def named_scores(pool: Pool, table: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame({"name": names, column: table["score"].to_numpy()})
 
 
-def _platform_table(pool: Pool, selected: pd.DataFrame) -> pd.DataFrame:
-    """Name and priority first: what annotation platforms read; priority falls from 1 towards 0 with the rank.
+def platform_columns(
+    source: Source, unit_ids: Sequence[str], image_ids: Sequence[str], regions: Sequence[Region], ranks: np.ndarray
+) -> dict[str, Any]:
+    """Columns of a table of units as annotation platforms read it: name and priority first.
 
-    Text that a spreadsheet would run as a formula has an apostrophe before it (see `datamodules.texts.shielded`).
+    Priority falls from 1 towards 0 with the rank. Text that a spreadsheet would run as a formula has an apostrophe
+    before it (see `datamodules.texts.shielded`).
+
+    Args:
+        source: Whose images they are.
+        unit_ids: N units,
+        image_ids: the images that they are parts of,
+        regions: where they are there,
+        ranks: and their ranks, from 1.
     """
+    paths = [source.path(image_id) for image_id in image_ids]
+    boxes = np.array([region.box for region in regions]).reshape(-1, 4)
+    return {
+        "name": [shielded(p.name if p else i) for p, i in zip(paths, unit_ids, strict=True)],
+        "priority": 1 - (ranks - 1) / max(len(unit_ids), 1),
+        "unit_id": [shielded(unit_id) for unit_id in unit_ids],
+        "rank": ranks,
+        "path": [shielded(str(p or "")) for p in paths],
+        "image_id": [shielded(image_id) for image_id in image_ids],
+        **dict(zip(("row", "column", "height", "width"), boxes.T, strict=True)),
+        "pixels": [region.pixels for region in regions],
+    }
+
+
+def _platform_table(pool: Pool, selected: pd.DataFrame) -> pd.DataFrame:
     unit_ids = selected["unit_id"].tolist()
     images = [pool.units.image_of(unit_id) for unit_id in unit_ids]
-    paths = [pool.source.path(image_id) for image_id in images]
     regions = pool.units.regions_of(unit_ids)
-    boxes = np.array([region.box for region in regions]).reshape(-1, 4)
-    return pd.DataFrame(
-        {
-            "name": [shielded(p.name if p else i) for p, i in zip(paths, unit_ids, strict=True)],
-            "priority": 1 - (selected["rank"] - 1) / max(len(selected), 1),
-            "unit_id": selected["unit_id"].map(shielded),
-            "rank": selected["rank"],
-            "score": selected["score"],
-            "path": [shielded(str(p or "")) for p in paths],
-            "image_id": [shielded(image_id) for image_id in images],
-            **dict(zip(("row", "column", "height", "width"), boxes.T, strict=True)),
-            "pixels": [region.pixels for region in regions],
-        }
-    )
+    table = pd.DataFrame(platform_columns(pool.source, unit_ids, images, regions, selected["rank"].to_numpy()))
+    table.insert(table.columns.get_loc("path"), "score", selected["score"].to_numpy())
+    return table

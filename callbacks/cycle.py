@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -17,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from acquisition.seeding import derive_seed
+from callbacks.labelled_classes import labelled_classes
 from datamodules.datamodule import PoolDataModule
 from records.files import RunDirectoryError, replacing
 from records.ledger import Ledger
@@ -29,6 +31,7 @@ __all__ = [
     "FitEnd",
     "StepSeed",
     "WholeCheckpoints",
+    "began_with_other_labels",
     "label_counts",
     "load_weights",
     "log_row",
@@ -37,6 +40,10 @@ __all__ = [
     "record_fit",
     "write_checkpoint",
 ]
+
+
+_LABELS = "labels"
+"""What a fit began with, in its checkpoints; earlier versions did not say."""
 
 
 class FitEnd(Protocol):
@@ -177,6 +184,18 @@ class CycleCheckpoint(ModelCheckpoint):
         self._last_step = trainer.global_step
 
 
+def began_with_other_labels(last: Path, ledger: Ledger) -> bool:
+    """Whether what is labelled has changed since a fit began, so that it cannot go on from where it was cut.
+
+    Args:
+        last: Its last.ckpt.
+        ledger: What is labelled now.
+    """
+    callbacks = read_checkpoint(last).get("callbacks", {})
+    labels = {state[_LABELS] for state in callbacks.values() if isinstance(state, dict) and state.get(_LABELS)}
+    return bool(labels) and labels != {ledger.training_state()}
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Checkpoints that are whole or not there.
 
@@ -238,8 +257,11 @@ def record_copy(directory: CycleDirectory, row: dict[str, Any], loggers: Iterabl
 
 
 def label_counts(ledger: Ledger) -> dict[str, int]:
-    """How much is labelled: labelled_units, labelled_pixels and, where they are counted, _objects and _clicks."""
-    counts = {"labelled_units": len(ledger.labelled()), "labelled_pixels": ledger.labelled_pixels()}
+    """How much there is to train on: labelled_units, labelled_pixels and, where counted, _objects and _clicks.
+
+    What a review has rejected is not among it, until it is corrected.
+    """
+    counts = {"labelled_units": len(ledger.training()), "labelled_pixels": ledger.labelled_pixels()}
     counted = {"labelled_objects": ledger.labelled_objects(), "labelled_clicks": ledger.labelled_clicks()}
     return counts | {name: count for name, count in counted.items() if count is not None}
 
@@ -301,11 +323,13 @@ class CycleMetrics(Callback):
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.labelled: dict[str, int] = {}
+        self.classes: pd.DataFrame | None = None
+        self._labels = ""
         self.improved = False
         """Whether the validation that has just ended is the best so far."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "last": self.last}
+        return {"best": self.best, "last": self.last, _LABELS: self._labels}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # earlier versions did not remember the last
@@ -321,7 +345,10 @@ class CycleMetrics(Callback):
         self.best = self.best | scores
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.labelled = label_counts(_data(trainer).pool.ledger)
+        pool = _data(trainer).pool
+        self.labelled, self._labels = label_counts(pool.ledger), pool.ledger.training_state()
+        # what cannot be read is said before the fit and not after it
+        self.classes = labelled_classes(pool) if trainer.is_global_zero else None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -347,6 +374,8 @@ class CycleMetrics(Callback):
                 f"the fit ended without a validation, so there is no {self.monitor} to keep; expected "
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
+        if self.classes is not None:
+            self.directory.write_labelled_classes(self.classes)
         record_fit(
             self.directory, self.labelled, self.best, self.last, self.monitor, trainer.loggers, trainer.is_global_zero
         )

@@ -23,7 +23,7 @@ from acquisition.predictors import MCDropout, Predictor
 from acquisition.racing import Race, decide
 from acquisition.regions import Regions
 from acquisition.scorer import Scorer
-from acquisition.selection import PowerSampling, Selection, TopK, rank_units
+from acquisition.selection import Selection, TopK, rank_units
 from callbacks.batches import batch_images, batch_truth
 from callbacks.choice import Chooser, named_scores
 from callbacks.cycle import EveryFitQueries, FitEnd
@@ -31,7 +31,9 @@ from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
 from callbacks.pictures import draw_ends
 from callbacks.routing import Routing, features_for
-from callbacks.scored import ShardFeatures, Unsaved
+from callbacks.scored import LargestValue, ShardFeatures, Unsaved
+from callbacks.shown import ShownUnits
+from callbacks.strategy_checks import check_numbers, check_strategy
 from datamodules.datamodule import PoolDataModule
 from datamodules.doctor import examine_pool
 from records.files import write_json
@@ -50,7 +52,7 @@ class QueryCallback(Callback):
     as memory maps: 4 bytes x N x D on disk, twice while the batch is chosen, and not in memory.
 
     Writes into the cycle's folder: scores.parquet (unit_id, score, rank, selected), queried.csv and what lies beside it
-    (`callbacks.handout`), and maps/.
+    (`callbacks.handout`), maps/ and gallery/.
 
     Args:
         acquisition: What is uncertain.
@@ -61,7 +63,9 @@ class QueryCallback(Callback):
         budget_pixels: Stop earlier, before the units chosen exceed so many pixels; None for no such limit.
         budget_objects: The same in newly labelled objects, where the oracle draws whole objects.
         budget_clicks: The same in clicks, where the oracle counts them.
-        pictures: How many of the top and of the bottom units to draw.
+        pictures: How many of the top and of the bottom units to draw into maps/.
+        gallery: How many of the queried units get pictures in layers for the page (`callbacks.shown`), and as many
+            drawn at random and with the lowest scores; None for all that are queried, 0 for none.
         race: Few samples for every unit, and the predictor's num_samples only for those near the budget's cut; None for
             as many everywhere. Needs TopK, an acquisition that draws samples and MCDropout.
         candidates: Score only so many units of the pool, drawn anew in each cycle, and query among them; None for all.
@@ -85,6 +89,7 @@ class QueryCallback(Callback):
         budget_objects: int | None = None,
         budget_clicks: int | None = None,
         pictures: int = 3,
+        gallery: int | None = None,
         race: Race | None = None,
         candidates: int | None = None,
         scores_csv: str | None = None,
@@ -92,37 +97,13 @@ class QueryCallback(Callback):
     ) -> None:
         self.allowance = Allowance(budget, budget_pixels, budget_objects, budget_clicks)
         self.allowance.check()
-        if pictures < 0:
-            raise ValueError(f"strategy.pictures must be 0 or more, got {pictures}")
         self.selection = selection or TopK()
         features = self.selection.needs if isinstance(self.selection, BatchSelection) else frozenset()
         self.scorer = Scorer(acquisition, aggregation, predictor, features | features_for(routing, race))
-        if candidates is not None and candidates < budget:
-            raise ValueError(
-                f"strategy.candidates must be at least the budget of {budget} units, got {candidates}; raise it, or "
-                "set it to null for the whole pool"
-            )
-        if scores_csv in ("", "name"):
-            raise ValueError(
-                f"strategy.scores_csv is the name of the column of scores, such as entropy_value, got {scores_csv!r}"
-            )
-        by = self.selection.by
-        if isinstance(by, BatchSelection) and by is not self.selection:
-            raise ValueError(
-                f"{type(self.selection).__name__} needs a selection by scores, got {by.name}, which chooses a batch as "
-                "a whole; choose another selection"
-            )
-        if isinstance(by, PowerSampling) and acquisition.sign < 0:
-            raise ValueError("PowerSampling needs scores above 0, but Inverse gives none; choose another selection")
-        draws = self.scorer.draws_samples and self.scorer.num_samples
-        if race is not None and not (draws and isinstance(self.selection, TopK)):
-            raise ValueError(
-                f"a race needs an acquisition that draws MC samples and TopK, got {self.strategy}; set race to null"
-            )
-        if race is not None and self.allowance.counted:
-            got = ", ".join(f"strategy.budget_{name} {limit}" for name, limit in self.allowance.counted.items())
-            raise ValueError(f"a race takes budgets in units and pixels, got {got}; set it or strategy.race to null")
+        check_numbers(pictures=pictures, gallery=gallery)
+        check_strategy(self.scorer, self.selection, self.allowance, race, candidates, scores_csv)
         self.pictures = pictures
+        self.shown = ShownUnits(self.scorer, gallery)
         self.race = race
         self.candidates = candidates
         self.scores_csv = scores_csv
@@ -250,7 +231,11 @@ class QueryCallback(Callback):
             self._swallowed.clear()
         if trainer.is_global_zero:
             features = ShardFeatures(self.scorer.num_samples, shards, labelled)
-            self._choose(datamodule, table, directory, features)
+            ranked = self._choose(datamodule, table, directory, features)
+        trainer.strategy.barrier("the choice is written")
+        self.shown.draw(trainer, module, datamodule, directory, shards)
+        if trainer.is_global_zero:
+            self._ask(datamodule, ranked, directory, features)
         trainer.strategy.barrier("units are labelled")
 
     def _fingerprint(
@@ -345,7 +330,7 @@ class QueryCallback(Callback):
         # nobody may add a table before everybody has seen what is missing
         trainer.strategy.barrier(f"shares with {samples} samples")
         left = [u for u in unit_ids if u not in done]
-        unsaved = Unsaved(shards, samples, Gallery(self.pictures))
+        unsaved = Unsaved(shards, samples, Gallery(self.pictures), LargestValue(shards.folder))
         for batch, regions in self._batches(trainer, datamodule, left, scorer, samples):
             with trainer.precision_plugin.forward_context():
                 scored = scorer(
@@ -381,14 +366,21 @@ class QueryCallback(Callback):
 
     def _choose(
         self, datamodule: PoolDataModule, table: pd.DataFrame, directory: CycleDirectory, features: ShardFeatures
-    ) -> None:
-        chooser, pool, cycle = self.chooser, datamodule.pool, directory.number
-        table = chooser.choose(pool, table, cycle, features)
+    ) -> pd.DataFrame:
+        """The ranked pool, written down, with the pictures of its ends."""
+        pool = datamodule.pool
+        table = self.chooser.choose(pool, table, directory.number, features)
         directory.write_scores(table)
         if self.scores_csv is not None:
             directory.write_scores_csv(named_scores(pool, table, self.scores_csv))
         saved = dict(saved_samples(features.shards.folder))
         draw_ends(directory.maps, table, saved, self.pictures, self.scorer.acquisition.value_name, datamodule)
+        return table
+
+    def _ask(
+        self, datamodule: PoolDataModule, table: pd.DataFrame, directory: CycleDirectory, features: ShardFeatures
+    ) -> None:
+        chooser, pool, cycle = self.chooser, datamodule.pool, directory.number
         routed = self.routing and self.routing.columns(pool, table, features)
         waiting, taken = chooser.ask(pool, directory, table, routed), int(table["selected"].sum())
         note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""

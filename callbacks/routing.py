@@ -10,7 +10,7 @@ import pandas as pd
 from pytorch_lightning.utilities import rank_zero_info
 
 from acquisition.features import Feature
-from acquisition.identity import exact
+from acquisition.numbers import exact
 from acquisition.racing import Race
 from acquisition.routing import Action, Route, checked_prices, disputed_classes, on_one_scale, route
 from acquisition.seeding import uniform_for
@@ -94,7 +94,7 @@ class Routing:
         """People who can be compared on labelled images, the most reliable first; none, or at least three."""
         if not isinstance(pool.source, SeveralAnnotators):
             return []
-        labelled = set(pool.ledger.labelled())
+        labelled = set(pool.ledger.training())
         # of an image in parts the others are nobody's to look at yet
         images = [i for i in pool.units.images_of(labelled) if labelled.issuperset(pool.units.of_image[i])]
         some = sorted(images, key=lambda i: uniform_for(pool.seed, "reliability", i))[:_MOST_IMAGES]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datamodules.partitions import Partition
     from datamodules.sources.source import Source
 
-__all__ = ["AnnotationSource", "ClassTable", "LabelledUnits", "MaskFolder", "class_index"]
+__all__ = ["AnnotationSource", "ClassTable", "FirstToSay", "LabelledUnits", "MaskFolder", "class_index"]
 
 
 class AnnotationSource(ABC):
@@ -135,6 +135,35 @@ class ClassTable(AnnotationSource):
             if label and rows.setdefault(image_id, label) != label:
                 raise DataError(f"{self.path} labels {image_id!r} twice, {rows[image_id]!r} and {label!r}; keep one")
         return rows
+
+
+class FirstToSay(AnnotationSource):
+    """What the first source says that says anything of an image.
+
+    Args:
+        sources: In the order in which they are asked.
+    """
+
+    def __init__(self, sources: Sequence[AnnotationSource]) -> None:
+        self.sources = tuple(sources)
+
+    def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+        return self._asked(image_id).read_annotation(image_id, draw)
+
+    def is_annotated(self, image_id: str) -> bool:
+        return any(source.is_annotated(image_id) for source in self.sources)
+
+    def annotation_path(self, image_id: str) -> Path | None:
+        return self._asked(image_id).annotation_path(image_id)
+
+    def annotation_files(self, image_id: str) -> Sequence[Path]:
+        return self._asked(image_id).annotation_files(image_id)
+
+    def drawn_by(self, image_id: str, draw: tuple[int, int] | None = None) -> int | None:
+        return self._asked(image_id).drawn_by(image_id, draw)
+
+    def _asked(self, image_id: str) -> AnnotationSource:
+        return next((source for source in self.sources if source.is_annotated(image_id)), self.sources[0])
 
 
 class LabelledUnits(AnnotationSource):

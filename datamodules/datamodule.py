@@ -210,6 +210,14 @@ class PoolDataModule(Described, pl.LightningDataModule):
             self.pool.check_truth()
         return self._loader(share_of_process(image_ids, *self._process), self.source if truth else None, indexed=True)
 
+    def image_dataloader(self, image_ids: Sequence[str]) -> DataLoader[dict[str, Any]]:
+        """Images of any split, without annotations or index maps: no augmentation, no shuffling.
+
+        Args:
+            image_ids: The images.
+        """
+        return self._loader(image_ids, None)
+
     def labelled_dataloader(self, image_ids: Sequence[str]) -> DataLoader[dict[str, Any]]:
         """Images with what trains of their annotations, as they are: no augmentation, no shuffling.
 
@@ -251,14 +259,15 @@ class PoolDataModule(Described, pl.LightningDataModule):
         return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def _evaluation(self, split: str) -> DataLoader[dict[str, Any]]:
-        images = self.pool.units.images(split)
+        images = self.pool.images(split)
         rank, world_size = self._process
         if len(images) < world_size:
             raise DataError(
                 f"the {split} split has {len(images)} images for {world_size} processes; use fewer devices or add "
                 "images"
             )
-        return self._loader(share_of_process(images, rank, world_size), self.source)
+        judge = self.pool.judge if split == "val" else self.source
+        return self._loader(share_of_process(images, rank, world_size), judge)
 
     def _loader(
         self,

@@ -1,6 +1,7 @@
 """What is labelled, what is not, and how units move: the units of a data set, their oracle and their ledger."""
 
 import copy
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -8,7 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
-from datamodules.annotations import AnnotationSource
+from datamodules.annotations import AnnotationSource, FirstToSay
+from datamodules.beginning import PEOPLE, not_begun
 from datamodules.checks import check_classes, check_content, check_known, check_left, check_mask, check_named
 from datamodules.corruptions import Corrupted
 from datamodules.files import DataError
@@ -16,15 +18,14 @@ from datamodules.initial import InitialSet
 from datamodules.oracle import Oracle
 from datamodules.partitions import Partition
 from datamodules.sources.source import Source
-from datamodules.survey import survey
-from datamodules.survey_checks import check_survey
+from datamodules.survey_checks import check_masks
 from datamodules.units import Units
 from records.ledger import AlreadyLabelledError, Labelled, Ledger, Queried
 from records.run_directory import RunDirectory
 
 __all__ = ["Pool"]
 
-_PEOPLE = {"mask": "datamodules.oracle.FolderOracle", "label": "datamodules.oracle.LabelTable"}
+_NOTES = logging.getLogger(__name__)
 
 
 class Pool:
@@ -37,8 +38,7 @@ class Pool:
         initial: The labelled set of cycle 0, chosen among the units that the oracle has answered.
         run_dir: Where the ledger stands.
         seed: Of the initial set.
-        allow_missing_classes: Let the first fit begin without an image of every class where images are classified,
-            without a label of every class that a corruption sees, or where a class of classes.txt occurs in no mask.
+        allow_missing_classes: Let the first fit begin without an image, or a mask, of every class.
         max_void: Share of void pixels above which masks are refused before the first fit.
     """
 
@@ -57,6 +57,8 @@ class Pool:
         self.units = Units(source, partition, run_dir)
         self.oracle = oracle
         self.annotations = oracle.annotations(source)
+        # people may draw what is held out, too
+        self.judge = source if oracle.knows_truth else FirstToSay([source, self.annotations])
         self.initial = initial
         self.run_dir = run_dir
         self.seed = seed
@@ -88,12 +90,12 @@ class Pool:
 
     @property
     def labelled(self) -> list[str]:
-        """Ids of the units whose label may be used, in the order of labelling.
+        """Ids of the units whose label may be used, in the order of labelling; a rejected one may not.
 
         Raises:
             DataError: If the data set no longer has one of them, or its annotation has gone.
         """
-        labelled = self.ledger.labelled()
+        labelled = self.ledger.training()
         for unit_id in labelled:
             if unit_id not in self.units.location:
                 raise DataError(
@@ -113,6 +115,28 @@ class Pool:
         """Ids of the units that are not labelled yet, sorted: the pool."""
         labelled = set(self.ledger.labelled())
         return [unit_id for unit_id in self.units.ids if unit_id not in labelled]
+
+    def images(self, split: str) -> list[str]:
+        """Ids of the images of "train", "val" or "test".
+
+        Where people label, those of the validation split that nobody has drawn yet are left out.
+
+        Raises:
+            DataError: If there are none, unless it is the test split.
+        """
+        if split != "val" or self.oracle.knows_truth:
+            return self.units.images(split)
+        if judged := self.judged():
+            return judged
+        raise not_begun(self, self.ledger.labelled())
+
+    def kept_for_validation(self) -> list[str]:
+        """Ids of the images that are held out, whether or not anybody has drawn them."""
+        return [*self.source.images("val"), *self.source.undrawn()]
+
+    def judged(self) -> list[str]:
+        """Ids of those of them that somebody has drawn."""
+        return [i for i in self.kept_for_validation() if self.judge.is_annotated(i)]
 
     def training_images(self) -> list[str]:
         """Ids of the images that bring a training sample, in the order in which their first unit was labelled.
@@ -140,19 +164,29 @@ class Pool:
         Raises:
             DataError: If there is nothing to train on, or an annotation is not what it should be.
         """
-        self._check_named()
+        self.check_named()
         if self.ledger.labelled():
             return
-        self._check_survey()
+        if self.units.images("train") and self.source.has_plain_masks:
+            people = None if self.oracle.knows_truth else self.annotations
+            check_masks(self.source, people, self.allow_missing_classes, self.max_void)
         self.source.check()
-        candidates = [
-            u for i in self.units.images("train") if self.annotations.is_annotated(i) for u in self.units.of_image[i]
-        ]
-        if not self.oracle.knows_truth:
-            candidates = self._answered(candidates)
+        candidates = self.answered()
+        if not candidates or not (self.oracle.knows_truth or self.judged()):
+            raise not_begun(self, candidates)
         chosen = self.initial.choose(candidates, self, self.num_classes, self.seed)
         self._check_initial(chosen)
         self.ledger.start(self._answers(chosen), self.oracle.labels)
+
+    def answered(self) -> list[str]:
+        """Ids of the units of the train split that have a label already, whether or not the ledger knows.
+
+        Where people label, every annotation is read.
+        """
+        found = [
+            u for i in self.units.images("train") if self.annotations.is_annotated(i) for u in self.units.of_image[i]
+        ]
+        return found if self.oracle.knows_truth else self._answered(found)
 
     def ask(self, chosen: Sequence[Queried], strategy: str) -> list[str]:
         """Record what the open cycle queries and label what the oracle answers at once, in one transaction.
@@ -196,7 +230,7 @@ class Pool:
         Returns:
             The ids of those still waiting.
         """
-        self._check_named()
+        self.check_named()
         cycle = self.ledger.cycle
         queried, waiting = self.ledger.queried(cycle), self.ledger.waiting(cycle)
         answered = self._answers(waiting)
@@ -302,7 +336,7 @@ class Pool:
             raise DataError(
                 f"the data set's own mask is to answer for {unit_id!r}, but "
                 f"{self.annotations.annotation_path(image_id) or 'it'} holds {UNANSWERED} there, which means that "
-                f"nobody has drawn it; draw it, or let people answer: set data.oracle to {_PEOPLE[self.source.target]}"
+                f"nobody has drawn it; draw it, or let people answer: set data.oracle to {PEOPLE[self.source.target]}"
             )
         return [unit_id for unit_id, image_id, k in located if k not in waiting[image_id]]
 
@@ -317,15 +351,10 @@ class Pool:
                     f"{self.oracle.instructions()}"
                 )
 
-    def _check_survey(self) -> None:
-        # that there are no images is said first
-        if self.source.has_plain_masks and self.units.images("train") and self.units.images("val"):
-            found = survey(self.source, None if self.oracle.knows_truth else self.annotations)
-            check_survey(found, self.source, self.allow_missing_classes, self.max_void)
-
     def _check_initial(self, chosen: Sequence[str]) -> None:
-        if not chosen:
-            raise DataError(f"no unit is labelled, so there is nothing to train on: {self.oracle.instructions()}")
+        undrawn = len(self.kept_for_validation()) - len(self.judged()) if not self.oracle.knows_truth else 0
+        if undrawn:
+            _NOTES.info(f"{undrawn} images held out for validation have no {self.source.target} yet: they are left out")
         if isinstance(self.annotations, Corrupted):
             # one after the other, so that an image is read for both
             pairs = zip(self.read_labels(chosen, self.source), self.read_labels(chosen), strict=True)
@@ -341,29 +370,31 @@ class Pool:
             merged = rule is not None and rule.merges_classes
             check_classes(classes, self.source.class_names, self.allow_missing_classes or merged)
             return
-        images, held_out = self.units.images_of(chosen), self.units.images("val")
+        images, held_out = self.units.images_of(chosen), self.images("val")
         first = self.annotations.annotation_path(images[0]) or images[0]
         labels, named = (label for _, label in self.read_labels(chosen)), self.source.mask_values is not None
         check_content(labels, len(images), first, "initial set", named)
-        first = self.source.annotation_path(held_out[0]) or held_out[0]
-        masks = map(self.source.read_annotation, held_out)
+        first = self.judge.annotation_path(held_out[0]) or held_out[0]
+        masks = map(self.judge.read_annotation, held_out)
         check_content(masks, len(held_out), first, "validation split", named)
         # an image that cannot be read is found before the fit begins
         for image_id in images:
             self.source.read_image(image_id)
 
     def _check_oracle(self) -> None:
-        self._check_named()
+        self.check_named()
         images = self.units.images("train")
         missing = [i for i in images if not self.annotations.is_annotated(i)] if self.oracle.knows_truth else []
         if missing:
             raise DataError(
                 f"data.oracle {type(self.oracle).__name__} answers with the data set's own {self.source.target}s, but "
                 f"{len(missing)} of {len(images)} images have none ({missing[0]!r} first); add them or take the images "
-                f"out, or let people answer: set data.oracle to {_PEOPLE[self.source.target]}"
+                f"out, or let people answer: set data.oracle to {PEOPLE[self.source.target]}"
             )
 
-    def _check_named(self) -> None:
+    def check_named(self) -> None:
+        """Refuse answers that are written down for images that are not there."""
         if named := self.oracle.named():
-            known = {i for split in ("train", "val", "test") for i in self.units.images(split)}
+            known = {i for split in ("train", "val", "test") for i in self.source.images(split)}
+            known.update(self.source.undrawn())
             check_named(named, known, self.units.images("train")[0], self.oracle.instructions())

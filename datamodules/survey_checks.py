@@ -4,15 +4,28 @@ import logging
 from collections.abc import Sequence
 
 from acquisition.annotation import UNANSWERED, VOID
+from datamodules.annotations import AnnotationSource
 from datamodules.files import DataError
 from datamodules.mask_values import Value, as_setting, shown
 from datamodules.sources.source import Source
-from datamodules.survey import MaskSurvey
+from datamodules.survey import MaskSurvey, survey
 
-__all__ = ["check_survey"]
+__all__ = ["check_masks", "check_survey"]
 
 _log = logging.getLogger(__name__)
 _LISTED = 8
+
+
+def check_masks(source: Source, people: AnnotationSource | None, allow_missing: bool, max_void: float) -> None:
+    """Survey masks and refuse them as `check_survey` does.
+
+    Args:
+        source: Whose masks they are.
+        people: Who draws those of the train split, where people do.
+        allow_missing: As of `check_survey`, like the last.
+        max_void: The largest share of void.
+    """
+    check_survey(survey(source, people), source, allow_missing, max_void)
 
 
 def check_survey(found: MaskSurvey, source: Source, allow_missing: bool, max_void: float) -> None:

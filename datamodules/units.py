@@ -15,7 +15,21 @@ from datamodules.partitions import Partition, Region
 from datamodules.sources.source import Source
 from records.run_directory import RunDirectory
 
-__all__ = ["Units"]
+__all__ = ["Units", "nothing_in"]
+
+
+def nothing_in(source: Source, split: str) -> DataError:
+    """What is raised where a split has no image.
+
+    Args:
+        source: The data set.
+        split: "train" or "val".
+    """
+    remedy = source.why_empty(split)
+    return DataError(
+        f"expected at least one image in the {split} split of {type(source).__name__}, got none"
+        f"{f'; {remedy}' if remedy else ''}"
+    )
 
 
 class Units:
@@ -43,9 +57,7 @@ class Units:
         if split not in self._splits:
             found = list(self.source.images(split))
             if not found and split != "test":
-                raise DataError(
-                    f"expected at least one image in the {split} split of {type(self.source).__name__}, got none"
-                )
+                raise nothing_in(self.source, split)
             self._splits[split] = found
         return self._splits[split]
 

@@ -1,13 +1,14 @@
 """Reading a command line without running it."""
 
 import json
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.settings import check_run_dir, read_yaml
 
-__all__ = ["config_files", "distributed", "run_dir_of", "with_command_last"]
+__all__ = ["as_verb", "config_files", "distributed", "run_dir_of", "with_command_last", "with_run_dir_named"]
 
 _TRAINED = ("fit", "query", "validate", "test", "predict")
 _FLAGS = ("--wait", "--dry_run", "--requeue")
@@ -33,6 +34,40 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
         flag = option in _FLAGS and (not rest or rest[0].lower() not in ("true", "false"))
         own += ["true"] if flag else [rest.pop(0)] if rest else []
     return [*own, "--command", json.dumps(rest)]
+
+
+def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) -> str:
+    """The same command line for another verb, as it is typed.
+
+    Args:
+        command: The verb and its arguments.
+        verb: The other one.
+        without: Options that it does not have, each of which takes a value.
+    """
+    words = iter(command[1:])
+    kept = []
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if option.removeprefix("--") not in without:
+            kept.append(word)
+        elif not equals:
+            next(words, None)
+    return shlex.join(["dropquery", verb, *kept])
+
+
+def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
+    """Rewrite arguments so that a folder that stands alone becomes the option --run_dir.
+
+    Args:
+        arguments: The words that follow a verb, every option of which takes a value.
+
+    """
+    words = list(arguments)
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        alone = "=" in words[place] or words[place] in ("--help", "-h")
+        place += 1 if alone else 2
+    return words if place >= len(words) else [*words[:place], "--run_dir", *words[place:]]
 
 
 def run_dir_of(command: Sequence[str]) -> Path:

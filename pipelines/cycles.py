@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 
+from callbacks.painter import add_annotations
 from callbacks.processes import is_first_process
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
@@ -157,6 +158,7 @@ def _opened(run: AnyRun, fitter: Fitter[AnyRun], cycle: int, last: bool) -> list
     if is_first_process():
         pool.start()
         pool.collect()
+        add_annotations(pool)
     meet(experiment.trainer)
     if pool.ledger.cycle > cycle:
         return []

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import yaml
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-from callbacks.processes import others_explained
 
 __all__ = ["in_one_sentence", "sentence"]
 
@@ -21,15 +18,21 @@ def in_one_sentence() -> Iterator[None]:
     DROPQUERY_TRACEBACK in the environment lets mistakes pass as well.
     """
     try:
-        with others_explained():
-            yield
-    except (ValueError, OSError, yaml.YAMLError, MisconfigurationException) as error:
-        if os.environ.get("DROPQUERY_TRACEBACK"):
+        yield
+    except Exception as error:
+        if not isinstance(error, _mistakes()) or os.environ.get("DROPQUERY_TRACEBACK"):
             raise
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             error = OSError("the disk is full; make room, then start the same command again: nothing labelled is lost")
         print(f"dropquery: error: {sentence(str(error))}\n(set DROPQUERY_TRACEBACK=1 to see where)", file=sys.stderr)
         sys.exit(1)
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    """Errors that a user can mend; Lightning's own among them, where it is imported at all."""
+    lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
+    own = (lightning.MisconfigurationException,) if lightning else ()
+    return (ValueError, OSError, yaml.YAMLError, *own)
 
 
 def sentence(message: str) -> str:

@@ -22,7 +22,8 @@ __all__ = ["LINKED", "MAY_CHANGE", "add_experiment", "check_experiment", "settin
 MAY_CHANGE = (
     "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "suspicion",
     "data.num_workers", "data.max_void", "trainer.devices", "trainer.accelerator", "trainer.num_nodes",
-    "trainer.enable_progress_bar", "wandb.mode", "wandb.group", "ckpt_path", "weights_only", "doctor",
+    "trainer.enable_progress_bar", "wandb.mode", "wandb.group", "wandb.images", "wandb.checkpoints", "wandb.target",
+    "ckpt_path", "weights_only", "doctor", "strategy.gallery",
 )  # fmt: skip
 """Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
 what is done with its networks afterwards."""

@@ -91,7 +91,7 @@ def takes_initial_run(turn: Turn[Any]) -> bool:
     with closing(Ledger(RunDirectory(run_dir).ledger)) as ledger:
         initial, labels = ledger.initial(), ledger.initial_labels()
     own_ledger, row = turn.experiment.datamodule.pool.ledger, first.read_metrics()
-    labelled, trained, counts = own_ledger.labelled(), row["labelled_units"], label_counts(own_ledger)
+    labelled, trained, counts = own_ledger.training(), row["labelled_units"], label_counts(own_ledger)
     if set(labelled) != set(initial) or trained != len(initial):
         raise RunDirectoryError(
             f"the model of {run_dir} was trained on {trained} units, its ledger has {len(initial)} initial ones, and "
@@ -164,8 +164,11 @@ def _acquired(lock: FileLock, patience: float) -> bool:
 def _copy_model(
     source: CycleDirectory, target: CycleDirectory, row: dict[str, Any], loggers: Iterable[Logger] = ()
 ) -> None:
-    """Copy a fit's weights, then write metrics, whose presence says that the weights are there."""
+    """Copy weights and counts of what was trained on, then write metrics, whose presence says that they are there."""
     read_checkpoint(source.best, f"delete it and its {source.metrics.name}, then start the same command again")
     with replacing(target.best) as beside:
         shutil.copyfile(source.best, beside)
+    if source.labelled_classes.is_file():
+        with replacing(target.labelled_classes) as beside:
+            shutil.copyfile(source.labelled_classes, beside)
     record_copy(target, row, loggers)

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from callbacks.progress import read_progress
 from pipelines.jobs_view import JobsView
 from pipelines.processes import DROPQUERY, gpus, share, start_process, stop_processes, why_it_ended, without_slurm
 from records.files import replacing
@@ -115,6 +114,8 @@ def run_jobs(
     Raises:
         ValueError: There is no job, two jobs share a name or a run directory, or a number is too small.
     """
+    from callbacks.progress import read_progress  # imports Lightning, which whoever only names jobs does without
+
     check_jobs(jobs)
     if retries < 0:
         raise ValueError(f"retries must be 0 or more, got {retries}")

@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from callbacks.progress import Progress
+if TYPE_CHECKING:
+    from callbacks.progress import Progress
 
 __all__ = ["JobsView"]
 
@@ -64,7 +65,7 @@ class JobsView:
             self._bars[slot + 1].reset()
             self._bars[slot + 1].set_description(name)
 
-    def step(self, slot: int, progress: Progress | None) -> None:
+    def step(self, slot: int, progress: "Progress | None") -> None:
         """Update the progress of the job in a slot; None if it has not reported any."""
         before = self._rates[slot].progress
         if progress is None or progress == before:
@@ -99,7 +100,7 @@ class _Rate:
         self.progress: Progress | None = None
         self._first = (0.0, 0)
 
-    def note(self, progress: Progress) -> None:
+    def note(self, progress: "Progress") -> None:
         if self.progress is None or progress.cycle != self.progress.cycle:
             self._first = (time.monotonic(), progress.step)
         self.progress = progress

@@ -6,19 +6,15 @@ tests/test_contracts.py says which names those are and fails when a new Lightnin
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
-import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
+from jsonargparse import Namespace
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks.processes import is_first_process
-from pipelines.settings import with_limit
 
 __all__ = ["VerbCLI", "arrange_messages"]
-
-set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
 
 _HINTS = (
     "💡", "Tip:", "`weights_only` was not set", "Loading `train_dataloader` to estimate", "`Trainer(",
@@ -37,17 +33,14 @@ class VerbCLI(LightningCLI):
 
     """
 
-    plain_verbs: ClassVar[Mapping[str, Callable[..., None]]] = {}
-    """Verbs without model, data and trainer: functions whose arguments are the options and whose docstring is the
-    help; one named `expand` is not an option."""
-
     linked: ClassVar[tuple[str, ...]] = ()
-    """Options of every verb that is not plain on which others depend."""
+    """Options of every verb on which other settings depend."""
 
     own_verbs: ClassVar[tuple[str, ...]] = ()
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
     def __init__(self, args: list[str], parsed: Collection[str] = (), **options: Any) -> None:
+        self.command = args
         self._named = {*args, *parsed}
         super().__init__(
             args=args,
@@ -69,7 +62,7 @@ class VerbCLI(LightningCLI):
             linked = [f"--{name}={self.config[verb].get(name)}" for name in self.linked]
             return parser.parse_args([*args, *linked], defaults=False, _skip_validation=True)[verb]
 
-        if verb is not None and verb not in self.plain_verbs:
+        if verb is not None:
             self.fill_in(self.config[verb], given)
         try:
             parser.validate(self.config)
@@ -105,30 +98,13 @@ class VerbCLI(LightningCLI):
         return dumped
 
     def run_verb(self, verb: str) -> None:
-        """Run a verb that is not plain; here as Lightning does, by calling it on the trainer.
+        """Run a verb; here as Lightning does, by calling it on the trainer.
 
         Args:
             verb: The one that the command line names.
 
         """
         super()._run_subcommand(verb)
-
-    def run_plain_verb(self, verb: str, settings: dict[str, Any]) -> None:
-        """Call a plain verb's function.
-
-        Args:
-            verb: The one that the command line names.
-            settings: Its options.
-
-        """
-        self.plain_verbs[verb](**settings)
-
-    def instantiate_classes(self) -> None:
-        """Make the objects that a verb's settings describe; a plain verb has none."""
-        if self.subcommand in self.plain_verbs:
-            self.config_init = self.config
-        else:
-            super().instantiate_classes()
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         super()._add_subcommands(parser, **kwargs)
@@ -140,10 +116,6 @@ class VerbCLI(LightningCLI):
                 self._add_arguments(own)
             self._subcommand_parsers[verb] = own
             added.add_subcommand(verb, own, help=words)
-        for verb, function in self.plain_verbs.items():
-            plain = ArgumentParser(description=(function.__doc__ or "").partition("Args:")[0])
-            plain.add_function_arguments(function, as_group=False, skip={"expand"})
-            added.add_subcommand(verb, plain, help=_first_line(function))
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._is_read(subcommand):
@@ -152,25 +124,19 @@ class VerbCLI(LightningCLI):
 
     def _is_read(self, verb: str) -> bool:
         # a verb's arguments cost most of the time that a command line takes: only one that is named gets them
-        return verb in self._named or self._named.isdisjoint({*self.subcommands(), *self.own_verbs, *self.plain_verbs})
+        return verb in self._named
 
     def _parse_ckpt_path(self) -> None:
         """A checkpoint brings weights; the settings are those of the command line, whatever the file says."""
 
     def _set_seed(self) -> None:
-        if self.subcommand not in self.plain_verbs:
-            seed = self.config[self.subcommand].seed_everything
-            if not 0 <= seed < 2**32:
-                raise ValueError(f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}")
-            super()._set_seed()
+        seed = self.config[self.subcommand].seed_everything
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"--seed_everything must be from 0 to {2**32 - 1}, got {seed}")
+        super()._set_seed()
 
     def _run_subcommand(self, subcommand: str) -> None:
-        if subcommand not in self.plain_verbs:
-            self.run_verb(subcommand)
-            return
-        settings = self.config_init[subcommand].as_dict()
-        settings.pop("config", None)
-        self.run_plain_verb(subcommand, settings)
+        self.run_verb(subcommand)
 
 
 def arrange_messages() -> None:

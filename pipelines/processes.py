@@ -11,8 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-import torch
-
 __all__ = ["DROPQUERY", "cores", "gpus", "share", "start_process", "stop_processes", "why_it_ended", "without_slurm"]
 
 DROPQUERY = (sys.executable, str(Path(__file__).resolve().parent.parent / "cli.py"))
@@ -32,6 +30,8 @@ def gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    import torch  # takes a second, and verbs without a network start processes too
+
     return [str(i) for i in range(torch.cuda.device_count())]
 
 

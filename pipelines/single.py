@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from callbacks.cycle import load_weights
+from callbacks.cycle import began_with_other_labels, load_weights
 from callbacks.processes import is_first_process
 from pipelines.cycles import Experiment, Run, Turn
 from pipelines.initial_models import experiment_key, sharing_initial_model, takes_initial_run
@@ -57,7 +57,7 @@ class LightningFitter:
     def _shared(self, turn: Turn[Run]) -> CycleDirectory | None:
         if self.initial_models is None or turn.directory.number or not is_first_process():
             return None
-        labelled = turn.experiment.datamodule.pool.ledger.labelled()
+        labelled = turn.experiment.datamodule.pool.ledger.training()
         return CycleDirectory(self.initial_models / experiment_key(self.settings, labelled))
 
     def _fit(self, turn: Turn[Run], trainer: QueryTrainer) -> None:
@@ -66,10 +66,14 @@ class LightningFitter:
         fitted = [before for number in range(directory.number) if (before := turn.run.cycle(number)).is_fitted]
         if self.warm_start and fitted:
             load_weights(experiment.module, fitted[-1].best, "put a whole copy back, or start another --run_dir")
-        units = len(experiment.datamodule.pool.ledger.labelled())
+        ledger = experiment.datamodule.pool.ledger
+        units = len(ledger.training())
         rank_zero_info(f"Cycle {directory.number}: fitting on {units} labelled units")
         # without the best weights so far, only a new fit can find them again
         resumed = directory.best.is_file() and directory.last.is_file()
+        if resumed and began_with_other_labels(directory.last, ledger):
+            rank_zero_info(f"Cycle {directory.number}: what is labelled has changed since its fit began: fitting anew")
+            resumed = False
         ckpt_path = str(directory.last) if resumed else None
         trainer.fit(experiment.module, experiment.datamodule, ckpt_path=ckpt_path)
         if trainer.interrupted:

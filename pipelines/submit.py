@@ -41,7 +41,7 @@ def submit(
     requeue: bool = True,
     dry_run: bool = False,
     wait: bool = False,
-    expand: Callable[[list[str]], list[Job]] | None = None,
+    expand: Callable[[list[str], bool], list[Job]] | None = None,
 ) -> None:
     """Run any verb as a job of Slurm or in the background: dropquery submit [options] VERB ...
 
@@ -62,7 +62,8 @@ def submit(
         requeue: Whether an interrupted job is queued again.
         dry_run: Print the script and the commands instead of submitting them.
         wait: Wait until the job is done, and fail if it failed.
-        expand: Returns the jobs that a verb consists of; an empty list for a verb that is one job.
+        expand: Given a command and whether its jobs are only listed, returns the jobs that the verb consists of; an
+            empty list for a verb that is one job.
 
     Raises:
         ValueError: The verb is missing, or the options contradict each other.
@@ -88,7 +89,7 @@ def submit(
             "there --trainer.devices alone says how many processes a fit starts"
         )
     # a verb of many jobs runs them side by side by itself on this machine
-    jobs = expand(command) if expand and cluster == "slurm" else []
+    jobs = expand(command, dry_run) if expand and cluster == "slurm" else []
     if jobs:
         check_jobs(jobs)
     jobs = [job for job in jobs if not job.is_done]

@@ -1,4 +1,4 @@
-"""A Trainer that can also query, look at the pixels of an image, train and ask an ensemble, and suspect labels."""
+"""A Trainer with the verbs that need a model, beside Lightning's own."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +16,8 @@ from datamodules.datamodule import PoolDataModule
 from pipelines.difficulty import predict_images, write_images_table
 from pipelines.ensemble import Members, member_jobs, several_annotators
 from pipelines.jobs import Outcome, run_jobs
+from pipelines.start import Start, begin
+from pipelines.start_list import Spread
 from pipelines.suspect_ranking import check_samples, rank_suspects
 from pipelines.suspects import Suspicion, fold_jobs
 from records.run_directory import RunDirectory
@@ -24,7 +26,7 @@ __all__ = ["QueryTrainer"]
 
 
 class QueryTrainer(pl.Trainer):
-    """Lightning's Trainer with the verbs `query`, `pixels`, `ensemble`, `difficulty` and `suspects`."""
+    """Lightning's Trainer with the verbs `start`, `query`, `pixels`, `ensemble`, `difficulty` and `suspects`."""
 
     def query(
         self,
@@ -46,6 +48,36 @@ class QueryTrainer(pl.Trainer):
         if callback is None:
             raise ValueError("query needs a QueryCallback among the trainer's callbacks, got none; add one")
         self._at_predict_start(_QueryAtPredictStart(callback, datamodule, doctor), model, ckpt_path)
+
+    def start(
+        self,
+        model: pl.LightningModule,
+        datamodule: PoolDataModule,
+        count: int | None = None,
+        val_count: int | None = None,
+        spread: Spread = "content",
+        candidates: int = 5000,
+        weights: str = "weights as they are",
+    ) -> Start:
+        """Say what a data set holds, and write the list of what to draw before the first fit.
+
+        Args:
+            model: The module whose encoder says what images show.
+            datamodule: The data set, and who labels. Nothing is labelled by this.
+            count: How many units there should be to train on, those that are drawn already included; as many as
+                data.initial wants unless given, or else strategy.budget.
+            val_count: How many images there should be to validate on, those that are drawn already included; one for
+                every four to train on unless given, and at least 5.
+            spread: "content" takes the unit farthest from all that are drawn or listed, by the encoder's features
+                (k-center); "random" takes any. What an earlier list names stays on it.
+            candidates: The most images for training that are looked at, drawn at random.
+            weights: What is said of the network's weights.
+
+        """
+        asked = next((c for c in self.callbacks if isinstance(c, QueryCallback)), None)  # type: ignore[attr-defined]
+        budget = 10 if asked is None else asked.allowance.units
+        device = self.strategy.root_device
+        return begin(model, datamodule, device, budget, count, val_count, spread, candidates, weights)
 
     def pixels(
         self,

@@ -14,6 +14,7 @@ from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckp
 from callbacks.mc_evaluation import MCEvaluation
 from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.progress import ProgressFile
+from callbacks.tracked_run import TrackedRun
 from records.run_directory import RunDirectory
 
 __all__ = ["fit_options", "trainer_options"]
@@ -61,6 +62,8 @@ def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | boo
     if config.mc_evaluation is not None:
         # metrics.json, which says that the fit is done, waits for these scores
         ours.insert(0, MCEvaluation(config.mc_evaluation, config.seed_everything, metrics))
+    if isinstance(logger, TrackedRun):
+        logger.cycle = cycle
     loggers = [x for x in (logger, *_listed(config.trainer.logger)) if isinstance(x, Logger)]
     plugins = _listed(config.trainer.plugins)
     if not any(isinstance(p, CheckpointIO) for p in plugins):

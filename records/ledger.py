@@ -4,6 +4,7 @@ Events are only ever added. Which units are labelled and which cycle is open is 
 nowhere else.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,12 @@ from typing import NamedTuple
 from records.database import Database, LedgerError, utc_now
 
 __all__ = ["AlreadyLabelledError", "Event", "Labelled", "Ledger", "LedgerError", "Queried"]
+
+
+_REJECTED = """SELECT unit_id FROM
+    (SELECT unit_id, state, MAX(id) FROM reviews WHERE state != 'assigned' GROUP BY unit_id, annotator)
+    GROUP BY unit_id HAVING SUM(state != 'rejected') = 0"""
+"""Units all of whose drawings are rejected: SQLite takes the state from the row of the largest id."""
 
 
 class AlreadyLabelledError(ValueError):
@@ -91,27 +98,49 @@ class Ledger(Database):
         return [Event(*row) for row in self.rows(f"SELECT {columns} FROM events ORDER BY id")]
 
     def labelled(self) -> list[str]:
-        """Ids of the units whose labels may be used, in the order of labelling."""
+        """Ids of the units that were labelled, in the order of labelling."""
         return [u for (u,) in self.rows("SELECT unit_id FROM events WHERE kind IN ('initial', 'labelled') ORDER BY id")]
+
+    def rejected(self) -> set[str]:
+        """Ids of the units whose drawings were all rejected in review, and not corrected since; labelled or not.
+
+        A unit of which somebody else's drawing stands is not among them (see `records.reviews`).
+        """
+        return {u for (u,) in self.rows(f"SELECT unit_id FROM ({_REJECTED})")}
+
+    def training(self) -> list[str]:
+        """Ids of the units that may be trained on, in the order of labelling: the labelled ones but `rejected`."""
+        rejected = self.rejected()
+        return [unit_id for unit_id in self.labelled() if unit_id not in rejected]
+
+    def training_state(self) -> str:
+        """What a fit learns from, as a text that changes with it: the units, and how often each was corrected."""
+        rows = self.rows("SELECT unit_id, COUNT(*) FROM reviews WHERE state = 'corrected' GROUP BY unit_id")
+        corrected: dict[str, int] = dict(rows)
+        said = repr([(unit_id, corrected.get(unit_id, 0)) for unit_id in sorted(self.training())])
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
     def initial(self) -> list[str]:
         """Ids of the units with which the run began, in the order in which they were chosen."""
         return [u for (u,) in self.rows("SELECT unit_id FROM events WHERE kind = 'initial' ORDER BY id")]
 
     def labelled_pixels(self) -> int:
-        """Number of pixels of all labelled units together."""
+        """Number of pixels of all units together that may be trained on."""
         return self._total("pixels") or 0
 
     def labelled_objects(self) -> int | None:
-        """The number of objects that were labelled; None where objects are not counted."""
+        """The number of their objects; None where objects are not counted."""
         return self._total("objects")
 
     def labelled_clicks(self) -> int | None:
-        """The number of clicks that the labels took; None where clicks are not counted."""
+        """The number of clicks that their labels took; None where clicks are not counted."""
         return self._total("clicks")
 
     def _total(self, column: str) -> int | None:
-        (total,) = self.rows(f"SELECT SUM({column}) FROM events WHERE kind IN ('initial', 'labelled')")[0]
+        (total,) = self.rows(
+            f"""SELECT SUM({column}) FROM events
+                WHERE kind IN ('initial', 'labelled') AND unit_id NOT IN (SELECT unit_id FROM ({_REJECTED}))"""
+        )[0]
         return None if total is None else int(total)
 
     def queried(self, cycle: int) -> list[Queried]:

@@ -130,6 +130,14 @@ class Reviews(Database):
         """The number of drawings by (annotator, state)."""
         return Counter((annotator, str(d.state)) for (_, annotator), d in self._drawings().items())
 
+    def latest(self) -> list[ReviewEvent]:
+        """The last event of every drawing, which says its state, in the order in which drawings were assigned."""
+        last: dict[tuple[str, str], ReviewEvent] = {}
+        for row in self.rows(f"SELECT {_COLUMNS} FROM reviews ORDER BY id"):
+            event = ReviewEvent(*row)
+            last[event.unit_id, event.annotator] = event
+        return list(last.values())
+
     def _drawings(self) -> dict[tuple[str, str], _Drawing]:
         drawings: dict[tuple[str, str], _Drawing] = {}
         for row in self.rows(f"SELECT {_COLUMNS} FROM reviews ORDER BY id"):

@@ -98,6 +98,16 @@ class CycleDirectory:
         return self.path / "maps"
 
     @property
+    def gallery(self) -> Path:
+        """Folder of the pictures of queried units and of others beside them (`records.gallery`)."""
+        return self.path / "gallery"
+
+    @property
+    def labelled_classes(self) -> Path:
+        """How much of each class the cycle's fit trained on (`callbacks.labelled_classes`)."""
+        return self.path / "labelled_classes.csv"
+
+    @property
     def lock(self) -> Path:
         """Lock of the process that trains a shared initial model."""
         return self.path / ".lock"
@@ -147,6 +157,10 @@ class CycleDirectory:
         """Write names and scores."""
         write_table(self.scores_csv, table)
 
+    def write_labelled_classes(self, table: pd.DataFrame) -> None:
+        """Write how much of each class the fit trained on."""
+        write_table(self.labelled_classes, table)
+
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
         write_table(self.queried, table)
@@ -171,6 +185,16 @@ class RunDirectory:
     def queries(self) -> Path:
         """Settings of a run that only queries and has never been fitted."""
         return self.path / "query.yaml"
+
+    @property
+    def start_list(self) -> Path:
+        """What people are to draw before the first fit, for training and for validation (the verb start)."""
+        return self.path / "start.csv"
+
+    @property
+    def start_parts(self) -> CycleDirectory:
+        """Where the listed units are, if they are parts of images: what a query would put beside queried.csv."""
+        return CycleDirectory(self.path / "start")
 
     @property
     def ledger(self) -> Path:
@@ -205,7 +229,30 @@ class RunDirectory:
     @property
     def wandb_id(self) -> Path:
         """The id of the run at Weights & Biases."""
-        return self.path / "wandb" / "run_id"
+        return self.wandb / "run_id"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder of Weights & Biases, with a folder for each time that the run was started."""
+        return self.path / "wandb"
+
+    @property
+    def wandb_logged(self) -> Path:
+        """What of the cycles has been logged at Weights & Biases."""
+        return self.wandb / "logged.json"
+
+    @property
+    def wandb_data(self) -> Path:
+        """Copies of artifacts' files, which `wandb sync` uploads."""
+        return self.wandb / "data"
+
+    @property
+    def study(self) -> "RunDirectory | None":
+        """The directory of the study whose run this is; None where it is none's."""
+        # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED
+        parents = self.path.absolute().parents
+        in_study = len(parents) > 3 and parents[2].name == "runs" and RunDirectory(parents[3]).config.is_file()
+        return RunDirectory(parents[3]) if in_study else None
 
     @property
     def predictions(self) -> Path:
@@ -238,10 +285,7 @@ class RunDirectory:
     @property
     def label_maps(self) -> Path:
         """Folder of the label maps of images that were divided by what they show; runs of a study share the study's."""
-        # a run of a study is STUDY/runs/VARIANT/STRATEGY/SEED
-        parents = self.path.absolute().parents
-        in_study = len(parents) > 3 and parents[2].name == "runs" and RunDirectory(parents[3]).config.is_file()
-        return (parents[3] if in_study else self.path) / "label_maps"
+        return (self.study or self).path / "label_maps"
 
     def label_map(self, digest: str) -> Path:
         """The label map of an image and of how it was divided, by a hash of both."""
@@ -281,6 +325,15 @@ class RunDirectory:
     def report(self) -> Path:
         """Folder of the report."""
         return self.path / "report"
+
+    @property
+    def report_page(self) -> Path:
+        """The report as a page for a browser, which needs nothing but the folder that it lies in."""
+        return self.report / "index.html"
+
+    def report_pictures(self, cycle: CycleDirectory) -> Path:
+        """Folder of the pictures of a cycle's units on the page."""
+        return self.report / "pictures" / cycle.path.name
 
     @property
     def slurm(self) -> Path:
@@ -332,6 +385,7 @@ class RunDirectory:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        written += [self.report_pictures(cycle) for cycle in self.cycles()]
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []

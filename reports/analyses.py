@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from records.files import write_figure, write_table, write_text
@@ -247,6 +246,8 @@ def _sweep(asked: _Asked) -> None:
 
 
 def _pixels(asked: _Asked) -> None:
+    import torch  # takes a second
+
     image_id, values = read_pixels(RunDirectory(asked.folder()), asked.image)
     table = bounds_table(torch.from_numpy(values.logits).double().flatten(1).T)
     classes = max(len(values.logits), 2)

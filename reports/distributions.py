@@ -1,17 +1,18 @@
 """Acquisition values of random softmax distributions (Chen 2020, section 2.2.1, figures 2.12 and 2.13)."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
-from acquisition import functional
 from acquisition.seeding import generator_for
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "bounds_table",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-def random_logits(count: int, classes: int = 19, scale: float = 6.0, power: float = 2.0, seed: int = 0) -> Tensor:
+def random_logits(count: int, classes: int = 19, scale: float = 6.0, power: float = 2.0, seed: int = 0) -> "Tensor":
     """Draw logits of distributions that are skewed towards high entropy.
 
     Each distribution's logits are standard normal numbers times scale * u^power, with u uniform in [0, 1). Chen 2020
@@ -40,6 +41,8 @@ def random_logits(count: int, classes: int = 19, scale: float = 6.0, power: floa
     Returns:
         count x C, float64.
     """
+    import torch  # takes a second, and only these tables need it
+
     generator = generator_for(seed, "random softmax distributions")
     normal = torch.randn(count, classes, generator=generator, dtype=torch.float64)
     spread = torch.rand(count, 1, generator=generator, dtype=torch.float64)
@@ -61,7 +64,7 @@ def normalised_cumulative_mean(values: ArrayLike) -> NDArray[np.float64]:
     return (means - means[0]) / rise if rise else np.full_like(means, np.nan)
 
 
-def cumulative_table(logits: Tensor, temperatures: Sequence[float] = (0.01, 0.1, 10, 100, 1000)) -> pd.DataFrame:
+def cumulative_table(logits: "Tensor", temperatures: Sequence[float] = (0.01, 0.1, 10, 100, 1000)) -> pd.DataFrame:
     """Normalised cumulative means of acquisition values, the distributions being sorted by entropy.
 
     Args:
@@ -71,6 +74,8 @@ def cumulative_table(logits: Tensor, temperatures: Sequence[float] = (0.01, 0.1,
     Returns:
         One row per distribution, by increasing entropy: the entropy in nats, and a column per acquisition function.
     """
+    from acquisition import functional
+
     probs = functional.class_probabilities(logits)
     entropy = functional.entropy(probs)
     values = {"Entropy": entropy, "Max-softmax": functional.max_softmax(probs), "Margin": functional.margin(probs)}
@@ -106,8 +111,10 @@ def entropy_bounds(largest: ArrayLike, classes: int) -> tuple[NDArray[np.float64
     return whole * _entr(m) + _entr(left), _entr(m) + _entr(rest) + rest * np.log(classes - 1)
 
 
-def bounds_table(logits: Tensor) -> pd.DataFrame:
+def bounds_table(logits: "Tensor") -> pd.DataFrame:
     """Entropy (in nats) and max_softmax (1 - the largest probability) of each distribution; logits are count x C."""
+    from acquisition import functional
+
     probs = functional.class_probabilities(logits)
     return pd.DataFrame(
         {"entropy": functional.entropy(probs).numpy(), "max_softmax": functional.max_softmax(probs).numpy()}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 from records.run_directory import RunDirectory
@@ -31,6 +30,8 @@ def read_filters(run_dir: Path) -> tuple[str, np.ndarray]:
     if not fitted:
         raise ValueError(f"expected the weights of a fit below {run_dir}, got none; give the --run_dir of a fit")
     path = fitted[-1].best
+    import torch  # takes a second, and only this figure needs it
+
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     # torch raises what the reader of the day raises: RuntimeError, EOFError, UnpicklingError, KeyError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 __all__ = ["BOOTSTRAP_FROM", "Estimate", "Resampling", "mean_interval", "resample_weights"]
 
@@ -114,7 +114,7 @@ def mean_interval(
         # a sample per row: the last axis is the one that is drawn from
         low, high = _bca(flat, np.mean, level, draws, seed, None)
         return low.reshape(sample.shape[1:]), high.reshape(sample.shape[1:])
-    half = stats.t.ppf((1 + level) / 2, len(sample) - 1) * sample.std(axis=0, ddof=1) / len(sample) ** 0.5
+    half = scipy.stats.t.ppf((1 + level) / 2, len(sample) - 1) * sample.std(axis=0, ddof=1) / len(sample) ** 0.5
     return sample.mean(axis=0) - half, sample.mean(axis=0) + half
 
 
@@ -123,9 +123,9 @@ def _bca(
 ) -> tuple[np.ndarray, np.ndarray]:
     with warnings.catch_warnings():
         # a degenerate statistic gets the percentile interval, or NaN if it is undefined in every draw
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        result = stats.bootstrap(
+        result = scipy.stats.bootstrap(
             (data,), statistic, n_resamples=draws, batch=batch, vectorized=True, axis=-1, confidence_level=level,
             method="BCa", rng=np.random.default_rng(seed),
         )  # fmt: skip

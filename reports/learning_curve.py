@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.ticker
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "LOWER_IS_BETTER",
     "area_sentence",
     "area_under_learning_curve",
+    "curve_summary",
     "curve_text",
     "main_metric",
     "normalised_area",
@@ -82,8 +84,41 @@ def area_sentence(curve: pd.DataFrame, metric: str, full_score: float | None = N
     return f"{words}, labelled units x {metric}"
 
 
+def curve_summary(curve: pd.DataFrame, full_score: float | None = None, target: float | None = None) -> dict[str, Any]:
+    """Sum a run up in a few numbers: its best score, its ALC, and the labels that it took to reach a score.
+
+    Args:
+        curve: From `read_curve`.
+        full_score: The metric after training on the whole pool; without it there is no normalised area.
+        target: The score to be reached; `full_score` unless given. Without either no labels are counted.
+
+    Returns:
+        score_name, best_score, best_cycle; of several cycles alc and alc_normalised (labelled units x score); target
+        and, once a cycle has reached it, labels_to_target and pixels_to_target: those of the first such cycle, with
+        nothing interpolated.
+    """
+    metric = main_metric(curve)
+    units, values = curve["labelled_units"], curve[metric]
+    summary: dict[str, Any] = {"score_name": metric}
+    if values.notna().any():
+        best = values.idxmax()
+        summary |= {"best_score": float(values[best]), "best_cycle": int(curve["cycle"][best])}
+    if len(curve) > 1:
+        summary["alc"] = area_under_learning_curve(units, values)
+        if full_score:
+            summary["alc_normalised"] = normalised_area(units, values, full_score)
+    target = full_score if target is None else target
+    if target is not None:
+        summary["target"] = target
+        if len(reached := curve[values >= target]):
+            first = reached.iloc[0]
+            summary |= {"labels_to_target": int(first["labelled_units"])}
+            summary |= {"pixels_to_target": int(first["labelled_pixels"])} if "labelled_pixels" in curve else {}
+    return {name: value for name, value in summary.items() if value == value}
+
+
 def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = None) -> str:
-    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where the pictures are.
+    """Format the end of a run for a terminal: the curve, its area if it has several cycles, and where to look.
 
     Args:
         curve: From `read_curve`.
@@ -95,8 +130,9 @@ def curve_text(curve: pd.DataFrame, run_dir: Path, full_score: float | None = No
     shown = ["cycle", "labelled_units", "labelled_pixels", "epoch", metric, *others, "val/ranking_accuracy"]
     table = curve[[c for c in shown if c in curve]].round(4).to_string(index=False)
     area = f"\n{area_sentence(curve, metric, full_score)}\n" if len(curve) > 1 else ""
-    picture = RunDirectory(run_dir).learning_curve_picture
-    return f"{table}\n{area}curve:    {picture}\npictures: {run_dir}/cycles/*/maps/*.png"
+    run = RunDirectory(run_dir)
+    page = f"\npage:     {run.report_page}" if run.report_page.is_file() else ""
+    return f"{table}\n{area}curve:    {run.learning_curve_picture}\npictures: {run_dir}/cycles/*/maps/*.png{page}"
 
 
 def read_curve(run_dir: Path) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
+import scipy
 
 from reports.intervals import Resampling
 
@@ -37,7 +37,7 @@ def boundary_nearness(mean: np.ndarray) -> np.ndarray:
     classes = np.unique(predicted)
     if len(classes) < 2:
         return np.zeros(predicted.shape, dtype=np.float32)
-    distance = np.max([ndimage.distance_transform_edt(predicted == c) for c in classes], axis=0)
+    distance = np.max([scipy.ndimage.distance_transform_edt(predicted == c) for c in classes], axis=0)
     return np.asarray(1 / distance, dtype=np.float32)
 
 

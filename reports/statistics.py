@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 __all__ = [
     "Significance",
@@ -53,7 +52,7 @@ def sign_flip_test(differences: ArrayLike, seed: int = 0) -> float:
     pairs = np.asarray(differences, dtype=float)
     if len(pairs) < 2:
         return 1.0 if len(pairs) else float("nan")
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (pairs,), np.mean, permutation_type="samples", vectorized=True, axis=0, rng=np.random.default_rng(seed),
         n_resamples=2 ** min(len(pairs), _EXACT_UP_TO),
     )  # fmt: skip
@@ -79,7 +78,7 @@ def wilcoxon_test(differences: ArrayLike) -> Significance:
         return Significance(float("nan"), float("nan"))
     if not pairs.any():
         return Significance(0.0, 1.0)
-    result = stats.wilcoxon(pairs)
+    result = scipy.stats.wilcoxon(pairs)
     return Significance(float(result.statistic), float(result.pvalue))
 
 
@@ -88,6 +87,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     values = np.asarray(p_values, dtype=float)
     known = ~np.isnan(values)
     if known.any():
+        from statsmodels.stats.multitest import multipletests  # takes half a second
+
         values[known] = multipletests(values[known], method="holm")[1]
     return [float(v) for v in values]
 
@@ -112,7 +113,7 @@ def pairwise_penalties(metrics: NDArray[np.float64], alpha: float = 0.05) -> NDA
     _, seeds, rounds = metrics.shape
     if seeds < 2 or rounds < 1:
         raise ValueError(f"penalties need at least 2 seeds and 1 round, got {seeds} and {rounds}; run more seeds")
-    critical = stats.t.ppf(1 - alpha / 2, seeds - 1)
+    critical = scipy.stats.t.ppf(1 - alpha / 2, seeds - 1)
     differences = metrics[:, None] - metrics[None]
     mean, error = differences.mean(axis=2), differences.std(axis=2, ddof=1) / seeds**0.5
     return (mean > critical * error).sum(axis=2) / rounds
@@ -179,5 +180,5 @@ def friedman(values: pd.DataFrame) -> Significance | None:
     rows, columns = values.shape
     if rows < 3 or columns < 3:
         return None
-    result = stats.friedmanchisquare(*(values[c] for c in values))
+    result = scipy.stats.friedmanchisquare(*(values[c] for c in values))
     return Significance(float(result.statistic), float(result.pvalue))

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from records.files import write_figure, write_table, write_text
-from records.run_directory import RunDirectory
 from records.study_directory import StudyDirectory
 from reports.comparison import (
     area_table,
@@ -21,12 +20,12 @@ from reports.comparison import (
 from reports.costs import cost_columns, cost_table
 from reports.figures import draw_costs, draw_curves, draw_matrix
 from reports.intervals import BOOTSTRAP_FROM
-from reports.learning_curve import LOWER_IS_BETTER, area_sentence, main_metric, refresh_curve, write_curve
+from reports.learning_curve import LOWER_IS_BETTER, main_metric, refresh_curve
 from reports.settings import settings_table, settings_text
 from reports.statistics import friedman, smallest_sign_flip_p
 from reports.study_table import markdown, read_baseline, read_study
 
-__all__ = ["report", "write_study_report"]
+__all__ = ["write_study_report"]
 
 
 def write_study_report(
@@ -152,30 +151,6 @@ def _write_scores(
             print(f"\n{said}")
     print(f"\nreport: {folder / 'report.md'}")
     return scores
-
-
-def report(
-    run_dir: str, score: str | None = None, levels: list[float] | None = None, full_score: float | None = None
-) -> None:
-    """Write a study's report, or draw a single run's learning curve, from the files in its folder.
-
-    Args:
-        run_dir: Folder of a study or of a fit.
-        score: Metric to report, such as val/accuracy; the one that chose the best weights unless given.
-        levels: Values of the metric for which the needed labels are reported; 95, 98 and 100% of the baseline's final
-            value unless given.
-        full_score: The metric after training on all labels, where the normalised area is 1; without it there is none.
-
-    """
-    folder = Path(run_dir)
-    if StudyDirectory(folder).table.is_file():
-        write_study_report(folder, score, levels, full_score)
-        return
-    curve = write_curve(folder, score)
-    print(curve.round(4).to_string(index=False))
-    if len(curve) > 1:
-        print(f"\n{area_sentence(curve, main_metric(curve, score), full_score)}")
-    print(f"curve: {RunDirectory(folder).learning_curve_picture}")
 
 
 def _jobs(run_dir: Path) -> pd.DataFrame:

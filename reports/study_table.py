@@ -7,9 +7,10 @@ import pandas as pd
 import yaml
 
 from records.study_directory import StudyDirectory
-from reports.comparison import find_baseline
+from reports.comparison import find_baseline, without_gaps
+from reports.learning_curve import main_metric
 
-__all__ = ["markdown", "read_baseline", "read_study"]
+__all__ = ["markdown", "mean_curves", "read_baseline", "read_study"]
 
 _NEEDED = ("strategy", "seed", "cycle", "labelled_units")
 
@@ -60,6 +61,24 @@ def read_baseline(run_dir: Path, strategies: Iterable[str]) -> str | None:
     settings = yaml.safe_load(config.read_text()) if config.is_file() else None
     named = (settings.get("grid") or {}).get("baseline") if isinstance(settings, dict) else None
     return named if named in names else find_baseline(names)
+
+
+def mean_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """The learning curve of each strategy, as the mean over its seeds.
+
+    Args:
+        table: From `read_study`; runs that have fewer cycles than the others are left out.
+
+    Returns:
+        A row per strategy and cycle: strategy (after the variant, where there is one), labelled_units, and the metric
+        that `reports.learning_curve.main_metric` chooses.
+    """
+    metric = main_metric(table)
+    mean = (
+        without_gaps(table).groupby(["variant", "strategy", "cycle"])[["labelled_units", metric]].mean().reset_index()
+    )
+    names = [f"{v}/{s}" if v else s for v, s in zip(mean["variant"], mean["strategy"], strict=True)]
+    return mean.assign(strategy=names)[["strategy", "labelled_units", metric]]
 
 
 def markdown(table: pd.DataFrame) -> str:

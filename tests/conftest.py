@@ -55,6 +55,7 @@ TINY: dict[str, Any] = {
         "budget": 4,
         "predictor": {"class_path": "acquisition.predictors.MCDropout", "init_args": {"num_samples": 3}},
         "pictures": 0,
+        "gallery": 0,
     },
     "wandb": {"mode": "disabled"},
     "trainer": {"max_epochs": 3, "accelerator": "cpu", "enable_model_summary": False},

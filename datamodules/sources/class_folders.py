@@ -7,7 +7,9 @@ import numpy as np
 
 from acquisition.seeding import uniform_for
 from datamodules.files import DataError, check_name, find_files
+from datamodules.sources.folder import by_another_share
 from datamodules.sources.source import FileSource, ImageFile
+from datamodules.texts import read_class_names
 
 __all__ = ["ClassFolders"]
 
@@ -17,12 +19,15 @@ _UNLABELLED = "unlabelled"
 class ClassFolders(FileSource):
     """root/{train,val,test}/CLASS/NAME.jpg, or root/CLASS/NAME.jpg with a share held out for validation.
 
-    The classes are the folders of the train split, in the order of their names. Images in root/unlabelled are in the
-    pool, and only people know their classes (see `LabelTable`). Images are read in colour, one by one.
+    The classes are the folders of the train split, in the order of their names, unless root/classes.txt lists them, one
+    name a line: then a class needs no folder. Images in root/unlabelled are in the pool, and only people know their
+    classes (see `LabelTable`). Where no image of a class folder is for validation, the same share of root/unlabelled is
+    held out, and is in neither split until somebody has labelled it. Images are read in colour, one by one.
 
     Args:
         root: The folder.
-        val_fraction: Share held out where there is no train folder, chosen by a hash of the name alone.
+        val_fraction: Share held out where there is no train folder, chosen by a hash of the name alone; also that of
+            root/unlabelled where nothing else is for validation.
         value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
             floating-point grey), [0, 4095] say; without it such images are refused.
     """
@@ -38,10 +43,35 @@ class ClassFolders(FileSource):
 
     @property
     def class_names(self) -> Sequence[str]:
+        listed = self.root / "classes.txt"
+        if listed.is_file():
+            return read_class_names(listed)
         return _classes(self.root / "train" if self._split_by_folder else self.root)
 
     def find(self, split: str) -> dict[str, ImageFile]:
         names = self.class_names
+        found = self._labelled(split, names)
+        if split == "test" or not (self.root / _UNLABELLED).is_dir():
+            return found
+        unlabelled = {f"{_UNLABELLED}/{n}": ImageFile(p) for n, p in find_files(self.root / _UNLABELLED).items()}
+        share = 0.0 if self._labelled("val", names) else self.val_fraction
+        return found | {i: f for i, f in unlabelled.items() if (uniform_for("val", i) < share) == (split == "val")}
+
+    def images(self, split: str) -> Sequence[str]:
+        found = super().images(split)
+        return [i for i in found if self.is_annotated(i)] if split == "val" else found
+
+    def undrawn(self) -> Sequence[str]:
+        return [i for i in super().images("val") if not self.is_annotated(i)]
+
+    def why_empty(self, split: str) -> str:
+        if self._split_by_folder and split == "train":
+            return f"add images to {self.root / split}"
+        remedy = by_another_share([*self._split("train"), *self._split("val")], self.val_fraction, split)
+        return f"add images of the classes to {self.root / split}, or {remedy}" if self._split_by_folder else remedy
+
+    def _labelled(self, split: str, names: Sequence[str]) -> dict[str, ImageFile]:
+        """The images of class folders."""
         folder = self.root / split if self._split_by_folder else self.root
         if not folder.is_dir() or (split == "test" and not self._split_by_folder):
             return {}
@@ -53,12 +83,9 @@ class ClassFolders(FileSource):
         found: dict[str, ImageFile] = {}
         for label, name in enumerate(names):
             found |= _files(folder / name, name, label)
-        if not self._split_by_folder:
-            found = {i: f for i, f in found.items() if (uniform_for("val", i) < self.val_fraction) == (split == "val")}
-        if split == "train" and (self.root / _UNLABELLED).is_dir():
-            unlabelled = find_files(self.root / _UNLABELLED)
-            found |= {f"{_UNLABELLED}/{name}": ImageFile(path) for name, path in unlabelled.items()}
-        return found
+        if self._split_by_folder:
+            return found
+        return {i: f for i, f in found.items() if (uniform_for("val", i) < self.val_fraction) == (split == "val")}
 
     def is_annotated(self, image_id: str) -> bool:
         return self.file(image_id).label is not None

@@ -1,6 +1,7 @@
 """A folder of images and masks."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from datamodules.files import DataError, find_files
 from datamodules.sources.source import FileSource, ImageFile
 from datamodules.texts import read_class_names
 
-__all__ = ["Folder", "pair_files"]
+__all__ = ["Folder", "by_another_share", "pair_files"]
 
 
 class Folder(FileSource):
@@ -27,7 +28,7 @@ class Folder(FileSource):
         val_fraction: Share held out where there is no val folder, chosen by a hash of the name alone, so that it stays
             the same when images or masks are added and for every seed: drawing a queried unit's mask never moves its
             image out of the train split. An image that is held out and has no mask is in neither split until somebody
-            draws one.
+            draws one; the verb start says which these are.
         value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
             floating-point grey), [0, 4095] say; without it such images are refused.
     """
@@ -51,22 +52,61 @@ class Folder(FileSource):
         return self.root / "classes.txt"
 
     def find(self, split: str) -> dict[str, ImageFile]:
-        if (self.root / "train").is_dir():
+        if not self._by_hash:
             folder = self.root / split
             return _paired(folder) if folder.is_dir() else {}
         found = _paired(self.root)
         if split == "test":
             return {}
-        held_out = {name for name in found if uniform_for("val", name) < self.val_fraction}
-        if split == "val":
-            return {name: file for name, file in found.items() if name in held_out and file.mask}
-        return {name: file for name, file in found.items() if name not in held_out}
+        held_out = split == "val"
+        return {n: f for n, f in found.items() if (uniform_for("val", n) < self.val_fraction) == held_out}
+
+    def images(self, split: str) -> Sequence[str]:
+        found = super().images(split)
+        return [i for i in found if self.is_annotated(i)] if split == "val" and self._by_hash else found
+
+    def undrawn(self) -> Sequence[str]:
+        return [i for i in super().images("val") if not self.is_annotated(i)] if self._by_hash else ()
+
+    def why_empty(self, split: str) -> str:
+        if not self._by_hash:
+            return f"add images and masks to {self.root / split}"
+        return by_another_share([*self._split("train"), *self._split("val")], self.val_fraction, split)
+
+    @property
+    def _by_hash(self) -> bool:
+        return not (self.root / "train").is_dir()
 
 
 def _paired(folder: Path) -> dict[str, ImageFile]:
     files = pair_files(folder / "images", folder / "masks")
     known = find_files(folder / "instances") if (folder / "instances").is_dir() else {}
     return {name: replace(file, instances=known.get(name)) for name, file in files.items()} if known else files
+
+
+def by_another_share(names: Collection[str], share: float, split: str) -> str:
+    """Which `val_fraction` would put an image into a split that the hash of the names has left empty.
+
+    Args:
+        names: Of all images.
+        share: The setting as it is.
+        split: "train" or "val".
+
+    Returns:
+        What to do; "" where there is no image at all.
+    """
+    drawn = [uniform_for("val", name) for name in names]
+    if not drawn:
+        return ""
+    # held out is what lies below the share
+    other = (math.floor(min(drawn) * 100) + 1) / 100 if split == "val" else math.floor(max(drawn) * 100) / 100
+    if not 0 <= other < 1:
+        return "add images"
+    of = "hold out" if split == "val" else "train on"
+    return (
+        f"a hash of the names says which of {len(drawn)} images are held out, and {share:g} leaves none to {of}: set "
+        f"data.source.val_fraction to {other:g}, or add images"
+    )
 
 
 def pair_files(images: Path, masks: Path) -> dict[str, ImageFile]:

@@ -46,6 +46,21 @@ class Source(Described, AnnotationSource, ABC):
         An id is a name that stays when other images come and go, never a position.
         """
 
+    def undrawn(self) -> Sequence[str]:
+        """Ids of images that are kept for validation, but that the data set has no annotation of.
+
+        They are in no split until somebody has drawn them: see `Pool.images`.
+        """
+        return ()
+
+    def why_empty(self, split: str) -> str:
+        """What to do about a split without an image, for an error; "" where nothing is known to help.
+
+        Args:
+            split: "train" or "val".
+        """
+        return ""
+
     @abstractmethod
     def read_image(self, image_id: str) -> np.ndarray:
         """H x W x 3, uint8."""

@@ -41,6 +41,12 @@ class SourceWrapper(Source):
     def images(self, split: str) -> Sequence[str]:
         return self.source.images(split)
 
+    def undrawn(self) -> Sequence[str]:
+        return self.source.undrawn()
+
+    def why_empty(self, split: str) -> str:
+        return self.source.why_empty(split)
+
     def read_image(self, image_id: str) -> np.ndarray:
         return self.source.read_image(image_id)
 

@@ -35,6 +35,8 @@ class DeepLabV3Plus(nn.Module):
         WeightsUnavailableError: The weights could not be downloaded.
     """
 
+    encoder_output = "model.decoder.aspp"
+    """The layer whose input is what the encoder gives."""
     score_layers = ("model.segmentation_head",)
     """The layers that depend on the number of classes."""
 

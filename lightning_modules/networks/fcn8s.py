@@ -39,6 +39,8 @@ class FCN8s(nn.Module):
 
     feature_layer = "score_fc7"
     """The layer whose input is an image's embedding (`acquisition.features`); the layers of the skips run later."""
+    encoder_output = "fc6"
+    """The layer whose input is what the encoder gives."""
     score_layers = ("score_fc7", "score_pool4", "score_pool3", "up_fc7", "up_pool4", "up_pool3")
     """The layers that depend on the number of classes."""
 

@@ -55,6 +55,9 @@ class LossPrediction(nn.Module):
         feature_layer = getattr(network, "feature_layer", None)
         if feature_layer is not None:
             self.feature_layer = f"network.{feature_layer}"
+        encoder_output = getattr(network, "encoder_output", None)
+        if encoder_output is not None:
+            self.encoder_output = f"network.{encoder_output}"
         score_layers: Sequence[str] | None = getattr(network, "score_layers", None)
         if score_layers is not None:
             # the head looks at what the layers give, which may be logits

@@ -38,6 +38,8 @@ class SegNet(nn.Module):
         WeightsUnavailableError: The weights could not be downloaded.
     """
 
+    encoder_output = "pool"
+    """The layer whose input is what the encoder gives, when it runs last."""
     score_layers = ("decoder.4.3",)
     """The layers that depend on the number of classes."""
 

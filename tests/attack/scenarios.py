@@ -55,7 +55,7 @@ class Scenario:
 
 def _settings(tiny: dict[str, Any], every: int, **changed: Any) -> dict[str, Any]:
     settings = copy.deepcopy(tiny) | changed
-    settings["strategy"]["pictures"] = 1
+    settings["strategy"] |= {"pictures": 1, "gallery": 2}
     settings["trainer"] |= {"max_epochs": 4, "check_val_every_n_epoch": every, "enable_progress_bar": False}
     return settings
 

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from torch import Tensor, nn
 
 import cli
+from pipelines.command_line import DropqueryCLI
 from tests.conftest import TINY, TINY_DIGITS
 
 
@@ -28,7 +29,7 @@ class Own(nn.Module):
         return logits
 
 
-class Read(cli.DropqueryCLI):
+class Read(DropqueryCLI):
     """The command line as far as it is read."""
 
     def run_verb(self, verb: str) -> None:
@@ -48,8 +49,7 @@ def settings(tmp_path: Path) -> Settings:
         path = tmp_path / "config.yaml"
         path.write_text(yaml.safe_dump(written))
         args = ["fit", "--config", str(path), *arguments]
-        options = {"parsed": [], "model_class": cli.pl.LightningModule, "datamodule_class": cli.PoolDataModule}
-        found: Namespace = Read(args, **options, trainer_class=cli.QueryTrainer).config["fit"]
+        found: Namespace = Read(args, {}).config["fit"]
         return found
 
     return read

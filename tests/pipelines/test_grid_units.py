@@ -16,9 +16,11 @@ import yaml
 from PIL import Image
 
 import cli
-from acquisition.annotation import UNANSWERED
+from acquisition.annotation import UNANSWERED, VOID
 from datamodules.sources.synthetic import SyntheticRoads
+from records.gallery import GalleryDirectory
 from records.ledger import Ledger
+from records.run_directory import RunDirectory
 from tests import forked
 from tests.conftest import TINY
 from tests.pipelines.test_cycles import history
@@ -83,7 +85,7 @@ def test_two_processes_choose_the_same_cells_as_one(
     dropquery: Callable[..., subprocess.CompletedProcess[str]], whole: Path, config: Path, tmp_path: Path
 ) -> None:
     query = ["query", "--config", config, "--ckpt_path", whole / "cycles" / "00" / "best.ckpt"]
-    query += ["--strategy.routing", '{"budget": 2, "prices": {"guidelines": 1}}']
+    query += ["--strategy.routing", '{"budget": 2, "prices": {"guidelines": 1}}', "--strategy.gallery", "3"]
     dropquery(*query, "--run_dir", tmp_path / "one")
     dropquery(*query, "--run_dir", tmp_path / "two", "--trainer.devices", 2, "--trainer.strategy", "ddp")
     # other batches round to other scores, by less than 1e-6
@@ -99,6 +101,17 @@ def test_two_processes_choose_the_same_cells_as_one(
         pd.read_csv(tmp_path / run / "cycles" / "00" / "queried.csv")["action"].tolist() for run in ("one", "two")
     ]
     assert routed[0] == routed[1]
+    galleries = [GalleryDirectory(RunDirectory(tmp_path / run).cycle(0).gallery) for run in ("one", "two")]
+    shown = [files.read_units().drop(columns="score") for files in galleries]
+    assert len(shown[0]) == 9
+    assert shown[0].equals(shown[1])
+    assert [len(list(files.path.glob("*_region.png"))) for files in galleries] == [9, 9]
+    assert len({p.name for files in galleries for p in files.path.iterdir()}) == len(list(galleries[0].path.iterdir()))
+    first = shown[0].iloc[0]
+    edge = np.asarray(Image.open(galleries[0].region(0)).convert("RGBA"))[..., 3] > 0
+    rows, columns = np.nonzero(edge)
+    # layers are twice as large as these images; the black line is around the cell, unless the image ends there
+    assert (rows.min(), columns.min()) == (max(2 * first["top"] - 1, 0), max(2 * first["left"] - 1, 0))
 
 
 def test_people_draw_parts_of_an_image(config: Path, tmp_path: Path) -> None:
@@ -118,8 +131,11 @@ def test_people_draw_parts_of_an_image(config: Path, tmp_path: Path) -> None:
     for unit_id in drawn:
         draw(unit_id)
     command = ["fit", "--config", str(config), "--run_dir", str(run_dir), "--data.oracle", "FolderOracle"]
-    command += ["--data.oracle.folder", str(masks), "--data.initial", "AllAnswered"]
+    command += ["--data.oracle.folder", str(masks), "--data.initial", "AllAnswered", "--strategy.gallery", "2"]
     cli.main(command)
+    files = GalleryDirectory(RunDirectory(run_dir).cycle(0).gallery)
+    assert files.read_about()["truth_name"] == "annotation"
+    assert not list(files.path.glob("*_truth.png")), "nobody has drawn these units"
     ledger = Ledger(run_dir / "ledger.sqlite")
     assert sorted(ledger.labelled()) == sorted(drawn)
     waiting = ledger.waiting(0)
@@ -129,10 +145,26 @@ def test_people_draw_parts_of_an_image(config: Path, tmp_path: Path) -> None:
     cli.main(command)
     assert ledger.waiting(0) == waiting[-1:]
     assert ledger.cycle == 0
+    assert files.read_units()["unit_id"].tolist()[:2] == waiting[:2]
+    shown = np.asarray(Image.open(files.truth(0)).convert("RGBA"))[..., 3] > 0
+    image_id = waiting[0].partition("#")[0]
+    drawn_now = np.array(Image.open(masks / f"{image_id}.png")) < UNANSWERED
+    np.testing.assert_array_equal(shown, np.kron(drawn_now, np.ones((2, 2), dtype=bool)))
+    # whoever corrects a mask sees the correction
+    again = np.array(Image.open(masks / f"{image_id}.png"))
+    again[again == again[drawn_now][0]] = VOID
+    Image.fromarray(again).save(masks / f"{image_id}.png")
     draw(waiting[-1])
     cli.main(command)
     assert sorted(ledger.labelled()) == sorted([*drawn, *waiting])
     assert pd.read_csv(run_dir / "learning_curve.csv")["labelled_pixels"].tolist() == [6 * 256, 14 * 256]
+    corrected = np.asarray(Image.open(files.truth(0)).convert("RGBA"))[..., 3] > 0
+    drawn_now = np.array(Image.open(masks / f"{image_id}.png")) < UNANSWERED
+    np.testing.assert_array_equal(corrected, np.kron(drawn_now, np.ones((2, 2), dtype=bool)))
+    counts = pd.read_csv(RunDirectory(run_dir).cycle(0).labelled_classes)
+    assert list(counts.columns) == ["class", "pixels", "images"]
+    assert counts["pixels"].sum() <= 6 * 256
+    assert counts["images"].max() <= 6
 
 
 def test_whole_objects_are_counted_in_the_curve(config: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import cli
-from pipelines.moons import loss_curves, moons, moons_data
+from pipelines.moon_fits import loss_curves, moons_data
+from pipelines.moons import moons
 from records.run_directory import RunDirectory
 from reports.moons import moons_table
 from tests.reports.test_analyses import check_picture

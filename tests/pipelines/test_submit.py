@@ -73,7 +73,7 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(
 
 
 def test_a_verb_of_jobs_becomes_an_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def jobs(command: list[str]) -> list[Job]:
+    def jobs(command: list[str], dry: bool) -> list[Job]:
         dirs = [tmp_path / n for n in "abc"]
         return [Job(d.name, ("fit", "--run_dir", str(d)), d, d / "done") for d in dirs]
 

@@ -16,7 +16,7 @@ from reports.learning_curve import (
     refresh_curve,
     write_curve,
 )
-from reports.study import report
+from reports.report import report
 
 # Tables 2.1 and 2.2 of Chen 2020, rows that query whole images: ALC, normalised ALC
 WHOLE_IMAGES = {

@@ -58,7 +58,7 @@ def test_class_folders_by_split(tmp_path: Path) -> None:
 
 
 def test_class_folders_whose_truth_does_not_know_every_class(tmp_path: Path) -> None:
-    for name in ("train/a", "train/b", "unlabelled"):
+    for name in ("train/a", "train/b", "val/a", "unlabelled"):
         fill(tmp_path / name, 2, 50)
     data = PoolDataModule(ClassFolders(str(tmp_path)), run_dir=str(tmp_path / "run"))
     with pytest.raises(

@@ -1,0 +1,127 @@
+"""What has been logged at Weights & Biases: read back from its transaction logs, and kept in the run directory.
+
+A killed process loses the last second of what it logged, so that what was handed over is not yet what is on disk. The
+transaction logs are the truth for as long as they are there; once they were uploaded and removed, the notes are.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from records.files import RunDirectoryError, read_json, write_json
+from records.run_directory import RunDirectory
+
+__all__ = ["PIECES", "STEP", "STUDY", "Logged", "cycle_alias", "read_log"]
+
+PIECES = ("curve", "class_scores", "labelled_classes", "queried")
+"""What a row of the history may hold of a cycle, once each."""
+
+STUDY = "study"
+"""A study's table, which is known by its digest."""
+
+STEP = "trainer/global_step"
+"""Lightning's count of a fit's steps, which begins again with each cycle."""
+
+
+@dataclass
+class Logged:
+    """What has been logged of a run.
+
+    Args:
+        pieces: What was logged once and whole, such as "queried 3", to the folder of the process that logged it.
+        steps: The last step that was logged of a fit's metric, by "CYCLE NAME".
+        read: Folders whose transaction logs have been read.
+    """
+
+    pieces: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_run(cls, run_dir: Path, run_id: str) -> "Logged":
+        """Read the notes, put right by the transaction logs that have not been read yet, and write them again.
+
+        Args:
+            run_dir: The run directory.
+            run_id: The id of the W&B run.
+        """
+        run = RunDirectory(run_dir)
+        try:
+            kept = read_json(run.wandb_logged, "", pieces=dict, steps=dict, read=list)
+            logged = cls(kept["pieces"], kept["steps"], kept["read"])
+        except RunDirectoryError:
+            # none yet, or damaged: the transaction logs know
+            logged = cls()
+        for log in sorted(run.wandb.glob(f"*run-*-{run_id}/*.wandb")):
+            folder = log.parent.name
+            if folder in logged.read or (found := read_log(log)) is None:
+                continue
+            others = {piece: where for piece, where in logged.pieces.items() if where != folder}
+            logged.pieces = others | dict.fromkeys(found.pieces, folder)
+            for name, step in found.steps.items():
+                logged.steps[name] = max(step, logged.steps.get(name, -1))
+            logged.read.append(folder)
+        logged.write(run_dir)
+        return logged
+
+    def write(self, run_dir: Path) -> None:
+        """Write the notes into the run directory."""
+        write_json(RunDirectory(run_dir).wandb_logged, {"pieces": self.pieces, "steps": self.steps, "read": self.read})
+
+    def note(self, row: Mapping[str, Any], folder: str = "") -> None:
+        """Note what a row of the history holds.
+
+        Args:
+            row: Its content, as W&B returns it.
+            folder: Of the process that logged it.
+        """
+        cycle, step = row.get("cycle"), row.get(STEP)
+        if "digest" in row:
+            self.pieces[f"{STUDY} {row['digest']}"] = folder
+        if cycle is None:
+            return
+        if step is None:
+            names = {key.partition("/")[0].partition(".")[0] for key in row}
+            self.pieces |= {f"{name} {int(cycle)}": folder for name in PIECES if name in names}
+            return
+        for name in row:
+            if not name.startswith("_") and name not in ("cycle", STEP):
+                key = f"{int(cycle)} {name}"
+                self.steps[key] = max(int(step), self.steps.get(key, -1))
+
+
+def cycle_alias(number: int) -> str:
+    """The alias of a cycle's artifacts."""
+    return f"cycle-{number:0>2}"
+
+
+def read_log(path: Path) -> Logged | None:
+    """Read a transaction log with W&B's own reader.
+
+    Args:
+        path: The file RUN.wandb; one that was cut short is read as far as it goes.
+
+    Returns:
+        The pieces and steps in it; None where it cannot be read.
+    """
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        return None
+    found = Logged()
+    for line in done.stdout.splitlines():
+        # most lines are the machine's load
+        if not line.startswith("{") or not ('"type":"history"' in line or '"type":"artifact"' in line):
+            continue
+        record = json.loads(line)
+        if row := record.get("history", {}).get("item"):
+            found.note(row)
+        artifact = record.get("artifact", {})
+        for alias in artifact.get("aliases", ()):
+            if alias.startswith("cycle-"):
+                found.pieces[f"{artifact['type']} {int(alias.removeprefix('cycle-'))}"] = ""
+    return found
