@@ -72,6 +72,7 @@ def write_study_report(
         words = "Means over seeds with 95% intervals, and differences to the first value, paired by seed."
         one = [Section("scores", "Scores", words, scores, shaded=["mean"])]
         write_study_page(run_dir, table, jobs, metric, baseline, notes, one)
+        print(f"page: {study.report_page}")
         return scores
     areas = run_areas(whole, metric, full_score)
     table_of_areas = area_table(areas)
@@ -135,7 +136,7 @@ def write_study_report(
     print(table_of_areas.round(4).to_string(index=False))
     for said in filter(None, notes):
         print(f"\n{said}")
-    print(f"\nreport: {folder / 'report.md'}")
+    print(f"\nreport: {folder / 'report.md'}\npage: {study.report_page}")
     return table_of_areas
 
 
