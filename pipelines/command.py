@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pipelines.settings import check_run_dir, read_yaml
+from pipelines.verbosity import VERBOSE
 
 __all__ = [
     "as_verb",
@@ -17,6 +18,7 @@ __all__ = [
     "run_dir_of",
     "with_command_last",
     "with_named",
+    "with_units_last",
     "without_defaults",
 ]
 
@@ -38,12 +40,31 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
     own, rest = [], list(arguments)
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
+        if option in VERBOSE:
+            continue
         own.append(option)
         if option in ("--help", "-h") or "=" in option:
             continue
         flag = option in _FLAGS and (not rest or rest[0].lower() not in ("true", "false"))
         own += ["true"] if flag else [rest.pop(0)] if rest else []
     return [*own, "--command", json.dumps(rest)]
+
+
+def with_units_last(arguments: Sequence[str]) -> list[str]:
+    """Rewrite the arguments of `label`: the words that belong to no option become one option, --units.
+
+    Args:
+        arguments: The words that follow the verb, every option of which takes a value.
+    """
+    own, units, words = [], [], iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            units.append(word)
+            continue
+        own.append(word)
+        if "=" not in word and word not in ("--help", "-h"):
+            own += [value] if (value := next(words, None)) is not None else []
+    return [*own, "--units", json.dumps(units)] if units else own
 
 
 def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) -> str:

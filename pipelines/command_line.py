@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -18,12 +19,21 @@ from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weigh
 from pipelines.class_names import import_named
 from pipelines.command import as_verb, config_files, without_defaults
 from pipelines.cycles import Experiment, Run, run_cycles
+from pipelines.data_defaults import fill_from_data
 from pipelines.ensemble import member_jobs, several_annotators
-from pipelines.experiment_settings import MAY_CHANGE, TYPES, add_experiment, check_experiment, settings_of_first_fit
+from pipelines.experiment_settings import (
+    LINKED,
+    MAY_CHANGE,
+    TYPES,
+    add_experiment,
+    check_experiment,
+    settings_of_first_fit,
+)
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
-from pipelines.lightning_cli import VerbCLI, arrange_messages
+from pipelines.lightning_cli import VerbCLI
+from pipelines.messages import arrange_messages
 from pipelines.plain_verbs import function_at
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
@@ -35,6 +45,7 @@ from pipelines.suspect_ranking import check_samples
 from pipelines.suspects import fold_jobs, judging
 from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
+from pipelines.verbosity import is_verbose
 
 __all__ = ["DropqueryCLI", "jobs_of_experiment", "run_experiment_verb"]
 
@@ -63,6 +74,7 @@ class DropqueryCLI(VerbCLI):
     """
 
     trainer: QueryTrainer
+    linked = tuple(LINKED)
     own_verbs = ("study",)
     types = {"model": pl.LightningModule, "data": PoolDataModule, "trainer": QueryTrainer, **TYPES}
 
@@ -107,6 +119,10 @@ class DropqueryCLI(VerbCLI):
         """Add what an experiment is, beside model, data and trainer."""
         add_experiment(parser)
 
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Numbers of classes and sizes come from the data where they are left out."""
+        fill_from_data(config, given)
+
     def before_instantiate_classes(self) -> None:
         """Refuse a run directory that nobody means."""
         check_run_dir(self.config[self.subcommand].run_dir)
@@ -149,6 +165,8 @@ class DropqueryCLI(VerbCLI):
                 check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)
+            if verb == "query" and not config.doctor and is_first_process():
+                self._report("page")(run_dir)
 
     def fit(self) -> None:
         """Run the cycles, redraw the learning curve after each, and print it at the end."""
@@ -166,8 +184,8 @@ class DropqueryCLI(VerbCLI):
                 for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                     if is_first_process():
                         curve = self._report("curve")(run_dir)
-                    summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
-                    log_cycles(self._logger, summary)
+                        summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
+                        log_cycles(self._logger, summary)
             if curve is not None:
                 text = self._report("curve_text")(curve, run_dir, config.full_score)
                 rank_zero_info(f"\n{text}")
@@ -288,7 +306,7 @@ def run_experiment_verb(args: list[str], reports: Mapping[str, str]) -> None:
         reports: What is drawn when it is done: see `DropqueryCLI`.
 
     """
-    arrange_messages()
+    arrange_messages(is_verbose())
     with others_explained():
         _check_files(args)
         DropqueryCLI(args, reports)

@@ -4,23 +4,15 @@ tests/test_contracts.py says which names those are and fails when a new Lightnin
 """
 
 import inspect
-import logging
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import Namespace
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks.processes import is_first_process
 from pipelines.parsers import VerbParser
 
-__all__ = ["VerbCLI", "arrange_messages"]
-
-_HINTS = (
-    "💡", "Tip:", "`weights_only` was not set", "Loading `train_dataloader` to estimate", "`Trainer(",
-    "`Trainer.fit` stopped", "TPU available: False", "HPU available: False",
-)  # fmt: skip
-"""How notes begin that help nobody."""
+__all__ = ["VerbCLI"]
 
 
 _WORDS = {
@@ -50,6 +42,9 @@ class VerbCLI(LightningCLI):
     types: ClassVar[Mapping[str, Any]] = {}
     """As `VerbParser.types`."""
 
+    linked: ClassVar[tuple[str, ...]] = ()
+    """Options of every verb on which other settings depend."""
+
     own_verbs: ClassVar[tuple[str, ...]] = ()
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
@@ -67,6 +62,32 @@ class VerbCLI(LightningCLI):
             parser_class=ExperimentParser,
             **options,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the command line, and let `fill_in` complete it before anything is found missing."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args, _skip_validation=True)
+        verb = self.config.subcommand
+
+        def given() -> Namespace:
+            linked = [f"--{name}={self.config[verb].get(name)}" for name in self.linked]
+            return parser.parse_args([*args, *linked], defaults=False, _skip_validation=True)[verb]
+
+        if verb is not None:
+            self.fill_in(self.config[verb], given)
+        try:
+            parser.validate(self.config)
+        except (TypeError, KeyError) as error:
+            parser.error(str(error), error)
+
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Complete a verb's settings; here they are complete.
+
+        Args:
+            config: Those with every default, to be changed in place; what is required may be missing.
+            given: Those that the command line and its files name, without defaults.
+
+        """
 
     def parser_of(self, verb: str) -> LightningArgumentParser:
         """The parser of a verb's settings.
@@ -161,23 +182,6 @@ class VerbCLI(LightningCLI):
         self.run_verb(subcommand)
 
 
-def arrange_messages() -> None:
-    """Show what data sets say of themselves as Lightning shows its notes, and keep Lightning's hints from users.
-
-    Hints are those about workers and tensor cores, warnings about our own choices, and what Lightning says of them in
-    every cycle. Of several processes the first alone speaks of the data.
-    """
-    for handler in logging.getLogger("pytorch_lightning").handlers:
-        handler.addFilter(_is_no_hint)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-    notes = logging.getLogger("datamodules")
-    notes.handlers = logging.getLogger("pytorch_lightning").handlers
-    notes.setLevel(logging.INFO if is_first_process() else logging.ERROR)
-    if not is_first_process():
-        warnings.filterwarnings("ignore", module="datamodules")
-
-
 def _help_of_group(args: list[str]) -> tuple[list[str], str | None]:
     """Arguments without the group that follows --help, and that group."""
     for flag in ("--help", "-h"):
@@ -189,7 +193,3 @@ def _help_of_group(args: list[str]) -> tuple[list[str], str | None]:
 
 def _first_line(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def _is_no_hint(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_HINTS)

@@ -79,7 +79,11 @@ def overview(experiment: Mapping[str, str], plain: Mapping[str, str]) -> str:
             *(f"  {verb:<11}{words[:1].upper()}{words[1:].rstrip('.')}" for verb, words in verbs.items()),
             "",
         ]
-    return "\n".join([*lines, "`dropquery VERB --help` says what a verb does and lists its options."])
+    lines += [
+        "`dropquery VERB --help` says what a verb does and lists its options.",
+        "With -v a verb also shows what Lightning and other libraries say.",
+    ]
+    return "\n".join(lines)
 
 
 def unknown_verb(verb: str, verbs: Sequence[str]) -> int:

@@ -84,9 +84,9 @@ class GalleryDirectory:
         """Write the table of the units.
 
         Args:
-            table: With the columns `COLUMNS`.
+            table: With columns of `COLUMNS`; those that it lacks are empty.
         """
-        write_table(self.units, table[list(COLUMNS)])
+        write_table(self.units, table.reindex(columns=list(COLUMNS)))
 
     def read_about(self) -> dict[str, Any]:
         """What all pictures have in common; empty where nothing is said."""

@@ -202,18 +202,22 @@ def write_curve(run_dir: Path, metric: str | None = None) -> pd.DataFrame:
     return curve
 
 
-def refresh_curve(run_dir: Path) -> None:
+def refresh_curve(run_dir: Path) -> bool:
     """Write the learning curve again if a killed process has left it out of date.
 
     A run without a picture gets none.
 
     Args:
         run_dir: The run directory.
+
+    Returns:
+        Whether it was out of date.
     """
     curve, run = read_curve(run_dir), RunDirectory(run_dir)
     if run.learning_curve.is_file() and run.learning_curve.read_bytes() == curve.to_csv(index=False).encode():
-        return
+        return False
     if run.learning_curve_picture.is_file():
         write_curve(run_dir)
     else:
         run.write_curve(curve)
+    return True

@@ -1,6 +1,5 @@
 """The verb report, and what a fit draws after each cycle."""
 
-import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -33,24 +32,23 @@ def report(
         from reports.study import write_study_report
 
         write_study_report(folder, score, levels, full_score)
-    elif run.images.is_file():
+        # it has named its page before its last sentence
+        return
+    if run.images.is_file():
         from reports.difficulty import compare
 
         compare(folder)
     else:
         from reports.page.run_page import write_run_page
 
-        if not folder.is_dir():
-            raise ValueError(f"expected the folder of a fit, a study or a comparison, got no folder {folder}")
         if run.metrics():
             _draw_curve(folder, score, full_score)
         write_run_page(folder)
-    if run.report_page.is_file():
         print(f"page: {run.report_page}")
 
 
 def draw_run(run_dir: Path) -> pd.DataFrame:
-    """Draw the learning curve and the page of a run after a cycle; a page that cannot be drawn ends no fit.
+    """Draw the page and the learning curve of a run after a cycle.
 
     Args:
         run_dir: The run directory.
@@ -59,18 +57,11 @@ def draw_run(run_dir: Path) -> pd.DataFrame:
         The learning curve, from `reports.learning_curve.read_curve`.
     """
     from reports.learning_curve import write_curve
-    from reports.page.run_page import write_run_page
+    from reports.page.run_page import try_run_page
 
-    curve = write_curve(run_dir)
-    try:
-        write_run_page(run_dir)
-    except Exception as error:
-        warnings.warn(
-            f"the page of {run_dir} could not be drawn ({type(error).__name__}: {error}); the run goes on, and "
-            f"`dropquery report {run_dir}` draws it later",
-            stacklevel=2,
-        )
-    return curve
+    # a curve that is up to date says that the page is, too
+    try_run_page(run_dir)
+    return write_curve(run_dir)
 
 
 def _draw_curve(run_dir: Path, score: str | None, full_score: float | None) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from records.files import write_figure, write_table, write_text
 from records.study_directory import StudyDirectory
+from reports.closing import closing_sentences, curves_text, savings
 from reports.comparison import (
     area_table,
     find_gaps,
@@ -21,9 +22,12 @@ from reports.costs import cost_columns, cost_table
 from reports.figures import draw_costs, draw_curves, draw_matrix
 from reports.intervals import BOOTSTRAP_FROM
 from reports.learning_curve import LOWER_IS_BETTER, main_metric, refresh_curve
+from reports.page.run_page import try_run_page
+from reports.page.study_page import write_study_page
+from reports.sections import Section, as_markdown
 from reports.settings import settings_table, settings_text
 from reports.statistics import friedman, smallest_sign_flip_p
-from reports.study_table import markdown, read_baseline, read_study
+from reports.study_table import read_baseline, read_study
 
 __all__ = ["write_study_report"]
 
@@ -31,7 +35,7 @@ __all__ = ["write_study_report"]
 def write_study_report(
     run_dir: Path, metric: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
-    """Write report/ in a study's folder from its study.csv, and print its main table.
+    """Write report/ in a study's folder from its study.csv; print its main table, its curves and what was saved.
 
     Args:
         run_dir: The study's folder.
@@ -49,7 +53,8 @@ def write_study_report(
     table = read_study(run_dir)
     study = StudyDirectory(run_dir)
     for run in study.runs():
-        refresh_curve(run.path)
+        if refresh_curve(run.path) and run.report_page.is_file():
+            try_run_page(run.path)
     metric = main_metric(table, metric)
     if metric.endswith(LOWER_IS_BETTER):
         raise ValueError(
@@ -63,7 +68,12 @@ def write_study_report(
     stopped = _stopped_words(jobs)
     whole = without_gaps(table)
     if whole["cycle"].nunique() == 1:
-        return _write_scores(run_dir, whole, metric, baseline, [_seed_words(whole), _gap_words(gaps), stopped])
+        notes = [_seed_words(whole), _gap_words(gaps), stopped]
+        scores = _write_scores(run_dir, whole, metric, baseline, notes)
+        words = "Means over seeds with 95% intervals, and differences to the first value, paired by seed."
+        one = [Section("scores", "Scores", words, scores, shaded=["mean"])]
+        print(f"page:   {write_study_page(run_dir, table, jobs, metric, baseline, notes, one)}")
+        return scores
     areas = run_areas(whole, metric, full_score)
     table_of_areas = area_table(areas)
     labels = labels_table(whole, metric, baseline, levels)
@@ -71,11 +81,13 @@ def write_study_report(
     matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
+    saved = savings(whole, metric, baseline) if baseline else pd.DataFrame()
+    closing = closing_sentences(saved, metric, baseline) if baseline else []
     costs = cost_columns(whole)
     table_of_costs = cost_table(whole, metric, costs, baseline) if baseline else pd.DataFrame()
     tables = {
         "alc": table_of_areas, "runs": areas, "labels_needed": labels, "ranks": ranks, "gaps": gaps, "paired": paired,
-        "costs": table_of_costs,
+        "costs": table_of_costs, "savings": saved,
     }  # fmt: skip
     for name, content in tables.items():
         if len(content.columns):
@@ -88,43 +100,49 @@ def write_study_report(
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
 
-    text = [
-        f"# {run_dir.name}: {metric}",
-        _seed_words(whole),
-        _gap_words(gaps),
-        stopped,
-        "![learning curves](curves.png)",
-        "## What labels cost" if costs else "",
-        _cost_words(baseline) if costs else "",
-        markdown(table_of_costs) if costs else "",
-        "![learning curves over costs](costs.png)" if costs else "",
-        "## Area under the learning curve",
-        "ALC: the score's trapezoid integral over labelled units. "
-        + ("" if full_score is None else f"Normalised: a run's first score is made 0, and {full_score:g} 1. ")
-        + "Cycle sum: the same integral with a step of 1 per cycle. Mean and standard deviation over seeds."
-        + _unit_words(whole),
-        markdown(table_of_areas),
-        f"## Differences to {baseline or 'random'}, paired by seed",
-        _paired_words(baseline, paired),
-        markdown(paired),
-        "## Pairwise penalties",
-        _penalty_words(used),
-        markdown(matrix.rename_axis("beats").reset_index()) if used else "",
-        "![penalties](penalty_matrix.png)" if used else "",
-        "## Labels needed",
-        "On mean curves, straight between cycles. labels: where a curve first reaches the level; saving: against "
-        f"{baseline or 'random'}; break_even: the labels from which the curve stays above that one's. Empty: never.",
-        markdown(labels),
-        "## Ranks",
-        _rank_words(block, blocks),
-        markdown(ranks),
-    ]
-    write_text(folder / "report.md", "\n\n".join(t for t in text if t) + "\n")
+    warnings = [_seed_words(whole), _gap_words(gaps), stopped]
+    notes = [*closing, *warnings]
+    against = baseline or "random"
+    sections = [Section("curves", "", figure="curves.png", caption="learning curves")]
+    if costs:
+        words, caption = _cost_words(baseline), "learning curves over costs"
+        sections.append(Section("costs", "What labels cost", words, table_of_costs, "costs.png", caption))
+    scaled = "" if full_score is None else f"Normalised: a run's first score is made 0, and {full_score:g} 1. "
+    penalties = matrix.rename_axis("beats").reset_index() if used else pd.DataFrame()
+    sections += [
+        Section(
+            "areas",
+            "Area under the learning curve",
+            f"ALC: the score's trapezoid integral over labelled units. {scaled}Cycle sum: the same integral with a "
+            f"step of 1 per cycle. Mean and standard deviation over seeds.{_unit_words(whole)}",
+            table_of_areas,
+            shaded=["alc_mean"],
+        ),
+        Section(
+            "differences", f"Differences to {against}, paired by seed", _paired_words(baseline, paired), paired
+        ),
+        Section(
+            "penalties", "Pairwise penalties", _penalty_words(used), penalties,
+            "penalty_matrix.png" if used else "", "penalties" if used else "",
+        ),
+        Section(
+            "labels",
+            "Labels needed",
+            "On mean curves, straight between cycles. labels: where a curve first reaches the level; saving: against "
+            f"{against}; break_even: the labels from which the curve stays above that one's. Empty: never.",
+            labels,
+        ),
+        Section("ranks", "Ranks", _rank_words(block, blocks), ranks),
+    ]  # fmt: skip
+    write_text(folder / "report.md", as_markdown(f"{run_dir.name}: {metric}", notes, sections))
+    page = write_study_page(run_dir, table, jobs, metric, baseline, notes, sections)
     print(table_of_areas.round(4).to_string(index=False))
-    for words in (_seed_words(whole), _gap_words(gaps), stopped):
-        if words:
-            print(f"\n{words}")
+    for said in filter(None, [*warnings, curves_text(whole, metric, baseline)]):
+        print(f"\n{said}")
     print(f"\nreport: {folder / 'report.md'}")
+    print(f"page:   {page}")
+    for sentence in closing:
+        print(f"\n{sentence}")
     return table_of_areas
 
 

@@ -29,6 +29,8 @@ def test_fit_then_every_other_verb_from_one_yaml(
     assert curve["labelled_units"].tolist() == [5, 9, 13]
     assert curve["labelled_pixels"].tolist() == [n * 32 * 48 for n in (5, 9, 13)]
     assert (run_dir / "learning_curve.png").stat().st_size > 5000
+    page = (run_dir / "report" / "index.html").read_text()
+    assert all(unit in page for unit in pd.read_csv(run_dir / "cycles" / "01" / "queried.csv")["unit_id"])
     assert not (run_dir / "cycles" / "02" / "scores.parquet").exists(), "the last cycle does not query"
     for cycle, pool in ((0, 19), (1, 15)):
         folder = run_dir / "cycles" / f"{cycle:02d}"
@@ -114,7 +116,7 @@ def test_own_classes_are_found_where_the_user_works_and_nothing_is_said_that_hel
     queried = [e for e in Ledger(run_dir / "ledger.sqlite").events() if e.kind == "queried"]
     assert {str(e.strategy).partition("-")[0] for e in queried} == {"Mine"}
     said = done.stdout + done.stderr
-    assert "Cycle 1: fitting on" in said
+    assert "Cycle 1 fit: " in said
     for hint in ("weights_only", "TPU", "Loading `train_dataloader`", "`Trainer"):
         assert hint not in said
 

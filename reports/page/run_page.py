@@ -1,5 +1,6 @@
 """The page of a run."""
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from reports.page.run_data import (
 )
 from reports.page.tables import as_text, page_table
 
-__all__ = ["write_run_page"]
+__all__ = ["try_run_page", "write_run_page"]
 
 
 def write_run_page(run_dir: Path) -> Path:
@@ -41,7 +42,7 @@ def write_run_page(run_dir: Path) -> Path:
     history = read_history(run)
     units = shown_units(run, history)
     if units.empty and not run.metrics():
-        raise ValueError(f"expected a finished cycle or a query in {run_dir}, got none; run fit first")
+        raise ValueError(f"expected a finished cycle below {run_dir}/cycles or a query, got none; run fit first")
     curve = read_curve(run_dir) if run.metrics() else None
     # pictures first: a page never shows what is not there
     pictures = {cycle.number: bring_pictures(run, cycle) for cycle in run.cycles()}
@@ -76,6 +77,22 @@ def write_run_page(run_dir: Path) -> Path:
         has_units=len(units) > 0,
     )
     return run.report_page
+
+
+def try_run_page(run_dir: Path) -> None:
+    """Write a run's page; where that fails, warn, for no fit should end by it.
+
+    Args:
+        run_dir: The run directory.
+    """
+    try:
+        write_run_page(run_dir)
+    except Exception as error:
+        warnings.warn(
+            f"the page of {run_dir} could not be drawn ({type(error).__name__}: {error}); the run goes on, and "
+            f"`dropquery report {run_dir}` draws it later",
+            stacklevel=2,
+        )
 
 
 def _tiles(curve: pd.DataFrame | None, history: History, scores: list[dict]) -> list[tuple[str, str, str]]:

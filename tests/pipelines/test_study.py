@@ -98,7 +98,8 @@ def test_stacked_runs_equal_ordinary_fits(stacked: Path, tmp_path: Path, monkeyp
             pd.testing.assert_frame_equal(chosen, asked, rtol=1e-4, atol=1e-6)
         names, others = ({p.relative_to(d).as_posix() for p in d.rglob("*") if p.is_file()} for d in (mine, its))
         # a fit of its own goes on where it was cut, and says how far it is
-        assert {Path(name).name for name in others - names} == {"last.ckpt", "learning_curve.png", "progress.json"}
+        drawn = {"learning_curve.png", "index.html"}
+        assert {Path(name).name for name in others - names} == {"last.ckpt", "progress.json", *drawn}
         assert names <= others
 
 

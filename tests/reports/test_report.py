@@ -39,4 +39,4 @@ def test_report_draws_curve_and_page_from_files(
     assert run.learning_curve_picture.is_file()
     failed = dropquery("report", tmp_path / "nothing", check=False)
     assert failed.returncode == 1
-    assert "expected the folder of a fit" in failed.stderr
+    assert "expected a finished cycle below" in failed.stderr
