@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 quickstart: install
-	$(BIN)/python cli.py fit --config configs/quickstart.yaml
+	$(BIN)/python cli.py study --config configs/quickstart.yaml --wandb.mode disabled
 
 difficulty: install
 	$(BIN)/python cli.py ensemble --config configs/bubil_deeplabv3plus_small.yaml

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.command import with_command_last, with_run_dir_named
+from pipelines.command import with_command_last, with_named, with_units_last
 from pipelines.error_sentences import in_one_sentence
 from pipelines.plain_verbs import overview, run_plain_verb, unknown_verb
+from pipelines.verbosity import takes_verbose
 
 if TYPE_CHECKING:
     from pipelines.jobs import Job
@@ -29,6 +30,9 @@ EXPERIMENT_VERBS = {
 """Verbs of an experiment, with model, data and trainer, which read one YAML."""
 
 PLAIN_VERBS = {
+    "init": "pipelines.init:init",
+    "status": "reports.status:status",
+    "label": "pipelines.labelling:label",
     "assign": "annotators.assign:assign",
     "review": "annotators.review:review",
     "report": "reports.report:report",
@@ -44,6 +48,7 @@ REPORTS = {
     "curve": "reports.report:draw_run",
     "curve_summary": "reports.learning_curve:curve_summary",
     "curve_text": "reports.learning_curve:curve_text",
+    "page": "reports.page.run_page:try_run_page",
     "difficulty": "reports.difficulty:compare",
     "mean_curves": "reports.study_table:mean_curves",
     "study": "reports.study:write_study_report",
@@ -75,15 +80,19 @@ def main(args: list[str] | None = None) -> None:
     if (here := str(Path.cwd())) not in sys.path:
         # a user's own classes, behind everything that is installed
         sys.path.append(here)
-    verb, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
+    verb, *rest = takes_verbose(sys.argv[1:] if args is None else args) or ["--help"]
     with in_one_sentence():
         if verb in ("--help", "-h"):
             print(overview(EXPERIMENT_VERBS, PLAIN_VERBS))
             sys.exit(0)
         elif verb == "submit":
             run_plain_verb(verb, PLAIN_VERBS[verb], with_command_last(rest), expand=jobs_of)
-        elif verb == "report":
-            run_plain_verb(verb, PLAIN_VERBS[verb], with_run_dir_named(rest))
+        elif verb in ("report", "status"):
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_named(rest, "--run_dir"))
+        elif verb == "label":
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_units_last(rest))
+        elif verb == "init":
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_named(rest, "--task"))
         elif verb in PLAIN_VERBS:
             run_plain_verb(verb, PLAIN_VERBS[verb], rest)
         elif verb in EXPERIMENT_VERBS:

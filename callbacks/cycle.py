@@ -14,7 +14,6 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from acquisition.seeding import derive_seed
@@ -378,9 +377,6 @@ class CycleMetrics(Callback):
             self.directory.write_labelled_classes(self.classes)
         record_fit(
             self.directory, self.labelled, self.best, self.last, self.monitor, trainer.loggers, trainer.is_global_zero
-        )
-        rank_zero_info(
-            f"Cycle {self.directory.number}: {self.monitor} {self.best[self.monitor]:.4f} at epoch {self.best['epoch']}"
         )
 
 

@@ -88,7 +88,7 @@ class PixelWriter(Callback):
         units = self.datamodule.pool.units
         image_ids = units.images_of(self.datamodule.pool.unlabelled) or units.images("train")
         means: dict[str, float] = {}
-        for batch in tqdm(self.datamodule.pool_dataloader(image_ids), desc="entropy", unit="batch"):
+        for batch in tqdm(self.datamodule.pool_dataloader(image_ids), desc="entropy", unit="batch", disable=None):
             probabilities = functional.class_probabilities(predictions.logits(batch_images(module, batch)))
             entropies = functional.entropy(probabilities).double().flatten(1).mean(dim=1)
             means |= dict(zip(batch["image_id"], entropies.tolist(), strict=True))

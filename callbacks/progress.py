@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from records.files import write_json
 from records.run_directory import RunDirectory
 
-__all__ = ["Progress", "ProgressFile", "read_progress"]
+__all__ = ["Progress", "ProgressFile", "progress_of", "read_progress"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,19 @@ class Progress:
     cycles: int
     step: int
     steps: int | None
+
+
+def progress_of(trainer: pl.Trainer, cycle: int, cycles: int) -> Progress:
+    """How far a trainer's fit is.
+
+    Args:
+        trainer: The trainer.
+        cycle: The fit's cycle, from 0.
+        cycles: Number of cycles of the run.
+    """
+    total = trainer.estimated_stepping_batches
+    steps = int(total) if math.isfinite(total) and total > 0 else None
+    return Progress(cycle, cycles, trainer.global_step, steps)
 
 
 class ProgressFile(Callback):
@@ -65,9 +78,7 @@ class ProgressFile(Callback):
     def _write(self, trainer: pl.Trainer) -> None:
         self._written = time.monotonic()
         if trainer.is_global_zero:
-            total = trainer.estimated_stepping_batches
-            steps = int(total) if math.isfinite(total) and total > 0 else None
-            write_json(self.path, asdict(Progress(self.cycle, self.cycles, trainer.global_step, steps)))
+            write_json(self.path, asdict(progress_of(trainer, self.cycle, self.cycles)))
 
 
 def read_progress(run_dir: Path) -> Progress | None:

@@ -1,7 +1,7 @@
 """The query: score the pool, choose, label."""
 
 import copy
-import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_info
-from tqdm.auto import tqdm
 
 from acquisition.aggregation import Aggregation
 from acquisition.batch import BatchSelection
@@ -29,7 +28,9 @@ from callbacks.choice import Chooser, named_scores
 from callbacks.cycle import EveryFitQueries, FitEnd
 from callbacks.fingerprint import query_fingerprint
 from callbacks.gallery import Gallery, saved_samples
+from callbacks.phases import label_line, query_line
 from callbacks.pictures import draw_ends
+from callbacks.progress_bar import phase_bar
 from callbacks.routing import Routing, features_for
 from callbacks.scored import LargestValue, ShardFeatures, Unsaved
 from callbacks.shown import ShownUnits
@@ -192,7 +193,7 @@ class QueryCallback(Callback):
         Files first and the ledger last: killed in between, the same query goes on with what was scored, and ends the
         same.
         """
-        pool = datamodule.pool
+        began, pool = time.monotonic(), datamodule.pool
         # before the files of a query that waits for people are written over
         pool.check_open()
         self.chooser.check_counts(pool)
@@ -231,6 +232,7 @@ class QueryCallback(Callback):
             self._swallowed.clear()
         if trainer.is_global_zero:
             features = ShardFeatures(self.scorer.num_samples, shards, labelled)
+            rank_zero_info(query_line(cycle, len(table), self.candidates, self.strategy, time.monotonic() - began))
             ranked = self._choose(datamodule, table, directory, features)
         trainer.strategy.barrier("the choice is written")
         self.shown.draw(trainer, module, datamodule, directory, shards)
@@ -355,9 +357,7 @@ class QueryCallback(Callback):
         asked, mine = set(unit_ids), set(loader.dataset.image_ids)  # type: ignore[attr-defined]
         total = sum(pool.units.image_of(u) in mine for u in unit_ids)
         name = f"query T={samples}" if scorer.draws_samples and samples else "query"
-        # a log file gets a line now and then instead of a moving bar
-        often = 0.1 if sys.stderr.isatty() else 10
-        with tqdm(total=total, desc=name, unit="unit", mininterval=often, disable=not trainer.is_global_zero) as bar:
+        with phase_bar(trainer, total, f"Cycle {pool.ledger.cycle} {name}") as bar:
             for batch in loader:
                 regions = pool.units.regions(batch["image_id"], batch["index"], asked)
                 self._swallowed.update(regions.swallowed)
@@ -383,8 +383,5 @@ class QueryCallback(Callback):
         chooser, pool, cycle = self.chooser, datamodule.pool, directory.number
         routed = self.routing and self.routing.columns(pool, table, features)
         waiting, taken = chooser.ask(pool, directory, table, routed), int(table["selected"].sum())
-        note = f"; {len(waiting)} wait: {pool.oracle.instructions()}" if waiting else ""
-        drawn = self.candidates is not None and len(table) == self.candidates
-        left = "" if len(table) > taken or drawn else f" (all that was left; the budget is {self.allowance.units})"
-        among = f"{len(table)} {'candidates' if drawn else 'units'}"
-        rank_zero_info(f"Cycle {cycle}: queried {taken} of {among}{left} by {self.strategy}{note}")
+        left = len(table) == taken and len(table) != self.candidates
+        rank_zero_info(label_line(cycle, taken, len(waiting), self.allowance.units if left else None))

@@ -2,10 +2,13 @@
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from acquisition.seeding import derive_seed
+from datamodules.checks import check_classes, check_content, check_left
+from datamodules.corruptions import Corrupted
 from datamodules.files import DataError
 from datamodules.texts import read_text, unshielded
 from datamodules.units import nothing_in
@@ -14,7 +17,9 @@ from records.run_directory import RunDirectory
 if TYPE_CHECKING:
     from datamodules.pool import Pool
 
-__all__ = ["PEOPLE", "NotBegunError", "at_random", "first_names", "listed", "not_begun"]
+__all__ = ["PEOPLE", "NotBegunError", "at_random", "check_initial", "first_names", "listed", "not_begun"]
+
+_NOTES = logging.getLogger(__name__)
 
 PEOPLE = {"mask": "datamodules.oracle.FolderOracle", "label": "datamodules.oracle.LabelTable"}
 """Who answers where people label, by what an annotation is."""
@@ -117,6 +122,53 @@ def at_random(ids: Sequence[str], seed: int) -> list[str]:
         seed: The run's.
     """
     return sorted(ids, key=lambda i: derive_seed(seed, "start", i))
+
+
+def check_initial(pool: "Pool", chosen: Sequence[str]) -> None:
+    """Refuse an initial set of which nothing could be learned, or a validation split that could judge nothing.
+
+    Args:
+        pool: The data set, and who labels.
+        chosen: Ids of the units that are to be labelled first.
+
+    Raises:
+        DataError: If it is refused.
+    """
+    source, noun = pool.source, pool.source.target
+    undrawn = 0 if pool.oracle.knows_truth else len(pool.kept_for_validation()) - len(pool.judged())
+    if undrawn:
+        _NOTES.info(f"{undrawn} images held out for validation have no {noun} yet: they are left out")
+    if isinstance(pool.annotations, Corrupted):
+        # one after the other, so that an image is read for both
+        pairs = zip(pool.read_labels(chosen, source), pool.read_labels(chosen), strict=True)
+        check_left(
+            ((truth, wrong) for (_, truth), (_, wrong) in pairs),
+            source.class_names,
+            pool.annotations.corruption,
+            pool.allow_missing_classes,
+        )
+    if noun == "label":
+        classes = [pool.read_class(pool.image_of(u)) for u in chosen]
+        rule = pool.annotations.corruption if isinstance(pool.annotations, Corrupted) else None
+        merged = rule is not None and rule.merges_classes
+        try:
+            check_classes(classes, source.class_names, pool.allow_missing_classes or merged)
+        except DataError as error:
+            if pool.oracle.knows_truth:
+                raise
+            more = f"the verb start lists more to label, with --count {2 * len(chosen)}"
+            raise DataError(f"{error}; {more}") from error
+        return
+    images, held_out = pool.units.images_of(chosen), pool.images("val")
+    first = pool.annotations.annotation_path(images[0]) or images[0]
+    labels = (label for _, label in pool.read_labels(chosen))
+    check_content(labels, len(images), first, "initial set")
+    first = pool.judge.annotation_path(held_out[0]) or held_out[0]
+    masks = map(pool.judge.read_annotation, held_out)
+    check_content(masks, len(held_out), first, "validation split")
+    # an image that cannot be read is found before the fit begins
+    for image_id in images:
+        source.read_image(image_id)
 
 
 def _names(ids: Sequence[str]) -> str:

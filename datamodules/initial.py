@@ -155,7 +155,7 @@ class StratifiedSubset(InitialSet):
     def choose(self, unit_ids: Sequence[str], reader: LabelReader, num_classes: int, seed: int) -> list[str]:
         _check_enough(self.size, unit_ids)
         pool = sorted(unit_ids, key=lambda u: derive_seed(seed, "initial", u))[: max(self.candidates, self.size)]
-        found = tqdm(reader.read_labels(pool), desc="class content", total=len(pool), unit="unit")
+        found = tqdm(reader.read_labels(pool), desc="class content", total=len(pool), unit="unit", disable=None)
         content = {unit_id: _class_counts(label, num_classes) for unit_id, label in found}
         counts = np.stack([content[unit_id] for unit_id in pool])
         target = np.sqrt(counts.sum(axis=0) / max(counts.sum(), 1))

@@ -189,7 +189,9 @@ def _make(source: Source, run: RunDirectory, segment: Segment, parameters: str, 
 def _in_processes(make: Callable[[str], tuple[str, int]], image_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
     with _workers(len(image_ids)) as run_all:
         # what is done within a second shows nothing
-        yield from tqdm(run_all(make, image_ids), desc="superpixels", total=len(image_ids), unit="image", delay=1)
+        yield from tqdm(
+            run_all(make, image_ids), desc="superpixels", total=len(image_ids), unit="image", delay=1, disable=None
+        )
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """What is labelled, what is not, and how units move: the units of a data set, their oracle and their ledger."""
 
 import copy
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,9 +9,8 @@ import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.annotations import AnnotationSource, FirstToSay
-from datamodules.beginning import PEOPLE, not_begun
-from datamodules.checks import check_classes, check_content, check_known, check_left, check_mask, check_named
-from datamodules.corruptions import Corrupted
+from datamodules.beginning import PEOPLE, check_initial, not_begun
+from datamodules.checks import check_known, check_mask, check_named
 from datamodules.files import DataError
 from datamodules.initial import InitialSet
 from datamodules.oracle import Oracle
@@ -23,8 +21,6 @@ from records.ledger import AlreadyLabelledError, Labelled, Ledger, Queried
 from records.run_directory import RunDirectory
 
 __all__ = ["Pool"]
-
-_NOTES = logging.getLogger(__name__)
 
 
 class Pool:
@@ -132,8 +128,9 @@ class Pool:
         return [*self.source.images("val"), *self.source.undrawn()]
 
     def judged(self) -> list[str]:
-        """Ids of those of them that somebody has drawn."""
-        return [i for i in self.kept_for_validation() if self.judge.is_annotated(i)]
+        """Ids of those of them that somebody has drawn; a rejected drawing is none."""
+        rejected = self._rejected()
+        return [i for i in self.kept_for_validation() if i not in rejected and self.judge.is_annotated(i)]
 
     def training_images(self) -> list[str]:
         """Ids of the images that bring a training sample, in the order in which their first unit was labelled.
@@ -141,6 +138,11 @@ class Pool:
         Classified images of none of the classes bring none.
         """
         images = self.units.images_of(self.labelled)
+        if not images and (rejected := self.ledger.rejected()):
+            raise DataError(
+                f"every labelled unit was rejected in review ({min(rejected)!r} first), so there is nothing to train "
+                f"on: {self.oracle.instructions()}, and record with the verb review that they are corrected"
+            )
         if self.source.target == "label":
             images = [image_id for image_id in images if self.read_class(image_id) != VOID]
             if not images:
@@ -163,13 +165,16 @@ class Pool:
         """
         self.check_named()
         if self.ledger.labelled():
+            if not self.oracle.knows_truth:
+                # a validation split whose drawings have all gone is refused before a fit
+                self.images("val")
             return
         self.source.check()
         candidates = self.answered()
         if not candidates or not (self.oracle.knows_truth or self.judged()):
             raise not_begun(self, candidates)
         chosen = self.initial.choose(candidates, self, self.num_classes, self.seed)
-        self._check_initial(chosen)
+        check_initial(self, chosen)
         self.ledger.start(self._answers(chosen), self.oracle.labels)
 
     def answered(self) -> list[str]:
@@ -240,6 +245,11 @@ class Pool:
         """Move units from the pool to the labelled split, all or none; the oracle must have answered them."""
         answers = self._answers(unit_ids)
         missing = sorted(set(unit_ids) - {unit_id for unit_id, *_ in answers})
+        if missing and missing[0] in self._rejected():
+            raise DataError(
+                f"unit {missing[0]!r} cannot be labelled: its {self.source.target} was rejected in review; correct it, "
+                "and record that with the verb review"
+            )
         if missing:
             raise DataError(
                 f"unit {missing[0]!r} cannot be labelled: it has no {self.source.target} yet; "
@@ -332,7 +342,14 @@ class Pool:
                 f"{self.annotations.annotation_path(image_id) or 'it'} holds {UNANSWERED} there, which means that "
                 f"nobody has drawn it; draw it, or let people answer: set data.oracle to {PEOPLE[self.source.target]}"
             )
-        return [unit_id for unit_id, image_id, k in located if k not in waiting[image_id]]
+        rejected = self._rejected()
+        return [u for u, image_id, k in located if k not in waiting[image_id] and u not in rejected]
+
+    def _rejected(self) -> Collection[str]:
+        """Where people label: ids whose drawings wait for a correction, which counts as not drawn."""
+        # a look at a data set makes no ledger
+        known = not self.oracle.knows_truth and RunDirectory(self.run_dir).ledger.is_file()
+        return self.ledger.rejected() if known else ()
 
     def _check_names(self, waiting: Sequence[str]) -> None:
         """Refuse a mask that is called like a part of an image: nobody would ever look at it."""
@@ -344,36 +361,6 @@ class Pool:
                     "which is called like a part of it; draw that part into the image's mask, of the image's size: "
                     f"{self.oracle.instructions()}"
                 )
-
-    def _check_initial(self, chosen: Sequence[str]) -> None:
-        undrawn = len(self.kept_for_validation()) - len(self.judged()) if not self.oracle.knows_truth else 0
-        if undrawn:
-            _NOTES.info(f"{undrawn} images held out for validation have no {self.source.target} yet: they are left out")
-        if isinstance(self.annotations, Corrupted):
-            # one after the other, so that an image is read for both
-            pairs = zip(self.read_labels(chosen, self.source), self.read_labels(chosen), strict=True)
-            check_left(
-                ((truth, wrong) for (_, truth), (_, wrong) in pairs),
-                self.source.class_names,
-                self.annotations.corruption,
-                self.allow_missing_classes,
-            )
-        if self.source.target == "label":
-            classes = [self.read_class(self.units.image_of(u)) for u in chosen]
-            rule = self.annotations.corruption if isinstance(self.annotations, Corrupted) else None
-            merged = rule is not None and rule.merges_classes
-            check_classes(classes, self.source.class_names, self.allow_missing_classes or merged)
-            return
-        images, held_out = self.units.images_of(chosen), self.images("val")
-        first = self.annotations.annotation_path(images[0]) or images[0]
-        labels = (label for _, label in self.read_labels(chosen))
-        check_content(labels, len(images), first, "initial set")
-        first = self.judge.annotation_path(held_out[0]) or held_out[0]
-        masks = map(self.judge.read_annotation, held_out)
-        check_content(masks, len(held_out), first, "validation split")
-        # an image that cannot be read is found before the fit begins
-        for image_id in images:
-            self.source.read_image(image_id)
 
     def _check_oracle(self) -> None:
         self.check_named()

@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.settings import check_run_dir, read_yaml
+from pipelines.verbosity import VERBOSE
 
-__all__ = ["as_verb", "config_files", "distributed", "run_dir_of", "with_command_last", "with_run_dir_named"]
+__all__ = [
+    "as_verb",
+    "config_files",
+    "distributed",
+    "run_dir_of",
+    "with_command_last",
+    "with_named",
+    "with_units_last",
+]
 
 _TRAINED = ("fit", "query", "validate", "test", "predict")
 _FLAGS = ("--wait", "--dry_run", "--requeue")
@@ -28,12 +37,31 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
     own, rest = [], list(arguments)
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
+        if option in VERBOSE:
+            continue
         own.append(option)
         if option in ("--help", "-h") or "=" in option:
             continue
         flag = option in _FLAGS and (not rest or rest[0].lower() not in ("true", "false"))
         own += ["true"] if flag else [rest.pop(0)] if rest else []
     return [*own, "--command", json.dumps(rest)]
+
+
+def with_units_last(arguments: Sequence[str]) -> list[str]:
+    """Rewrite the arguments of `label`: the words that belong to no option become one option, --units.
+
+    Args:
+        arguments: The words that follow the verb, every option of which takes a value.
+    """
+    own, units, words = [], [], iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            units.append(word)
+            continue
+        own.append(word)
+        if "=" not in word and word not in ("--help", "-h"):
+            own += [value] if (value := next(words, None)) is not None else []
+    return [*own, "--units", json.dumps(units)] if units else own
 
 
 def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) -> str:
@@ -55,11 +83,12 @@ def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) ->
     return shlex.join(["dropquery", verb, *kept])
 
 
-def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
-    """Rewrite arguments so that a folder that stands alone becomes the option --run_dir.
+def with_named(arguments: Sequence[str], option: str) -> list[str]:
+    """Rewrite arguments so that a word that stands alone becomes the value of an option.
 
     Args:
         arguments: The words that follow a verb, every option of which takes a value.
+        option: The option.
 
     """
     words = list(arguments)
@@ -67,7 +96,7 @@ def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
     while place < len(words) and words[place].startswith("-"):
         alone = "=" in words[place] or words[place] in ("--help", "-h")
         place += 1 if alone else 2
-    return words if place >= len(words) else [*words[:place], "--run_dir", *words[place:]]
+    return words if place >= len(words) else [*words[:place], option, *words[place:]]
 
 
 def run_dir_of(command: Sequence[str]) -> Path:

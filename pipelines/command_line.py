@@ -1,7 +1,9 @@
 """The verbs of an experiment, with model, data and trainer: LightningCLI with our own verbs and settings."""
 
+import inspect
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,16 @@ from callbacks.processes import is_first_process, others_explained
 from callbacks.tracking import log_cycles, log_study, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
+from pipelines.class_names import import_named
 from pipelines.command import as_verb, config_files
 from pipelines.cycles import Experiment, Run, run_cycles
 from pipelines.ensemble import member_jobs, several_annotators
-from pipelines.experiment_settings import MAY_CHANGE, add_experiment, check_experiment, settings_of_first_fit
+from pipelines.experiment_settings import MAY_CHANGE, TYPES, add_experiment, check_experiment, settings_of_first_fit
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
-from pipelines.lightning_cli import VerbCLI, arrange_messages
+from pipelines.lightning_cli import VerbCLI
+from pipelines.messages import arrange_messages
 from pipelines.plain_verbs import function_at
 from pipelines.run_access import keep_query, run_directory, working_in
 from pipelines.settings import check_current, check_run_dir, parse_yaml, read_yaml
@@ -32,8 +36,22 @@ from pipelines.suspect_ranking import check_samples
 from pipelines.suspects import fold_jobs, judging
 from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
+from pipelines.verbosity import is_verbose
 
 __all__ = ["DropqueryCLI", "jobs_of_experiment", "run_experiment_verb"]
+
+
+_WORDS = {
+    "fit": "Train a network, and with --cycles go through active-learning cycles: fit, evaluate, query, label. Started "
+    "again, the same command goes on where it was.",
+    "validate": "Score a network (--ckpt_path) on the validation split.",
+    "test": "Score a network (--ckpt_path) on the test split.",
+    "predict": "Write the predictions of a network (--ckpt_path) for the pool, as pictures or a table, into the run "
+    "directory.",
+}
+"""What those verbs do that are Lightning's own."""
+
+_GROUPS = {"members": ("ensemble", "difficulty"), "suspicion": ("suspects",), "grid": ("study",)}
 
 
 class DropqueryCLI(VerbCLI):
@@ -48,6 +66,7 @@ class DropqueryCLI(VerbCLI):
 
     trainer: QueryTrainer
     own_verbs = ("study",)
+    types = {"model": pl.LightningModule, "data": PoolDataModule, "trainer": QueryTrainer, **TYPES}
 
     def __init__(self, args: list[str], reports: Mapping[str, str], dry: bool = False) -> None:
         self._reports, self._dry = reports, dry
@@ -67,6 +86,15 @@ class DropqueryCLI(VerbCLI):
         ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
         ours |= {"start": {"weights"}, "suspects": {"suspicion", "settings", "may_change"}}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
+
+    def description_of(self, verb: str) -> str:
+        """What a verb does: the docstring of its method."""
+        method = getattr(QueryTrainer if hasattr(QueryTrainer, verb) else self, verb)
+        return _WORDS.get(verb) or (inspect.getdoc(method) or "").partition("\nArgs:")[0]
+
+    def groups_of_others(self, verb: str) -> Collection[str]:
+        """Groups of settings that a verb reads over, because they are other verbs'."""
+        return {group for group, verbs in _GROUPS.items() if verb not in verbs}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
@@ -114,6 +142,8 @@ class DropqueryCLI(VerbCLI):
                 check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)
+            if verb == "query" and not config.doctor and is_first_process():
+                self._report("page")(run_dir)
 
     def fit(self) -> None:
         """Run the cycles, redraw the learning curve after each, and print it at the end."""
@@ -131,8 +161,8 @@ class DropqueryCLI(VerbCLI):
                 for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                     if is_first_process():
                         curve = self._report("curve")(run_dir)
-                    summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
-                    log_cycles(self._logger, summary)
+                        summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
+                        log_cycles(self._logger, summary)
             if curve is not None:
                 text = self._report("curve_text")(curve, run_dir, config.full_score)
                 rank_zero_info(f"\n{text}")
@@ -253,13 +283,26 @@ def run_experiment_verb(args: list[str], reports: Mapping[str, str]) -> None:
         reports: What is drawn when it is done: see `DropqueryCLI`.
 
     """
-    arrange_messages()
+    arrange_messages(is_verbose())
     with others_explained():
         _check_files(args)
         DropqueryCLI(args, reports)
 
 
 def _check_files(args: list[str]) -> None:
+    words = [word for arg in args for word in re.findall(r"\w+", arg)]
     for path in config_files(args):
         # the parser would not say which of them is broken, or what has become of its settings
-        check_current(path, read_yaml(path))
+        settings = read_yaml(path)
+        check_current(path, settings)
+        words += _texts(settings)
+    import_named(words)
+
+
+def _texts(settings: Any) -> Iterator[str]:
+    """Every text among the values, wherever it stands."""
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, (dict, list)):
+        for value in settings.values() if isinstance(settings, dict) else settings:
+            yield from _texts(value)

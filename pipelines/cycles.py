@@ -181,8 +181,10 @@ def _waits(run: Run, pool: Pool) -> bool:
     waiting = pool.ledger.waiting(pool.ledger.cycle)
     if waiting:
         names = ", ".join(waiting[:3]) + (", ..." if len(waiting) > 3 else "")
+        rejected = pool.ledger.rejected() & set(waiting)
+        again = f" {len(rejected)} of them were rejected in review and have to be corrected." if rejected else ""
         run.say(
             f"{len(waiting)} queried units wait for a label ({names}): "
-            f"{pool.oracle.instructions()}, then start the same command again."
+            f"{pool.oracle.instructions()}, then start the same command again.{again}"
         )
     return bool(waiting)

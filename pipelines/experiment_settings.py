@@ -17,7 +17,7 @@ from pipelines.stopping import StoppingCriterion
 from pipelines.suspects import Suspicion
 from records.study_directory import StudyDirectory
 
-__all__ = ["MAY_CHANGE", "add_experiment", "check_experiment", "settings_of_first_fit"]
+__all__ = ["MAY_CHANGE", "TYPES", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
 MAY_CHANGE = (
     "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "suspicion",
@@ -72,6 +72,17 @@ _AFTER_FIRST_FIT = (
 )  # fmt: skip
 
 
+TYPES: dict[str, Any] = {
+    **{name.removeprefix("--"): kind for name, kind, _, _ in _OPTIONS},
+    "strategy": QueryCallback,
+    "wandb": WandbSettings,
+    "members": Members,
+    "suspicion": Suspicion,
+    "grid": StudyGrid,
+}
+"""Types of an experiment's settings, and the classes whose arguments are groups of settings."""
+
+
 def add_experiment(parser: LightningArgumentParser) -> None:
     """Give a verb's parser the settings of an experiment, and the data what it takes from them.
 
@@ -82,10 +93,8 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     for name, kind, default, what in _OPTIONS:
         parser.add_argument(name, type=kind, default=default, help=what)
     parser.add_lightning_class_args(QueryCallback, "strategy")
-    parser.add_class_arguments(WandbSettings, "wandb")
-    parser.add_class_arguments(Members, "members")
-    parser.add_class_arguments(Suspicion, "suspicion")
-    parser.add_class_arguments(StudyGrid, "grid")
+    for name in ("wandb", "members", "suspicion", "grid"):
+        parser.add_class_arguments(TYPES[name], name)
     parser.link_arguments("run_dir", "data.run_dir")
     parser.link_arguments("initial_run", "data.initial_run")
     parser.link_arguments("seed_everything", "data.seed")

@@ -4,22 +4,28 @@ tests/test_contracts.py says which names those are and fails when a new Lightnin
 """
 
 import inspect
-import logging
-import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from callbacks.processes import is_first_process
+from pipelines.parsers import VerbParser
 
-__all__ = ["VerbCLI", "arrange_messages"]
+__all__ = ["VerbCLI"]
 
-_HINTS = (
-    "💡", "Tip:", "`weights_only` was not set", "Loading `train_dataloader` to estimate", "`Trainer(",
-    "`Trainer.fit` stopped", "TPU available: False", "HPU available: False",
-)  # fmt: skip
-"""How notes begin that help nobody."""
+
+_WORDS = {
+    "config": "YAML with settings; of several, the later ones change the earlier. `dropquery init` writes one.",
+    "seed_everything": "Seed of weights, initial set, order, augmentation and dropout.",
+    "model": "What is trained.",
+    "ckpt_path": "Checkpoint with the weights to use, such as RUN/cycles/02/best.ckpt.",
+    "weights_only": "Read nothing but tensors from --ckpt_path; True is for files of strangers.",
+}
+"""Words for options that are Lightning's own."""
+
+
+class ExperimentParser(VerbParser, LightningArgumentParser):
+    """The parser of a verb with model, data and trainer."""
 
 
 class VerbCLI(LightningCLI):
@@ -32,11 +38,15 @@ class VerbCLI(LightningCLI):
 
     """
 
+    types: ClassVar[Mapping[str, Any]] = {}
+    """As `VerbParser.types`."""
+
     own_verbs: ClassVar[tuple[str, ...]] = ()
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
     def __init__(self, args: list[str], parsed: Collection[str] = (), **options: Any) -> None:
-        self.command = args
+        self.command, self._verb = args, args[0]
+        args, self._asked = _help_of_group(args)
         self._named = {*args, *parsed}
         super().__init__(
             args=args,
@@ -45,6 +55,7 @@ class VerbCLI(LightningCLI):
             save_config_callback=None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=ExperimentParser,
             **options,
         )
 
@@ -67,6 +78,29 @@ class VerbCLI(LightningCLI):
         dumped: str = self.parser_of(verb).dump(self.config[verb], skip_unset=False)
         return dumped
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser; its errors are those of the verb that the command line names."""
+        kwargs.setdefault("prog", "dropquery")
+        return super().init_parser(**kwargs)
+
+    def description_of(self, verb: str) -> str:
+        """What a verb does, in words.
+
+        Args:
+            verb: The verb whose help is asked for.
+
+        """
+        return _first_line(getattr(self.trainer_class, verb))
+
+    def groups_of_others(self, verb: str) -> Collection[str]:
+        """Groups of settings that a verb reads over, because they are other verbs'.
+
+        Args:
+            verb: The verb whose help is asked for.
+
+        """
+        return ()
+
     def run_verb(self, verb: str) -> None:
         """Run a verb; here as Lightning does, by calling it on the trainer.
 
@@ -86,6 +120,15 @@ class VerbCLI(LightningCLI):
                 self._add_arguments(own)
             self._subcommand_parsers[verb] = own
             added.add_subcommand(verb, own, help=words)
+        for verb, its in self._subcommand_parsers.items():
+            assert isinstance(its, ExperimentParser)
+            its.verb, its.brief, its.hidden, its.types = verb, ("trainer",), self.groups_of_others(verb), self.types
+            its.description = self.description_of(verb)
+            its.words, its.only = _WORDS, self._asked
+            its.usage = f"dropquery {verb} --config FILE [options]"
+            if verb == self._verb:
+                assert isinstance(parser, ExperimentParser)
+                parser.speaks_for = its
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._is_read(subcommand):
@@ -109,26 +152,14 @@ class VerbCLI(LightningCLI):
         self.run_verb(subcommand)
 
 
-def arrange_messages() -> None:
-    """Show what data sets say of themselves as Lightning shows its notes, and keep Lightning's hints from users.
-
-    Hints are those about workers and tensor cores, warnings about our own choices, and what Lightning says of them in
-    every cycle. Of several processes the first alone speaks of the data.
-    """
-    for handler in logging.getLogger("pytorch_lightning").handlers:
-        handler.addFilter(_is_no_hint)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-    warnings.filterwarnings("ignore", message=".*pytorch_lightning.*")
-    notes = logging.getLogger("datamodules")
-    notes.handlers = logging.getLogger("pytorch_lightning").handlers
-    notes.setLevel(logging.INFO if is_first_process() else logging.ERROR)
-    if not is_first_process():
-        warnings.filterwarnings("ignore", module="datamodules")
+def _help_of_group(args: list[str]) -> tuple[list[str], str | None]:
+    """Arguments without the group that follows --help, and that group."""
+    for flag in ("--help", "-h"):
+        place = args.index(flag) + 1 if flag in args else len(args)
+        if place < len(args) and not args[place].startswith("-"):
+            return [*args[:place], *args[place + 1 :]], args[place]
+    return args, None
 
 
 def _first_line(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n")[0]
-
-
-def _is_no_hint(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_HINTS)

@@ -1,8 +1,16 @@
-"""jsonargparse as every verb's parser needs it."""
+"""jsonargparse as every verb's parser needs it: help that can be read, and mistakes in a few lines."""
+
+import functools
+import re
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_loader
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
 
+from pipelines.help_text import WIDE, Section, read_help, render
+from pipelines.mistakes import Known, mistake, nearest_name
 from pipelines.settings import with_limit
 
 __all__ = ["VerbParser"]
@@ -11,4 +19,85 @@ set_loader("yaml", with_limit(get_loader("yaml")), (yaml.YAMLError,))
 
 
 class VerbParser(ArgumentParser):
-    """A parser of a verb's options."""
+    """A parser of a verb's options.
+
+    Args:
+        args: jsonargparse's own.
+        kwargs: jsonargparse's own.
+
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.verb = ""
+        """Its name, as it is typed; "" in a parser whose verb is another parser's business."""
+        self.brief: Collection[str] = ()
+        """Groups of which each option gets one line in the help."""
+        self.hidden: Collection[str] = ()
+        """Groups that are settings of other verbs."""
+        self.speaks_for: VerbParser = self
+        """The parser of the verb that the command line names."""
+        self.words: Mapping[str, str] = {}
+        """Words of options that are not ours."""
+        self.only: str | None = None
+        """The group whose options are asked for; all of them unless given."""
+        self.types: Mapping[str, Any] = {}
+        """Types of settings and, by the beginning of options' names, classes whose arguments the options are."""
+        kwargs.setdefault("formatter_class", functools.partial(DefaultHelpFormatter, width=WIDE))
+        super().__init__(*args, **kwargs)
+
+    def sections(self) -> list[Section]:
+        """The options, in the order in which help shows them."""
+        found = [s for s in read_help(super().format_help(), self.words) if s.name not in self.hidden]
+        # what is the verb's own comes first, and Lightning's last
+        return sorted(found, key=lambda s: (s.name in self.brief, bool(s.name)))
+
+    def format_help(self, formatter: Any = None) -> str:
+        """The help, grouped.
+
+        Args:
+            formatter: jsonargparse's own.
+
+        """
+        if not self.verb:
+            return _of_class(super().format_help(formatter))
+        usage, sections = self.usage or f"dropquery {self.verb} [options]", self.sections()
+        if self.only is not None:
+            asked = [section for section in sections if section.name == self.only]
+            names = [section.name for section in sections if section.name]
+            if not asked:
+                near = nearest_name(self.only, names)
+                raise ValueError(
+                    f"expected a group of options after --help, one of {', '.join(names)}, got {self.only}"
+                    + (f"; did you mean {near}?" if near else "")
+                )
+            return render(usage, "", asked)
+        more = [f"`dropquery {self.verb} --help {name}` says more of --{name}.*." for name in self.brief]
+        if self.brief:
+            example = f"dropquery {self.verb} --strategy.acquisition.help BALD"
+            more.append(f"An option whose value is a CLASS has options of its own: `{example}` lists those of BALD.")
+        return render(usage, self.description or "", sections, self.brief, more)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Say what is wrong in a few lines, and exit with status 2.
+
+        Args:
+            message: What jsonargparse found.
+            ex: What it was raised from.
+
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = self.speaks_for
+        options = [option.name.rpartition("--")[2] for section in parser.sections() for option in section.options]
+        known = Known(parser.verb, options, parser.types)
+        print(f"dropquery: error: {mistake(message, known)}", file=sys.stderr)
+        self.exit(2)
+
+
+def _of_class(text: str) -> str:
+    """Help of a class, which is asked for at an option that takes one; other texts as they are."""
+    asked = re.search(r"^Help for --.*=([\w.]+)$", text, re.MULTILINE)
+    if asked is None:
+        return text
+    sections = read_help(text)
+    return render("", f"{asked[1]}" + ("" if sections else " has no options of its own."), sections)

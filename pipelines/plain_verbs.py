@@ -55,6 +55,7 @@ def run_plain_verb(verb: str, place: str, args: Sequence[str], **given: Any) -> 
     """
     function = function_at(place)
     parser = VerbParser(prog=f"dropquery {verb}", description=(function.__doc__ or "").partition("Args:")[0])
+    parser.verb = verb
     parser.add_function_arguments(function, as_group=False, skip=set(given))
     function(**parser.parse_args(list(args)).as_dict(), **given)
 
@@ -78,7 +79,11 @@ def overview(experiment: Mapping[str, str], plain: Mapping[str, str]) -> str:
             *(f"  {verb:<11}{words[:1].upper()}{words[1:].rstrip('.')}" for verb, words in verbs.items()),
             "",
         ]
-    return "\n".join([*lines, "`dropquery VERB --help` says what a verb does and lists its options."])
+    lines += [
+        "`dropquery VERB --help` says what a verb does and lists its options.",
+        "With -v a verb also shows what Lightning and other libraries say.",
+    ]
+    return "\n".join(lines)
 
 
 def unknown_verb(verb: str, verbs: Sequence[str]) -> int:

@@ -67,8 +67,6 @@ class LightningFitter:
         if self.warm_start and fitted:
             load_weights(experiment.module, fitted[-1].best, "put a whole copy back, or start another --run_dir")
         ledger = experiment.datamodule.pool.ledger
-        units = len(ledger.training())
-        rank_zero_info(f"Cycle {directory.number}: fitting on {units} labelled units")
         # without the best weights so far, only a new fit can find them again
         resumed = directory.best.is_file() and directory.last.is_file()
         if resumed and began_with_other_labels(directory.last, ledger):

@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 import yaml
 from pytorch_lightning.utilities import rank_zero_info
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from callbacks.progress import Progress
+from lightning_modules.classification import ClassificationModule
 from pipelines.cycles import Experiment
 from pipelines.grid import StudyGrid, StudyRun, run_settings, runs_of
 from pipelines.jobs import Job, run_jobs
@@ -166,11 +167,13 @@ def _divided(
     for stack in dict.fromkeys(p.stack for p in planned):
         runs = [p for p in planned if p.stack == stack]
         complete = yaml.safe_load(planner.complete(runs[0].settings))
-        why_not = why_not_stacked(complete, planner.parts(runs[0].settings, 0, True))
+        parts = planner.parts(runs[0].settings, 0, True)
+        why_not = why_not_stacked(complete, parts)
         if why_not and grid.stacked:
             raise ValueError(f"{why_not}, or grid.stacked to false")
         (single if why_not else stacked).extend(runs)
-        if why_not:
+        # nobody can change that a segmentation is none of those that could be stacked
+        if why_not and isinstance(parts.module, ClassificationModule):
             rank_zero_info(f"One fit after another: {why_not}.")
     return stacked, single
 
@@ -179,8 +182,9 @@ def _run_stacked(planned: Sequence[PlannedRun], grid: StudyGrid, root: Path, pla
     parts, _ = share(len(planned), grid.at_once)
     if parts == 1:
         with tqdm(
-            total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}"
-        ) as bar:
+            total=planned[0].cycles, desc="cycles of all runs", bar_format="{l_bar}{bar}| {elapsed}<{remaining}",
+            leave=False, disable=None,
+        ) as bar:  # fmt: skip
             return _run_here(_missing(planned), grid, planner, _bar_progress(bar))
     failed: dict[Path, str] = {}
     for outcome in run_jobs(_part_jobs(planned, parts, root), StudyDirectory(root).jobs, parts, grid.retries):

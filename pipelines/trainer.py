@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, IterableDataset
 
 from acquisition.checks import Check, require
@@ -174,6 +175,9 @@ class _QueryAtPredictStart(Callback):
         self.datamodule.trainer = trainer
         if not self.doctor:
             self.callback.query(trainer, pl_module, self.datamodule)
+            pool = self.datamodule.pool
+            if pool.ledger.waiting(pool.ledger.cycle):
+                rank_zero_info(f"Next: {pool.oracle.instructions()}, then fit in the same run directory.")
             return
         checks = self.callback.examine(trainer, pl_module, self.datamodule)
         if trainer.is_global_zero:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from jsonargparse import Namespace
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
@@ -14,7 +15,9 @@ from callbacks.cycle import CycleCheckpoint, CycleMetrics, StepSeed, WholeCheckp
 from callbacks.mc_evaluation import MCEvaluation
 from callbacks.predictions import StopSetPredictions, prediction_writer
 from callbacks.progress import ProgressFile
+from callbacks.progress_bar import FitLines, PhaseBar
 from callbacks.tracked_run import TrackedRun
+from pipelines.verbosity import is_verbose
 from records.run_directory import RunDirectory
 
 __all__ = ["fit_options", "trainer_options"]
@@ -34,7 +37,9 @@ def trainer_options(verb: str, config: Namespace, module: pl.LightningModule) ->
     )
     if verb in ("validate", "test") and config.mc_evaluation is not None:
         ours.append(MCEvaluation(config.mc_evaluation, config.seed_everything))
-    return {"logger": False, "enable_checkpointing": False, **_common(config, ours)}
+    # Lightning's bar of these verbs would count no batches
+    bar = PhaseBar() if verb in ("query", "pixels") else None
+    return {"logger": False, "enable_checkpointing": False, **_common(config, ours, bar)}
 
 
 def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | bool) -> dict[str, Any]:
@@ -56,6 +61,7 @@ def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | boo
         metrics,
         CycleCheckpoint(metrics),
         ProgressFile(run_dir, cycle, config.cycles),
+        FitLines(metrics),
     ]
     if any(criterion.needs_predictions for criterion in config.stop or ()):
         ours.append(StopSetPredictions(metrics))
@@ -68,13 +74,20 @@ def fit_options(config: Namespace, module: Any, cycle: int, logger: Logger | boo
     plugins = _listed(config.trainer.plugins)
     if not any(isinstance(p, CheckpointIO) for p in plugins):
         plugins.append(WholeCheckpoints())
-    return {"logger": loggers or False, "plugins": plugins, **_common(config, ours)}
+    return {"logger": loggers or False, "plugins": plugins, **_common(config, ours, PhaseBar(cycle, module.monitor))}
 
 
-def _common(config: Namespace, ours: Sequence[pl.Callback]) -> dict[str, Any]:
-    options = {"default_root_dir": Path(config.run_dir), "callbacks": [*ours, *_listed(config.trainer.callbacks)]}
-    if config.trainer.enable_progress_bar is None:
-        options["enable_progress_bar"] = sys.stderr.isatty()
+def _common(config: Namespace, ours: Sequence[pl.Callback], bar: PhaseBar | None) -> dict[str, Any]:
+    """What all verbs have in common; a verb with a bar of its own shows that instead of Lightning's."""
+    wanted = config.trainer.enable_progress_bar
+    if wanted is None:
+        wanted = sys.stderr.isatty()
+    callbacks = [*ours, *_listed(config.trainer.callbacks)]
+    if wanted and bar is not None and not any(isinstance(c, ProgressBar) for c in callbacks):
+        callbacks.append(bar)
+    options = {"default_root_dir": Path(config.run_dir), "callbacks": callbacks, "enable_progress_bar": wanted}
+    if config.trainer.enable_model_summary is None:
+        options["enable_model_summary"] = is_verbose()
     return options
 
 

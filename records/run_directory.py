@@ -389,7 +389,7 @@ class RunDirectory:
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
-        written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report, self.wandb]
         written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there

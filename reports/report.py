@@ -32,7 +32,9 @@ def report(
         from reports.study import write_study_report
 
         write_study_report(folder, score, levels, full_score)
-    elif run.images.is_file():
+        # it has named its page before its last sentence
+        return
+    if run.images.is_file():
         from reports.difficulty import compare
 
         compare(folder)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from records.files import write_figure, write_table, write_text
 from records.study_directory import StudyDirectory
+from reports.closing import closing_sentences, curves_text, savings
 from reports.comparison import (
     area_table,
     find_gaps,
@@ -34,7 +35,7 @@ __all__ = ["write_study_report"]
 def write_study_report(
     run_dir: Path, metric: str | None = None, levels: Sequence[float] | None = None, full_score: float | None = None
 ) -> pd.DataFrame:
-    """Write report/ in a study's folder from its study.csv, and print its main table.
+    """Write report/ in a study's folder from its study.csv; print its main table, its curves and what was saved.
 
     Args:
         run_dir: The study's folder.
@@ -71,8 +72,7 @@ def write_study_report(
         scores = _write_scores(run_dir, whole, metric, baseline, notes)
         words = "Means over seeds with 95% intervals, and differences to the first value, paired by seed."
         one = [Section("scores", "Scores", words, scores, shaded=["mean"])]
-        write_study_page(run_dir, table, jobs, metric, baseline, notes, one)
-        print(f"page: {study.report_page}")
+        print(f"page:   {write_study_page(run_dir, table, jobs, metric, baseline, notes, one)}")
         return scores
     areas = run_areas(whole, metric, full_score)
     table_of_areas = area_table(areas)
@@ -81,11 +81,13 @@ def write_study_report(
     matrix, used = penalty_matrix(whole, metric)
     paired = paired_table(areas, baseline) if baseline else pd.DataFrame()
 
+    saved = savings(whole, metric, baseline) if baseline else pd.DataFrame()
+    closing = closing_sentences(saved, metric, baseline) if baseline else []
     costs = cost_columns(whole)
     table_of_costs = cost_table(whole, metric, costs, baseline) if baseline else pd.DataFrame()
     tables = {
         "alc": table_of_areas, "runs": areas, "labels_needed": labels, "ranks": ranks, "gaps": gaps, "paired": paired,
-        "costs": table_of_costs,
+        "costs": table_of_costs, "savings": saved,
     }  # fmt: skip
     for name, content in tables.items():
         if len(content.columns):
@@ -98,7 +100,8 @@ def write_study_report(
         title = f"how often the row beat the column, of {used} (t-test in every cycle, 5%)\nmean: lower is better"
         write_figure(folder / "penalty_matrix.png", draw_matrix(matrix, title), dpi=130)
 
-    notes = [_seed_words(whole), _gap_words(gaps), stopped]
+    warnings = [_seed_words(whole), _gap_words(gaps), stopped]
+    notes = [*closing, *warnings]
     against = baseline or "random"
     sections = [Section("curves", "", figure="curves.png", caption="learning curves")]
     if costs:
@@ -132,11 +135,14 @@ def write_study_report(
         Section("ranks", "Ranks", _rank_words(block, blocks), ranks),
     ]  # fmt: skip
     write_text(folder / "report.md", as_markdown(f"{run_dir.name}: {metric}", notes, sections))
-    write_study_page(run_dir, table, jobs, metric, baseline, notes, sections)
+    page = write_study_page(run_dir, table, jobs, metric, baseline, notes, sections)
     print(table_of_areas.round(4).to_string(index=False))
-    for said in filter(None, notes):
+    for said in filter(None, [*warnings, curves_text(whole, metric, baseline)]):
         print(f"\n{said}")
-    print(f"\nreport: {folder / 'report.md'}\npage: {study.report_page}")
+    print(f"\nreport: {folder / 'report.md'}")
+    print(f"page:   {page}")
+    for sentence in closing:
+        print(f"\n{sentence}")
     return table_of_areas
 
 

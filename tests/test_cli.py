@@ -116,7 +116,7 @@ def test_own_classes_are_found_where_the_user_works_and_nothing_is_said_that_hel
     queried = [e for e in Ledger(run_dir / "ledger.sqlite").events() if e.kind == "queried"]
     assert {str(e.strategy).partition("-")[0] for e in queried} == {"Mine"}
     said = done.stdout + done.stderr
-    assert "Cycle 1: fitting on" in said
+    assert "Cycle 1 fit: " in said
     for hint in ("weights_only", "TPU", "Loading `train_dataloader`", "`Trainer"):
         assert hint not in said
 

@@ -188,6 +188,24 @@ def test_a_study_of_cityscapes_runs(config: Path, tmp_path: Path, monkeypatch: p
     assert labelled == [first, first + 2][:cycles] * 2
 
 
+def test_the_quickstart_compares_two_strategies_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That it is a fit as well is tested by the README's commands."""
+    monkeypatch.setattr(study, "run_jobs", one_after_another)
+    config = str(ROOT / "configs" / "quickstart.yaml")
+    arguments = [*LIMITS, *FEWER["SyntheticRoads"], *SMALLER["FCN8s"], "--data.initial.size", "2"]
+    cli.main(["study", "--config", config, "--run_dir", str(tmp_path), *arguments, "--grid.seeds", "1"])
+    *_, page, _, sentence = capsys.readouterr().out.splitlines()
+    assert page == f"page:   {tmp_path / 'report' / 'index.html'}"
+    assert sentence.startswith("bald ")
+    assert "random's final val/miou of 0." in sentence
+    assert sentence.endswith("(one seed, so this may be luck).")
+    table = pd.read_csv(tmp_path / "study.csv")
+    first = table[table["cycle"] == 0].groupby("labelled_units")["val/miou"].nunique()
+    assert first.to_dict() == {2: 1}, "both strategies have one start"
+
+
 TRANSFER = [p for p in STUDIES if "transfer" in p.stem]
 MISSING = [p for p in STUDIES if "missing" in p.stem]
 

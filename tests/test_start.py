@@ -35,6 +35,12 @@ def settings(tmp_path: Path, base: dict[str, Any], source: str, oracle: dict[str
     return path
 
 
+@pytest.fixture(autouse=True)
+def without_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes longer than these fits."""
+    monkeypatch.setitem(cli.REPORTS, "curve", "reports.learning_curve:write_curve")
+
+
 @pytest.fixture
 def undrawn(tmp_path: Path, fake_pair: Pair, save_image: Callable[..., Path]) -> dict[str, np.ndarray]:
     """12 images of 3 classes below `mine` and no mask; returns the masks that people will draw."""

@@ -261,7 +261,9 @@ def test_an_experiment_may_begin_with_it_later(fits: Path, tmp_path: Path) -> No
 
 def test_two_processes_say_of_their_fit_what_one_says(fits: Path, dropquery: Callable[..., Any]) -> None:
     rest = [*ON, "--cycles", "1", "--trainer.max_epochs", "1", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    dropquery(*command(fits, "two", *rest), fresh=True)
+    said = dropquery(*command(fits, "two", *rest), fresh=True).stderr
+    assert said.count("Cycle 0 fit: ") == 1
+    assert "GLOBAL_RANK" not in said
     weights = ["--ckpt_path", fits / "two" / "cycles" / "00" / "best.ckpt"]
     again = dropquery("validate", "--config", fits / "tiny.yaml", "--run_dir", fits / "again", *weights, *ON)
     (line,) = [line for line in again.stdout.splitlines() if "val/mc_miou" in line]

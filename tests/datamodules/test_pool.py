@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from acquisition.annotation import UNANSWERED, VOID
+from callbacks.cycle import label_counts
+from datamodules.beginning import NotBegunError
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
 from datamodules.initial import FromFile, RandomSubset
@@ -19,6 +21,7 @@ from datamodules.partitions import Grid, Partition, Region
 from datamodules.sources.folder import Folder
 from datamodules.sources.source import Source
 from records.ledger import AlreadyLabelledError, Queried
+from records.reviews import ReviewEvent, Reviews
 
 TRAIN = [f"train{i}" for i in range(8)]
 Save = Callable[..., Path]
@@ -247,6 +250,69 @@ def test_labels_and_images_that_have_gone(people: People, make: Make, folder_roo
         DataError, match=r"'train1', which the data set, divided by WholeImages, does not have; put the image back"
     ):
         _ = make(oracle=data.pool.oracle).pool.labelled
+
+
+def test_a_rejected_drawing_counts_as_not_drawn(people: People, folder_root: Path, tmp_path: Path) -> None:
+    data, draw = people()
+    pool = data.pool
+    reviews = Reviews(pool.ledger.path)
+
+    def reject(unit_id: str) -> None:
+        reviews.record([ReviewEvent(unit_id, "ann", s, "ann") for s in ("assigned", "annotated")])
+        reviews.record([ReviewEvent(unit_id, "ann", "rejected", "bob")])
+
+    pool.ask(queried("train5", "train3"), "s")
+    draw("train3", "train5", "train6")
+    for unit_id in ("train0", "train3", "train6"):
+        reject(unit_id)
+    assert pool.collect() == ["train3"]
+    assert sorted(pool.labelled) == sorted(pool.training_images()) == ["train1", "train5"]
+    assert "train0" not in pool.unlabelled, "it is not queried again"
+    assert label_counts(pool.ledger)["labelled_units"] == 2
+    with pytest.raises(DataError, match=r"'train6' cannot be labelled: its mask was rejected in review; correct it"):
+        pool.label(["train6"])
+    (tmp_path / "answers" / "train0.png").unlink()
+    assert len(pool.labelled) == 2, "a rejected mask may be taken away"
+    shutil.copy(folder_root / "train" / "masks" / "train1.png", tmp_path / "answers" / "train0.png")
+    reviews.record([ReviewEvent(u, "ann", "corrected", "ann") for u in ("train0", "train3")])
+    assert pool.collect() == []
+    found = {i: mask for batch in data.labelled_dataloader(["train0", "train1"]) for i, mask in named_masks(batch)}
+    assert torch.equal(found["train0"], found["train1"]), "the new file is read"
+    for unit_id in ("train1", "train5"):
+        reject(unit_id)
+    reviews.record([ReviewEvent(u, "ann", "rejected", "bob") for u in ("train0", "train3")])
+    with pytest.raises(DataError, match=r"every labelled unit was rejected in review \('train0' first\)"):
+        pool.training_images()
+
+
+def named_masks(batch: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
+    return list(zip(batch["image_id"], batch["mask"], strict=True))
+
+
+def test_images_of_the_validation_split_are_judged_once_somebody_has_drawn_them(
+    make: Make, folder_root: Path, tmp_path: Path
+) -> None:
+    for name in ("val0", "val1"):
+        (folder_root / "val" / "masks" / f"{name}.png").unlink()
+    (tmp_path / "answers").mkdir()
+    oracle = FolderOracle(str(tmp_path / "answers"))
+    shutil.copy(folder_root / "train" / "masks" / "train0.png", tmp_path / "answers" / "train0.png")
+    data = make(oracle=oracle, initial=None)
+    data.pool.start()
+    assert data.pool.images("val") == ["val2"]
+    shutil.copy(folder_root / "train" / "masks" / "train3.png", tmp_path / "answers" / "val0.png")
+    found = dict(pair for batch in data.val_dataloader() for pair in named_masks(batch))
+    assert set(found) == {"val0", "val2"}
+    truth = np.asarray(Image.open(folder_root / "train" / "masks" / "train3.png"))
+    assert np.array_equal(found["val0"].numpy(), truth)
+    (folder_root / "val" / "masks" / "val2.png").unlink()
+    (tmp_path / "answers" / "val0.png").unlink()
+    # whoever goes on is told the same
+    data = make(oracle=oracle, initial=None)
+    with pytest.raises(NotBegunError, match=r"^no mask is there for the 3 images held out for validation, so no fit"):
+        data.pool.start()
+    with pytest.raises(NotBegunError, match=r"the verb start, with the same options, writes the list to draw$"):
+        data.val_dataloader()
 
 
 def test_nothing_to_begin_with(make: Make, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ VALUES = [
     Row(f"{FIT} --trainer.fast_dev_run true", "trainer.fast_dev_run"),
     Row(f"{FIT} --trainer.devices 0", "Trainer(devices='0')"),
     Row(f"{FIT} --cycles 0", "--cycles must be at least 1, got 0"),
-    Row(f"{FIT} --cycles x", '"cycles"', code=2),
+    Row(f"{FIT} --cycles x", "--cycles must be a whole number, got x", code=2),
     Row(f"{FIT} --seed_everything -1", "--seed_everything must be from 0"),
     Row(f"{FIT} --seed_everything 4294967296", "--seed_everything must be from 0"),
     Row(f"{FIT} --model.optimizer.lr 1e30", "lower the learning rate"),
@@ -76,7 +76,9 @@ VALUES = [
     Row(f"{FIT} --members.retries -1", "members.retries must be at least 0"),
     Row(f"{FIT} --members.predictor.num_samples 1", "num_samples must be at least 2 for a variance"),
     Row(f"{FIT} --members.predictor.at_output_stride true", "set at_output_stride to false"),
-    Row(f"{FIT} --wandb.mode sometimes", '"wandb.mode"', code=2),
+    Row(
+        f"{FIT} --wandb.mode sometimes", "--wandb.mode must be one of online, offline, disabled, got sometimes", code=2
+    ),
     Row(f"{FIT} --nonsense 3", "--nonsense", code=2),
     Row(f"{FIT} --ckpt_path x", "fit takes no --ckpt_path"),
     Row("frobnicate", "frobnicate", code=2),

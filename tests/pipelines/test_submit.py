@@ -120,4 +120,4 @@ def test_a_job_in_the_background_of_this_machine(
     assert (run_dir / "learning_curve.csv").is_file()
     assert "FINISHED" in capsys.readouterr().out
     (log,) = (run_dir / "slurm").glob("*_0_log.out")
-    assert "Cycle 0: fitting on 5 labelled units" in log.read_text()
+    assert "Cycle 0 fit: 5 labelled units" in log.read_text()

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from records.ledger import AlreadyLabelledError, Ledger, LedgerError, Queried
+from records.ledger import AlreadyLabelledError, Labelled, Ledger, LedgerError, Queried
+from records.reviews import ReviewEvent, Reviews
 
 UNITS = [f"u{i}" for i in range(8)]
 
@@ -53,6 +54,40 @@ def test_a_cycle_from_the_initial_set_to_its_close(ledger: Ledger) -> None:
         ("cycle closed", 0, None, None, None, None, None),
     ]
     assert all(e.at.endswith("+00:00") for e in ledger.events())
+
+
+def test_what_a_review_rejects_is_not_trained_on_until_it_is_corrected(ledger: Ledger) -> None:
+    ledger.start([Labelled(u, 10 * i, objects=i, clicks=2) for i, u in enumerate("abcd", start=1)])
+    reviews = Reviews(ledger.path)
+
+    def happens(unit_id: str, annotator: str, *states: str) -> None:
+        by = {"annotated": annotator, "corrected": annotator, "assigned": "boss"}
+        reviews.record([ReviewEvent(unit_id, annotator, s, by.get(s, "bob")) for s in states])
+
+    states = [ledger.training_state()]
+    happens("a", "ann", "assigned", "annotated", "accepted")
+    happens("b", "ann", "assigned", "annotated", "rejected")
+    happens("c", "ann", "assigned", "annotated", "rejected")
+    happens("c", "eve", "assigned", "annotated")
+    happens("d", "eve", "assigned")
+    happens("z", "eve", "assigned", "annotated", "rejected")
+    assert ledger.rejected() == {"b", "z"}, "of c another drawing stands, and d was never drawn"
+    assert ledger.training() == ["a", "c", "d"]
+    assert ledger.labelled() == ["a", "b", "c", "d"]
+    assert (ledger.labelled_pixels(), ledger.labelled_objects(), ledger.labelled_clicks()) == (80, 8, 6)
+    states.append(ledger.training_state())
+    happens("c", "eve", "rejected")
+    happens("b", "eve", "assigned")
+    assert ledger.rejected() == {"b", "c", "z"}, "whoever is to draw has not drawn yet"
+    states.append(ledger.training_state())
+    happens("b", "ann", "corrected")
+    happens("c", "ann", "corrected")
+    assert ledger.training() == ["a", "b", "c", "d"]
+    assert ledger.labelled_pixels() == 100
+    states.append(ledger.training_state())
+    assert len(set(states)) == 4, "a corrected drawing is another one than before"
+    happens("b", "ann", "accepted")
+    assert ledger.training_state() == states[-1]
 
 
 def test_a_query_that_is_answered_at_once_closes_its_cycle(ledger: Ledger) -> None:

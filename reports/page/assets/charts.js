@@ -30,7 +30,7 @@
     return number(value);
   }
 
-  function frame(place, height, x, y, xTitle, yTitle) {
+  function frame(place, height, x, y, xTitle, yTitle, whole) {
     const width = Math.max(280, place.clientWidth);
     const margin = { left: 58, right: 18, top: 30, bottom: 46 };
     const svg = document.createElementNS(SVG, "svg");
@@ -38,11 +38,13 @@
     const scaleX = (v) => margin.left + ((v - x[0]) / (x[1] - x[0] || 1)) * (width - margin.left - margin.right);
     const scaleY = (v) => height - margin.bottom - ((v - y[0]) / (y[1] - y[0] || 1)) * (height - margin.top - margin.bottom);
     const grid = add(svg, "g", { class: "grid" });
-    for (const v of ticks(y[0], y[1], 5)) {
+    const levels = ticks(y[0], y[1], 5);
+    for (const v of whole.y ? levels.filter(Number.isInteger) : levels) {
       add(grid, "line", { x1: margin.left, x2: width - margin.right, y1: scaleY(v), y2: scaleY(v) });
       add(grid, "text", { x: margin.left - 8, y: scaleY(v) + 4, "text-anchor": "end" }, short(v));
     }
-    for (const v of ticks(x[0], x[1], Math.max(2, Math.floor(width / 110))))
+    const marks = ticks(x[0], x[1], Math.max(2, Math.floor(width / 110)));
+    for (const v of whole.x ? marks.filter(Number.isInteger) : marks)
       add(grid, "text", { x: scaleX(v), y: height - margin.bottom + 19, "text-anchor": "middle" }, short(v));
     add(svg, "line", { class: "axis", x1: margin.left, x2: width - margin.right, y1: height - margin.bottom, y2: height - margin.bottom });
     add(svg, "text", { x: (margin.left + width - margin.right) / 2, y: height - 6, "text-anchor": "middle" }, xTitle);
@@ -85,6 +87,7 @@
     const { svg, scaleX, scaleY } = frame(
       place, 320, [Math.min(...xs) - padX, Math.max(...xs) + padX],
       [Math.min(...ys) >= 0 ? Math.max(0, low) : low, Math.max(...ys) + padY], costName, metric.replace(/^val\//, "") + better,
+      { x: xs.every(Number.isInteger), y: false },
     );
     add(svg, "path", { class: "line", d: points.map((p, i) => `${i ? "L" : "M"}${scaleX(p.x)} ${scaleY(p.y)}`).join("") });
     points.forEach((p, i) => {
@@ -102,7 +105,7 @@
     const high = h.high > h.low ? h.high : h.low + 1e-9;
     const tallest = Math.max(...h.pool.map((n, i) => n + h.queried[i]));
     const place = byId("histogram-chart");
-    const { svg, scaleX, scaleY } = frame(place, 260, [h.low, high], [0, tallest * 1.05], "score", "units");
+    const { svg, scaleX, scaleY } = frame(place, 260, [h.low, high], [0, tallest * 1.05], "score", "units", { x: false, y: true });
     const bins = h.pool.length;
     h.pool.forEach((pool, i) => {
       const from = h.low + ((high - h.low) * i) / bins;

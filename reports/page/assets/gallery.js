@@ -94,10 +94,12 @@ const gallery = (() => {
   }
 
   function limits() {
-    const at = (id) => lowest + ((highest - lowest) * Number(field[id].value)) / 1000;
-    const ends = [Number(field["score-low"].value), Number(field["score-high"].value)];
+    const at = (share) => lowest + ((highest - lowest) * share) / 1000;
+    const ends = [Number(field["score-low"].value), Number(field["score-high"].value)].sort((a, b) => a - b);
     // the ends of the sliders are no limits: what has no score is shown as well
-    return { low: ends[0] > 0 ? at("score-low") : null, high: ends[1] < 1000 ? at("score-high") : null, words: [at("score-low"), at("score-high")] };
+    const words = ends.map((end) => number(at(end), 3));
+    for (const id of ["score-low", "score-high"]) field[id].setAttribute("aria-valuetext", number(at(Number(field[id].value)), 3));
+    return { low: ends[0] > 0 ? at(ends[0]) : null, high: ends[1] < 1000 ? at(ends[1]) : null, words };
   }
 
   function passes() {
@@ -105,7 +107,7 @@ const gallery = (() => {
     const { low, high, words } = limits();
     const [cycle, state, name, annotator] = ["cycle", "state", "class", "annotator"].map((f) => field[`filter-${f}`].value);
     const text = field["filter-text"].value.trim().toLowerCase();
-    byId("score-words").textContent = `Score ${number(words[0], 3)} to ${number(words[1], 3)}`;
+    byId("score-words").textContent = `Score ${words[0]} to ${words[1]}`;
     return (u) =>
       (!kind || u.kind === kind) &&
       (!cycle || String(u.cycle) === cycle) &&
@@ -175,7 +177,6 @@ const gallery = (() => {
     const card = element("a", "card", "");
     card.href = link(unit);
     card.dataset.place = i;
-    card.setAttribute("role", "listitem");
     const frame = element("span", "frame", "");
     const source = picture(unit, "thumb") ?? picture(unit, "image");
     if (source) {

@@ -19,6 +19,7 @@
   lens.append(inLens);
   let unit = null;
   let at = { x: 0.5, y: 0.5 };
+  let above = false;
 
   // ---- layers
   for (const [i, layer] of LAYERS.entries()) {
@@ -142,7 +143,11 @@
     byId("place").textContent = here < 0 ? "not among the filtered units" : `${number(here + 1)} of ${number(all)}`;
     byId("previous").disabled = here <= 0;
     byId("next").disabled = here >= all - 1;
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      // and not its first button, which would look chosen
+      dialog.focus();
+    }
     for (const next of [gallery.shown()[here + 1], gallery.shown()[here - 1]]) {
       const source = next && gallery.picture(next, "image");
       if (source) new Image().src = source;
@@ -187,7 +192,8 @@
     const { clientWidth: width, clientHeight: height } = stage;
     const [half, tall] = [lens.offsetWidth / 2, lens.offsetHeight / 2];
     lens.style.left = `${at.x * width - half}px`;
-    lens.style.top = `${at.y * height - tall}px`;
+    // a finger would hide what it points at
+    lens.style.top = `${at.y * height - tall * (above ? 2.3 : 1)}px`;
     Object.assign(inLens.style, {
       width: `${width * power}px`, height: `${height * power}px`,
       left: `${half - 3 - at.x * width * power}px`, top: `${tall - 3 - at.y * height * power}px`,
@@ -202,6 +208,7 @@
   stage.addEventListener("pointermove", (event) => {
     if (!magnify.checked) return;
     const box = stage.getBoundingClientRect();
+    above = event.pointerType === "touch";
     move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   });
   magnify.addEventListener("change", look);

@@ -92,3 +92,42 @@ def test_class_folders_that_cannot_be_right(tmp_path: Path) -> None:
         data.images("val")
     with pytest.raises(DataError, match="expected a folder of class folders"):
         ClassFolders(str(tmp_path / "nowhere")).images("train")
+
+
+def test_classes_that_are_listed_need_no_folder_and_unlabelled_images_are_held_out(tmp_path: Path) -> None:
+    fill(tmp_path / "unlabelled", 30, 50)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    source = ClassFolders(str(tmp_path))
+    assert source.class_names == ["cat", "dog"]
+    assert source.images("val") == []
+    held_out, train = set(source.undrawn()), set(source.images("train"))
+    assert 1 < len(held_out) < 15
+    assert not held_out & train
+    assert len(held_out | train) == 30
+    table = tmp_path / "labels.csv"
+    labelled = [min(train), min(held_out)]
+    table.write_text("unit_id,label\n" + "".join(f"{i},dog\n" for i in labelled))
+    data = PoolDataModule(
+        source, oracle=LabelTable(str(table)), run_dir=str(tmp_path / "run"), allow_missing_classes=True
+    )
+    data.pool.start()
+    assert data.pool.labelled == labelled[:1]
+    assert [(b["image_id"], b["label"].tolist()) for b in data.val_dataloader()] == [(labelled[1:], [1])]
+    # as soon as class folders bring validation images, all unlabelled ones are in the pool
+    fill(tmp_path / "train" / "cat", 1, 50)
+    fill(tmp_path / "val" / "cat", 1, 50)
+    assert ClassFolders(str(tmp_path)).undrawn() == []
+    fill(tmp_path / "train" / "horse", 1, 50)
+    with pytest.raises(DataError, match=r"horse is a class that the train split does not have \(cat, dog\)"):
+        ClassFolders(str(tmp_path)).images("train")
+
+
+def test_people_who_label_too_little_are_told_how_to_go_on(tmp_path: Path) -> None:
+    fill(tmp_path / "unlabelled", 30, 50)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    source, table = ClassFolders(str(tmp_path)), tmp_path / "labels.csv"
+    names = [*source.images("train")[:3], source.undrawn()[0]]
+    table.write_text("unit_id,label\n" + "".join(f"{i},dog\n" for i in names))
+    data = PoolDataModule(source, oracle=LabelTable(str(table)), run_dir=str(tmp_path / "run"))
+    with pytest.raises(DataError, match=r"has no image of cat, .*the verb start lists more to label, with --count 6$"):
+        data.pool.start()

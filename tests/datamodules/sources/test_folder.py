@@ -1,5 +1,6 @@
 """A folder of images and masks, in either layout."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from acquisition.annotation import VOID
+from acquisition.seeding import uniform_for
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
-from datamodules.sources.folder import Folder, pair_files
+from datamodules.sources.folder import Folder, by_another_share, pair_files
 
 Save = Callable[..., Path]
 
@@ -78,6 +80,29 @@ def test_a_share_is_held_out_by_name(flat: Path) -> None:
     (flat / "masks" / f"{gone}.png").unlink()
     assert set(again.images("val")) == val - {gone}
     assert set(Folder(str(flat), val_fraction=0.1).images("val")) < val
+
+
+def test_held_out_images_without_a_mask_are_named(flat: Path) -> None:
+    source = Folder(str(flat), val_fraction=0.3)
+    undrawn = source.undrawn()
+    assert undrawn
+    assert not {*undrawn} & {*source.images("train"), *source.images("val")}
+    assert source.read_image(undrawn[0]).ndim == 3
+    (flat / "masks" / f"{undrawn[0]}.png").write_bytes((flat / "masks" / "city" / "00.png").read_bytes())
+    again = Folder(str(flat), val_fraction=0.3)
+    assert again.undrawn() == undrawn[1:]
+    assert undrawn[0] in again.images("val")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.999])
+def test_another_share_is_proposed_where_a_split_is_empty(share: float) -> None:
+    names, split = [f"im{i}" for i in range(3)], "val" if share == 0 else "train"
+    held_out = [uniform_for("val", name) < share for name in names]
+    assert not any(held_out) if split == "val" else all(held_out)
+    remedy = by_another_share(names, share, split)
+    other = float(re.findall(r"set data\.source\.val_fraction to ([\d.]+), or add images$", remedy)[0])
+    assert 0 < sum(uniform_for("val", name) < other for name in names) < 3
+    assert by_another_share([], share, split) == ""
 
 
 def test_a_mask_without_an_image(folder_root: Path) -> None:

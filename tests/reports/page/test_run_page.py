@@ -60,7 +60,15 @@ def test_queried_units_are_the_ledgers(whole: RunDirectory) -> None:
 def test_a_query_that_the_ledger_does_not_know_is_not_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", pictures=False)
     gallery = GalleryDirectory(run.cycle(1).gallery)
-    unit = {"image_id": "i", "score": 1.0, "rank": 1, "predicted": "", "truth": "", "values_name": "BALD"}
+    unit = {
+        "image_id": "i",
+        "score": 1.0,
+        "rank": 1,
+        "predicted": "",
+        "truth": "",
+        "classes": "",
+        "values_name": "BALD",
+    }
     rows = [
         unit | {"number": 0, "unit_id": "lost", "kind": "queried"},
         unit | {"number": 1, "unit_id": "c", "kind": "control"},
