@@ -83,10 +83,12 @@ def page_table(
                 for value in table[name]
             ]
         )
-    for kind, by_column in (("link", links), ("picture", pictures)):
-        for name, addresses in (by_column or {}).items():
-            place = names.index(name)
-            columns[place] = [c._replace(**{kind: a}) for c, a in zip(columns[place], addresses, strict=True)]
+    for name, addresses in (links or {}).items():
+        place = names.index(name)
+        columns[place] = [c._replace(link=a) for c, a in zip(columns[place], addresses, strict=True)]
+    for name, addresses in (pictures or {}).items():
+        place = names.index(name)
+        columns[place] = [c._replace(picture=a) for c, a in zip(columns[place], addresses, strict=True)]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return PageTable([(titles or {}).get(n, n) for n in names], numeric, rows, caption)
 
