@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
@@ -14,7 +14,12 @@ from callbacks.tracked_tables import as_table, class_scores, labelled_classes, q
 from callbacks.transaction_log import Logged, cycle_alias
 from records.run_directory import CycleDirectory, RunDirectory
 
-__all__ = ["TrackedRun", "staged", "warned"]
+__all__ = ["TrackedRun", "in_words", "staged", "warned"]
+
+
+def in_words(error: Exception) -> str:
+    """An error in a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def warned(what: str) -> Iterator[None]:
         yield
     # no disk, no network, no account, a server's refusal: its classes change with its versions
     except Exception as error:
-        rank_zero_warn(f"Weights & Biases: {what} ({type(error).__name__}: {error}); the fit goes on without it")
+        rank_zero_warn(f"Weights & Biases: {what} ({in_words(error)}); the fit goes on without it")
 
 
 @contextmanager
@@ -106,52 +111,69 @@ class TrackedRun(WandbLogger):
             summary: What is known of the whole run, for its summary.
         """
         rows: list[dict[str, Any]] = []
-        for cycle in self._directory.cycles():
-            if not cycle.is_fitted:
-                continue
+        for cycle in [cycle for cycle in self._directory.cycles() if cycle.is_fitted]:
             rows.append(cycle.read_metrics())
-            with warned(f"cycle {cycle.number} was not logged whole"), staged(self._directory.path):
-                self._log_cycle(cycle, rows)
+            for piece, log in _PIECES.items():
+                if f"{piece} {cycle.number}" not in self._logged.pieces:
+                    with warned(f"{piece} of cycle {cycle.number} was not logged"), staged(self._directory.path):
+                        log(self, cycle, rows)
         with warned("the summary was not written"):
-            self.experiment.summary.update({k: v for k, v in summary.items() if v is not None})
+            self.experiment.summary.update(summary)
             self._logged.write(self._directory.path)
 
-    def _log_cycle(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
-        row, number = rows[-1], cycle.number
-        if f"curve {number}" not in self._logged.pieces:
-            log_row([self], row)
-        at: dict[str, Any] = {k: row[k] for k in ("cycle", "labelled_units", "labelled_pixels") if k in row}
-        if self._lacks("class_scores", number) and len(scores := class_scores(row)):
-            self._log({**at, "class_scores": as_table(scores)})
-        if self._lacks("labelled_classes", number) and len(counts := labelled_classes(cycle)):
-            amount = next(c for c in ("pixels", "units", *counts.columns) if c in counts and c != "class")
+    def _log_curve(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
+        log_row([self], rows[-1])
+
+    def _log_scores(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
+        if len(scores := class_scores(rows[-1])):
+            self._log(rows[-1], {"class_scores": as_table(scores)})
+
+    def _log_classes(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
+        if len(counts := labelled_classes(cycle)):
+            amount = next(name for name in ("pixels", "units", *counts.columns[1:]) if name in counts)
             lines = {f"labelled/{n}": c for n, c in zip(counts["class"], counts[amount].tolist(), strict=True)}
-            self._log({**at, **lines, "labelled_classes": as_table(counts)})
-        if self._lacks("queried", number) and cycle.is_queried:
-            self._log({**at, "queried": queried_units(cycle, self._images)})
-        # the ledger of a cycle before is not there any more
-        if self._lacks("ledger", number) and number == max(c.number for c in self._directory.cycles() if c.is_fitted):
-            self._log_file("ledger", self._directory.ledger, row, [])
-        if self._checkpoints and self._lacks("model", number) and cycle.best.is_file():
-            self._log_file("model", cycle.best, row, ["best"] if _is_best(rows) else [])
+            self._log(rows[-1], {**lines, "labelled_classes": as_table(counts)})
 
-    def _lacks(self, piece: str, number: int) -> bool:
-        return f"{piece} {number}" not in self._logged.pieces
+    def _log_queried(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
+        if cycle.is_queried:
+            self._log(rows[-1], {"queried": queried_units(cycle, self._images)})
 
-    def _log(self, row: dict[str, Any]) -> None:
+    def _log_ledger(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
+        # that of a cycle before is not there any more
+        if cycle.number == max(c.number for c in self._directory.cycles() if c.is_fitted):
+            # goes on changing
+            self._log_file("ledger", self._directory.ledger, "mutable", rows[-1], [])
+
+    def _log_weights(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
+        if self._checkpoints and cycle.best.is_file():
+            # stays as it is once the fit is done, and may be large: it is not copied
+            self._log_file("model", cycle.best, "immutable", rows[-1], ["best"] if _is_best(rows) else [])
+
+    def _log(self, cycle: dict[str, Any], row: dict[str, Any]) -> None:
+        row |= {name: cycle[name] for name in ("cycle", "labelled_units", "labelled_pixels") if name in cycle}
         self.experiment.log(row)
         self._logged.note(row, self._folder)
 
-    def _log_file(self, kind: str, path: Path, row: dict[str, Any], aliases: list[str]) -> None:
+    def _log_file(
+        self, kind: str, path: Path, policy: Literal["mutable", "immutable"], row: dict[str, Any], aliases: list[str]
+    ) -> None:
         import wandb
 
-        scores = {k.replace("/", "_"): v for k, v in row.items()}
-        artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", type=kind, metadata=scores)
-        # the checkpoint of a finished fit stays as it is; the ledger goes on
-        policy: Any = "mutable" if kind == "ledger" else "immutable"
+        artifact = wandb.Artifact(f"{kind}-{self.experiment.id}", type=kind, metadata=row)
         artifact.add_file(str(path.resolve()), policy=policy, skip_cache=True)
         self.experiment.log_artifact(artifact, aliases=["latest", cycle_alias(row["cycle"]), *aliases])
         self._logged.pieces[f"{kind} {row['cycle']}"] = self._folder
+
+
+_PIECES = {
+    "curve": TrackedRun._log_curve,
+    "class_scores": TrackedRun._log_scores,
+    "labelled_classes": TrackedRun._log_classes,
+    "queried": TrackedRun._log_queried,
+    "ledger": TrackedRun._log_ledger,
+    "model": TrackedRun._log_weights,
+}
+"""What is logged of a cycle, each once. best.ckpt comes last, because it takes longest to upload."""
 
 
 def _is_best(rows: list[dict[str, Any]]) -> bool:

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from callbacks.processes import is_first_process
-from callbacks.tracked_run import TrackedRun, staged, warned
+from callbacks.tracked_run import TrackedRun, in_words, staged, warned
 from callbacks.tracked_tables import as_table
 from callbacks.transaction_log import STUDY, Logged
 from records.files import write_text
@@ -25,6 +25,9 @@ __all__ = ["WandbSettings", "log_cycles", "log_study", "open_run"]
 
 UNITS, PIXELS = "labelled_units", "labelled_pixels"
 """The x axes of learning curves."""
+
+CONNECTING, UPLOADING = 60.0, 600.0
+"""Seconds, after which a fit goes on, or ends, without the network."""
 
 
 @dataclass
@@ -182,9 +185,8 @@ def _begun(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> "w
                 silent=True,
                 # a killed process loses what it has not written
                 x_transaction_log_flush_interval=1,
-                # seconds, after which the fit goes on, or ends, without the network
-                init_timeout=60,
-                finish_timeout=600,
+                init_timeout=CONNECTING,
+                finish_timeout=UPLOADING,
             ),
         )
 
@@ -194,9 +196,11 @@ def _begun(settings: WandbSettings, run_dir: Path, config: dict[str, Any]) -> "w
         # no network, no account: its classes change with its versions
         except Exception as error:
             rank_zero_warn(
-                f"Weights & Biases could not be reached ({type(error).__name__}: {error}); the run is logged offline: "
+                f"Weights & Biases could not be reached ({in_words(error)}); the run is logged offline: "
                 f"upload it later with wandb sync {RunDirectory(run_dir).wandb}/offline-run-*"
             )
+            # W&B's own process holds on to the run's id
+            wandb.teardown()
     return begin("offline")
 
 

@@ -15,7 +15,7 @@ __all__ = [
     "distributed",
     "run_dir_of",
     "with_command_last",
-    "with_run_dir_named",
+    "with_named",
     "with_units_last",
 ]
 
@@ -83,11 +83,12 @@ def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) ->
     return shlex.join(["dropquery", verb, *kept])
 
 
-def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
-    """Rewrite arguments so that a folder that stands alone becomes the option --run_dir.
+def with_named(arguments: Sequence[str], option: str) -> list[str]:
+    """Rewrite arguments so that a word that stands alone becomes the value of an option.
 
     Args:
         arguments: The words that follow a verb, every option of which takes a value.
+        option: The option.
 
     """
     words = list(arguments)
@@ -95,7 +96,7 @@ def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
     while place < len(words) and words[place].startswith("-"):
         alone = "=" in words[place] or words[place] in ("--help", "-h")
         place += 1 if alone else 2
-    return words if place >= len(words) else [*words[:place], "--run_dir", *words[place:]]
+    return words if place >= len(words) else [*words[:place], option, *words[place:]]
 
 
 def run_dir_of(command: Sequence[str]) -> Path:

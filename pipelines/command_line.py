@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -18,8 +19,16 @@ from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weigh
 from pipelines.class_names import import_named
 from pipelines.command import as_verb, config_files
 from pipelines.cycles import Experiment, Run, run_cycles
+from pipelines.data_defaults import fill_from_data
 from pipelines.ensemble import member_jobs, several_annotators
-from pipelines.experiment_settings import MAY_CHANGE, TYPES, add_experiment, check_experiment, settings_of_first_fit
+from pipelines.experiment_settings import (
+    LINKED,
+    MAY_CHANGE,
+    TYPES,
+    add_experiment,
+    check_experiment,
+    settings_of_first_fit,
+)
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
@@ -65,6 +74,7 @@ class DropqueryCLI(VerbCLI):
     """
 
     trainer: QueryTrainer
+    linked = tuple(LINKED)
     own_verbs = ("study",)
     types = {"model": pl.LightningModule, "data": PoolDataModule, "trainer": QueryTrainer, **TYPES}
 
@@ -99,6 +109,10 @@ class DropqueryCLI(VerbCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
         add_experiment(parser)
+
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Numbers of classes and sizes come from the data where they are left out."""
+        fill_from_data(config, given)
 
     def before_instantiate_classes(self) -> None:
         """Refuse a run directory that nobody means."""
@@ -142,6 +156,8 @@ class DropqueryCLI(VerbCLI):
                 check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)
+            if verb == "query" and not config.doctor and is_first_process():
+                self._report("page")(run_dir)
 
     def fit(self) -> None:
         """Run the cycles, redraw the learning curve after each, and print it at the end."""
@@ -159,8 +175,8 @@ class DropqueryCLI(VerbCLI):
                 for _ in run_cycles([Run(run_dir, self._experiment)], fitter, config.cycles):
                     if is_first_process():
                         curve = self._report("curve")(run_dir)
-                    summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
-                    log_cycles(self._logger, summary)
+                        summary = self._report("curve_summary")(curve, config.full_score, config.wandb.target)
+                        log_cycles(self._logger, summary)
             if curve is not None:
                 text = self._report("curve_text")(curve, run_dir, config.full_score)
                 rank_zero_info(f"\n{text}")

@@ -331,6 +331,11 @@ class RunDirectory:
         """The report as a page for a browser, which needs nothing but the folder that it lies in."""
         return self.report / "index.html"
 
+    @property
+    def report_strips(self) -> Path:
+        """Folder of the small pictures of images on the page of difficulty."""
+        return self.report / "images"
+
     def report_pictures(self, cycle: CycleDirectory) -> Path:
         """Folder of the pictures of a cycle's units on the page."""
         return self.report / "pictures" / cycle.path.name
@@ -384,8 +389,13 @@ class RunDirectory:
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
+<<<<<<< HEAD
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
+        written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
+=======
+        written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report, self.wandb]
         written += [self.report_pictures(cycle) for cycle in self.cycles()]
+>>>>>>> main
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []

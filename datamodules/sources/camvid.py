@@ -24,6 +24,8 @@ class CamVid(FileSource):
         root: The folder.
     """
 
+    plain_masks = False
+
     def __init__(self, root: str) -> None:
         super().__init__()
         self.root = Path(root)

@@ -47,6 +47,10 @@ class Folder(FileSource):
             self._names = read_class_names(self.root / "classes.txt")
         return self._names
 
+    @property
+    def classes_file(self) -> Path | None:
+        return self.root / "classes.txt"
+
     def find(self, split: str) -> dict[str, ImageFile]:
         if not self._by_hash:
             folder = self.root / split

@@ -18,12 +18,14 @@ class Cell(NamedTuple):
         order: The number that the column is sorted by; None for a text, which sorts by itself, and an empty cell.
         share: From 0 to 1, how deep the cell is shaded; None for not at all.
         link: An address beside the page, quoted; "" for none.
+        picture: The address of a picture above the text; "" for none.
     """
 
     text: str
     order: float | None
     share: float | None
     link: str = ""
+    picture: str = ""
 
 
 class PageTable(NamedTuple):
@@ -49,6 +51,7 @@ def page_table(
     shaded: Collection[str] = (),
     digits: int = 4,
     links: Mapping[str, Sequence[str]] | None = None,
+    pictures: Mapping[str, Sequence[str]] | None = None,
 ) -> PageTable:
     """Prepare a data frame, without its index, for a page.
 
@@ -59,6 +62,7 @@ def page_table(
         shaded: Columns of numbers whose cells are shaded from the lowest to the highest value of them all.
         digits: Significant digits of numbers that are not whole.
         links: By column, an address for each row, or "".
+        pictures: By column, the address of a picture for each row, or "".
     """
     table = table.rename(columns=str)
     names = list(table.columns)
@@ -79,9 +83,10 @@ def page_table(
                 for value in table[name]
             ]
         )
-    for name, addresses in (links or {}).items():
-        place = names.index(name)
-        columns[place] = [c._replace(link=a) for c, a in zip(columns[place], addresses, strict=True)]
+    for kind, by_column in (("link", links), ("picture", pictures)):
+        for name, addresses in (by_column or {}).items():
+            place = names.index(name)
+            columns[place] = [c._replace(**{kind: a}) for c, a in zip(columns[place], addresses, strict=True)]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return PageTable([(titles or {}).get(n, n) for n in names], numeric, rows, caption)
 

@@ -1,6 +1,7 @@
 """Weights & Biases, offline: what is logged is read back from what `wandb sync` would upload."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 import wandb
 import yaml
 from PIL import Image
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from acquisition.annotation import VOID
-from callbacks.tracking import WandbSettings, log_study, open_run
+from callbacks import tracking
+from callbacks.tracking import WandbSettings, log_cycles, log_study, open_run
 from pipelines.experiment_settings import MAY_CHANGE
 from pipelines.settings import difference
 from reports.study_table import mean_curves
@@ -98,37 +102,28 @@ def test_summary_and_settings(logged: Path) -> None:
 
 
 def test_a_longer_run_logs_what_is_new(tmp_path: Path) -> None:
-    run = tracked.write_run(tmp_path, 1)
+    run = tracked.write_run(tmp_path, 1, pictures=False)
     tracked.log(tmp_path)
-    tracked.write_cycle(run, 1)
+    tracked.write_cycle(run, 1, pictures=False)
     tracked.log(tmp_path)
-    tracked.log(tmp_path)
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 3
     assert_each_once(tmp_path, 2)
     assert [len(a["aliases"]) for a in artifacts(tmp_path) if a["type"] == "ledger"] == [2, 2]
+    # what was uploaded and removed is known
+    for folder in (tmp_path / "wandb").glob("offline-run-*"):
+        shutil.rmtree(folder)
+    tracked.log(tmp_path)
+    assert history(tmp_path) == artifacts(tmp_path) == []
 
 
-@pytest.mark.parametrize(("pieces", "seconds"), [(3, 0.0), (2, 1.5), (5, 1.5)])
+@pytest.mark.parametrize(("pieces", "seconds"), [(5, 1.5), (6, 0.0)])
 def test_killed_while_logging_nothing_comes_twice_and_nothing_is_lost(
     tmp_path: Path, pieces: int, seconds: float
 ) -> None:
     tracked.write_run(tmp_path, 1, pictures=False)
-    arguments = [tmp_path, pieces, seconds]
-    process = forked.run(arguments, timeout=60, target="tests.callbacks.tracked:main")
+    process = forked.run([tmp_path, pieces, seconds], timeout=60, target="tests.callbacks.tracked:main")
     assert process.returncode < 0
-    assert len(history(tmp_path)) <= pieces
     tracked.log(tmp_path)
     assert_each_once(tmp_path, 1)
-
-
-def test_what_was_uploaded_and_removed_is_known(tmp_path: Path) -> None:
-    tracked.write_run(tmp_path, 1, pictures=False)
-    tracked.log(tmp_path)
-    for path in (tmp_path / "wandb").glob("offline-run-*/*"):
-        path.unlink() if path.is_file() else None
-    tracked.log(tmp_path)
-    assert history(tmp_path) == []
-    assert artifacts(tmp_path) == []
 
 
 def assert_each_once(run_dir: Path, cycles: int) -> None:
@@ -137,15 +132,6 @@ def assert_each_once(run_dir: Path, cycles: int) -> None:
         assert [r["cycle"] for r in rows if key in r] == list(range(cycles)), key
     kinds = Counter(a["type"] for a in artifacts(run_dir))
     assert kinds == {"run_table": 3 * cycles, "model": cycles, "ledger": cycles}
-
-
-def test_without_pictures(tmp_path: Path) -> None:
-    tracked.write_run(tmp_path, 1)
-    tracked.log(tmp_path, images=0, checkpoints=False)
-    (table,) = tables(tmp_path, "queried")
-    assert len(table["data"]) == tracked.UNITS
-    assert all(row[-4:] == [None] * 4 for row in table["data"])
-    assert "model" not in {a["type"] for a in artifacts(tmp_path)}
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
@@ -167,27 +153,54 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
         assert open_run(WandbSettings(), tmp_path, {}) is False
 
 
-def test_broken_pictures_are_a_warning(tmp_path: Path) -> None:
+def test_what_cannot_be_logged_is_a_warning_and_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tracked.write_run(tmp_path, 1)
-    (run.cycle(0).gallery / "00000_prediction.png").write_text("no picture")
-    with pytest.warns(UserWarning, match="cycle 0 was not logged whole"):
+    monkeypatch.setenv("WANDB_DATA_DIR", str(run.ledger))
+    with pytest.warns(UserWarning, match="queried of cycle 0 was not logged"):
         tracked.log(tmp_path)
+    monkeypatch.undo()
+    tracked.log(tmp_path)
+    assert_each_once(tmp_path, 1)
 
 
-def test_runs_of_a_study_are_grouped_by_strategy(tmp_path: Path) -> None:
+def test_without_a_network_a_run_is_logged_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked.write_run(tmp_path, 1, pictures=False)
+    monkeypatch.setattr(tracking, "CONNECTING", 1.0)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    with pytest.warns(UserWarning, match="could not be reached .* the run is logged offline: upload it later with wan"):
+        tracked.log(tmp_path, mode="online")
+    assert_each_once(tmp_path, 1)
+
+
+def test_other_processes_log_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked.write_run(tmp_path, 1)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    logger = open_run(WandbSettings(), tmp_path, {})
+    log_cycles(logger, {"alc": 1.0})
+    assert isinstance(logger, WandbLogger)
+    logger.log_metrics({"train/loss": 1.0}, 0)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_runs_of_a_study_are_grouped_by_strategy_and_may_do_without_pictures_and_weights(tmp_path: Path) -> None:
     study = tmp_path / "moons"
     study.mkdir()
     (study / "config.yaml").write_text("{}")
     for variant, group in (("base", "moons/bald"), ("rate=0.1", "moons/rate=0.1/bald")):
         run_dir = study / "runs" / variant / "bald" / "seed-4"
-        run_dir.mkdir(parents=True)
-        tracked.log(run_dir)
+        tracked.write_run(run_dir, 1)
+        tracked.log(run_dir, images=0, checkpoints=False)
         (run,) = [r["run"] for r in tracked.records(run_dir) if r["type"] == "run"]
         assert run["run_group"] == group
         assert run["display_name"] == ("bald-seed-4" if variant == "base" else "rate=0.1-bald-seed-4")
         config = run["config"]["update"]
         place = [config[f"{name}_name"] for name in ("study", "variant", "strategy", "seed")]
         assert place == ["moons", "" if variant == "base" else variant, "bald", "seed-4"]
+        (table,) = tables(run_dir, "queried")
+        assert [row[-4:] for row in table["data"]] == [[None] * 4] * tracked.UNITS
+        assert "model" not in {a["type"] for a in artifacts(run_dir)}
 
 
 def test_a_study_shows_its_strategies_without_a_click(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from reports.learning_curve import (
     area_under_learning_curve,
+    curve_summary,
     main_metric,
     normalised_area,
     read_curve,
@@ -54,6 +55,22 @@ def test_area_by_hand() -> None:
     assert area_under_learning_curve([10, 20, 40], [0.2, 0.4, 0.5]) == pytest.approx(10 * 0.3 + 20 * 0.45)
     assert area_under_learning_curve([50, 450], [0.6, 0.6]) == pytest.approx(240)
     assert area_under_learning_curve([50], [0.6]) == 0
+
+
+def test_a_summary_by_hand() -> None:
+    curve = pd.DataFrame(
+        {"cycle": [0, 1, 2], "labelled_units": [10, 20, 40], "labelled_pixels": [100, 250, 300]}
+        | {"val/miou": [0.2, 0.5, 0.4], "monitor": "val/miou"}
+    )
+    score = {"score_name": "val/miou", "best_score": 0.5, "best_cycle": 1}
+    area = {"alc": pytest.approx(10 * 0.35 + 20 * 0.45)}
+    assert curve_summary(curve) == score | area
+    # (score - 0.2) / 0.4: 0, 0.75, 0.5
+    normalised = {"alc_normalised": pytest.approx(10 * 0.375 + 20 * 0.625)}
+    assert curve_summary(curve, full_score=0.6) == score | area | normalised | {"target": 0.6}
+    reached = {"target": 0.4, "labels_to_target": 20, "pixels_to_target": 250}
+    assert curve_summary(curve, full_score=0.6, target=0.4) == score | area | normalised | reached
+    assert curve_summary(curve.head(1)) == score | {"best_score": 0.2, "best_cycle": 0}
 
 
 def test_normalised_area_by_hand() -> None:
