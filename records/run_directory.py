@@ -389,13 +389,8 @@ class RunDirectory:
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
-<<<<<<< HEAD
-        written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report]
-        written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
-=======
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report, self.wandb]
-        written += [self.report_pictures(cycle) for cycle in self.cycles()]
->>>>>>> main
+        written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []
