@@ -17,7 +17,7 @@ from callbacks.tracking import log_cycles, log_study, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.class_names import import_named
-from pipelines.command import as_verb, config_files
+from pipelines.command import as_verb, config_files, without_defaults
 from pipelines.cycles import Experiment, Run, run_cycles
 from pipelines.data_defaults import fill_from_data
 from pipelines.ensemble import member_jobs, several_annotators
@@ -81,7 +81,7 @@ class DropqueryCLI(VerbCLI):
     def __init__(self, args: list[str], reports: Mapping[str, str], dry: bool = False) -> None:
         self._reports, self._dry = reports, dry
         super().__init__(
-            args,
+            without_defaults(args, self._of_other_verbs(args[0])),
             # a study completes the settings of its fits
             parsed=["fit"] if "study" in args else [],
             model_class=pl.LightningModule,
@@ -96,6 +96,15 @@ class DropqueryCLI(VerbCLI):
         ours = {"query": set(), "pixels": set(), "ensemble": {"members", "group"}, "difficulty": {"members"}}
         ours |= {"start": {"weights"}, "suspects": {"suspicion", "settings", "may_change"}}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
+
+    def _of_other_verbs(self, verb: str) -> dict[str, Any]:
+        """Defaults of options that other verbs have; a run's config.yaml holds those of the verb that wrote it."""
+        options = {v: inspect.signature(getattr(QueryTrainer, v)).parameters for v in self.subcommands()}
+        others = {name: p.default for v, found in options.items() for name, p in found.items()}
+        # null says nothing, and must not undo an option that stands before the file
+        return {
+            name: default for name, default in others.items() if default is None or name not in options.get(verb, ())
+        }
 
     def description_of(self, verb: str) -> str:
         """What a verb does: the docstring of its method."""

@@ -32,7 +32,7 @@ class MultiAnnotatorFolder(SeveralAnnotators):
     An annotator's folder holds masks of any subset of the images, under the images' names (sub-folders included).
 
     Args:
-        root: The folder.
+        root: The folder that holds all this.
         repeats: Folder below root that is laid out like `masks` and holds the same people's second drawings; a mask
             whose pixels equal the same person's first drawing is a copy, and is left out.
         foreground: The mask value of class 1 where masks have two values, 0 and this one; None where masks hold class
