@@ -15,10 +15,13 @@ from typing import Any
 from records.files import RunDirectoryError, read_json, write_json
 from records.run_directory import RunDirectory
 
-__all__ = ["PIECES", "STEP", "STUDY", "Logged", "cycle_alias", "read_log"]
+__all__ = ["ARTIFACTS", "PIECES", "STEP", "STUDY", "Logged", "cycle_alias", "read_log"]
 
 PIECES = ("curve", "class_scores", "labelled_classes", "queried")
 """What a row of the history may hold of a cycle, once each."""
+
+ARTIFACTS = ("ledger", "model")
+"""Artifacts that a cycle may have, by their type."""
 
 STUDY = "study"
 """A study's table, which is known by its digest."""
@@ -53,8 +56,8 @@ class Logged:
         """
         run = RunDirectory(run_dir)
         try:
-            kept = read_json(run.wandb_logged, "", pieces=dict, steps=dict, read=list, last=int)
-            logged = cls(**{name: kept[name] for name in ("pieces", "steps", "read", "last")})
+            notes = read_json(run.wandb_logged, "", pieces=dict, steps=dict, read=list, last=int)
+            logged = cls(**{name: notes[name] for name in ("pieces", "steps", "read", "last")})
         except RunDirectoryError:
             # none yet, or damaged: the transaction logs know
             logged = cls()
@@ -62,8 +65,10 @@ class Logged:
             folder = log.parent.name
             if folder in logged.read or (found := read_log(log)) is None:
                 continue
-            others = {piece: where for piece, where in logged.pieces.items() if where != folder}
-            logged.pieces = others | dict.fromkeys(found.pieces, folder)
+            # online the log holds no artifacts: what was handed over counts
+            told = () if folder.startswith("offline") else ARTIFACTS
+            kept = {p: where for p, where in logged.pieces.items() if where != folder or p.startswith(told)}
+            logged.pieces = kept | dict.fromkeys(found.pieces, folder)
             for name, step in found.steps.items():
                 logged.steps[name] = max(step, logged.steps.get(name, -1))
             logged.last = max(logged.last, found.last)
@@ -131,6 +136,6 @@ def read_log(path: Path) -> Logged | None:
             found.note(row)
         artifact = record.get("artifact", {})
         for alias in artifact.get("aliases", ()):
-            if alias.startswith("cycle-"):
+            if artifact["type"] in ARTIFACTS and alias.startswith("cycle-"):
                 found.pieces[f"{artifact['type']} {int(alias.removeprefix('cycle-'))}"] = ""
     return found
