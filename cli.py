@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.command import with_command_last, with_run_dir_named, with_units_last
+from pipelines.command import with_command_last, with_named, with_units_last
 from pipelines.error_sentences import in_one_sentence
 from pipelines.plain_verbs import overview, run_plain_verb, unknown_verb
 from pipelines.verbosity import takes_verbose
@@ -30,6 +30,7 @@ EXPERIMENT_VERBS = {
 """Verbs of an experiment, with model, data and trainer, which read one YAML."""
 
 PLAIN_VERBS = {
+    "init": "pipelines.init:init",
     "status": "reports.status:status",
     "label": "pipelines.labelling:label",
     "assign": "annotators.assign:assign",
@@ -47,6 +48,7 @@ REPORTS = {
     "curve": "reports.report:draw_run",
     "curve_summary": "reports.learning_curve:curve_summary",
     "curve_text": "reports.learning_curve:curve_text",
+    "page": "reports.page.run_page:try_run_page",
     "difficulty": "reports.difficulty:compare",
     "mean_curves": "reports.study_table:mean_curves",
     "study": "reports.study:write_study_report",
@@ -86,9 +88,11 @@ def main(args: list[str] | None = None) -> None:
         elif verb == "submit":
             run_plain_verb(verb, PLAIN_VERBS[verb], with_command_last(rest), expand=jobs_of)
         elif verb in ("report", "status"):
-            run_plain_verb(verb, PLAIN_VERBS[verb], with_run_dir_named(rest))
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_named(rest, "--run_dir"))
         elif verb == "label":
             run_plain_verb(verb, PLAIN_VERBS[verb], with_units_last(rest))
+        elif verb == "init":
+            run_plain_verb(verb, PLAIN_VERBS[verb], with_named(rest, "--task"))
         elif verb in PLAIN_VERBS:
             run_plain_verb(verb, PLAIN_VERBS[verb], rest)
         elif verb in EXPERIMENT_VERBS:

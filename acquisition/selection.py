@@ -169,7 +169,7 @@ class Stride(Selection):
     top of what is left; when fewer than d units are left they come in order of score.
 
     Args:
-        stride: d, at least 1.
+        stride: The distance d between ranks that are taken, at least 1.
 
     Raises:
         ValueError: If the stride is below 1.

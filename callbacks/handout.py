@@ -25,7 +25,8 @@ def hand_out(pool: Pool, directory: CycleDirectory, unit_ids: Sequence[str]) -> 
 
     One label picture per image (0 where not queried, then 1, 2, ... in the order of rank; 8 or 16 bits of grey, in
     which units behind the 65 535th of an image share its number), the outlines as polygons, and where people answer a
-    mask to complete: what is drawn already, `UNANSWERED` elsewhere. An image on which nobody has to draw gets none.
+    mask to complete, in the values that they draw with: what is drawn already, `UNANSWERED` elsewhere. An image on
+    which nobody has to draw gets none.
 
     Args:
         pool: Whose units they are.
@@ -51,7 +52,8 @@ def hand_out(pool: Pool, directory: CycleDirectory, unit_ids: Sequence[str]) -> 
         if not pool.oracle.knows_truth:
             drawn = pool.read_drawn(image_id)
             if (drawn[ranks > 0] == UNANSWERED).any():
-                _save(directory.template(image_id), drawn)
+                values = pool.source.mask_values
+                _save(directory.template(image_id), values.encode(drawn) if values else drawn)
     write_text(directory.polygons, json.dumps(polygons))
 
 

@@ -175,17 +175,12 @@ def add_annotations(pool: Pool) -> None:
         files = GalleryDirectory(cycle.gallery)
         with drawn_or_warned(f"what people have drawn of cycle {cycle.number}"):
             table = files.read_units()
-            rows = table[table["unit_id"].map(known.has).astype(bool)]
-            if pool.source.target == "label":
-                names = table["truth"].mask(table.index.isin(rows.index), [known.name(u) for u in rows["unit_id"]])
-                _replace_truth(files, table, names)
-            else:
-                _add_masks(files, pool, known, rows)
-
-
-def _replace_truth(files: GalleryDirectory, table: pd.DataFrame, names: pd.Series) -> None:
-    if not names.equals(table["truth"]):
-        files.write_units(table.assign(truth=names))
+            if pool.source.target == "mask":
+                _add_masks(files, pool, known, table[table["unit_id"].map(known.has).astype(bool)])
+                continue
+            said = [known.name(unit_id) for unit_id in table["unit_id"]]
+            if said != table["truth"].tolist():
+                files.write_units(table.assign(truth=said))
 
 
 def _add_masks(files: GalleryDirectory, pool: Pool, known: _KnownTruth, rows: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from acquisition.annotation import UNANSWERED, VOID
 from datamodules.checks import check_mask
 from datamodules.files import DataError, read_mask
+from datamodules.mask_values import MaskValues
 from datamodules.texts import read_text, unshielded
 
 if TYPE_CHECKING:
@@ -66,13 +67,16 @@ class MaskFolder(AnnotationSource):
 
     Args:
         folder: Where they appear.
+        values: Which of their values are which class, where they are no class indices.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, values: MaskValues | None = None) -> None:
         self.folder = folder
+        self.values = values
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
-        return read_mask(self._path(image_id))
+        path = self._path(image_id)
+        return self.values.read(path) if self.values else read_mask(path)
 
     def is_annotated(self, image_id: str) -> bool:
         return self._path(image_id).is_file()

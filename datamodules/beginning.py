@@ -161,11 +161,11 @@ def check_initial(pool: "Pool", chosen: Sequence[str]) -> None:
         return
     images, held_out = pool.units.images_of(chosen), pool.images("val")
     first = pool.annotations.annotation_path(images[0]) or images[0]
-    labels = (label for _, label in pool.read_labels(chosen))
-    check_content(labels, len(images), first, "initial set")
+    labels, named = (label for _, label in pool.read_labels(chosen)), pool.source.mask_values is not None
+    check_content(labels, len(images), first, "initial set", named)
     first = pool.judge.annotation_path(held_out[0]) or held_out[0]
     masks = map(pool.judge.read_annotation, held_out)
-    check_content(masks, len(held_out), first, "validation split")
+    check_content(masks, len(held_out), first, "validation split", named)
     # an image that cannot be read is found before the fit begins
     for image_id in images:
         source.read_image(image_id)

@@ -37,11 +37,14 @@ def check_mask(where: str | Path, size: tuple[int, int], mask: np.ndarray, num_c
     if wrong.any():
         raise DataError(
             f"expected mask values from 0 to {num_classes - 1}, or {VOID} for void, got {mask[wrong].max()} in "
-            f"{where}; correct the mask or list the class in classes.txt"
+            f"{where}; correct the mask, list the class in classes.txt, or say what each value means with "
+            "data.mask_values"
         )
 
 
-def check_content(masks: Iterable[np.ndarray], count: int, first: str | Path, where: str) -> None:
+def check_content(
+    masks: Iterable[np.ndarray], count: int, first: str | Path, where: str, void_is_named: bool = False
+) -> None:
     """Refuse masks that teach or judge nothing, all of them together.
 
     Those that are void throughout; and those of class 0 and void alone, because that is what masks of 0 and 255 look
@@ -53,6 +56,7 @@ def check_content(masks: Iterable[np.ndarray], count: int, first: str | Path, wh
         count: How many there are.
         first: File or image id of the first, for the message.
         where: What they are, for the message.
+        void_is_named: Whether somebody has said which value means void, so that nothing else is meant.
 
     Raises:
         DataError: If they are refused.
@@ -68,10 +72,11 @@ def check_content(masks: Iterable[np.ndarray], count: int, first: str | Path, wh
             f"all {count} masks of the {where} are void throughout (value {VOID}), {first} first, so no pixel counts; "
             "correct the masks, or take other images"
         )
-    if found == {0, VOID}:
+    if found == {0, VOID} and not void_is_named:
         raise DataError(
-            f"the {count} masks of the {where} hold only 0 and {VOID}, {first} first, and {VOID} means void: save "
-            f"class 1 as 1 if {VOID} is meant as that, or take images with other classes into the {where}"
+            f"the {count} masks of the {where} hold only 0 and {VOID}, {first} first, and {VOID} means void: set "
+            f"data.mask_values to '{{0: 0, {VOID}: 1}}' if {VOID} is meant as class 1, or take images with other "
+            f"classes into the {where}"
         )
 
 

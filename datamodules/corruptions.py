@@ -162,7 +162,7 @@ class FlipClass(Relabelling):
 
     Args:
         matrix: C x C: row i has the probabilities of classes 0 to C - 1 for an object of class i.
-        seed: Of what is drawn.
+        seed: Of what is drawn at random.
 
     Raises:
         ValueError: If a row does not sum to 1, a probability does not lie in [0, 1], or a class would have no label.
@@ -262,7 +262,7 @@ class RandomCategory(Relabelling):
     """Every object is of a class from 1 on, all alike and whatever its own; background, class 0, stays.
 
     Args:
-        seed: Of what is drawn.
+        seed: Of what is drawn at random.
     """
 
     def relabel(self, label: int, drawn: Iterator[float], num_classes: int) -> int:

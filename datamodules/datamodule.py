@@ -21,6 +21,7 @@ from datamodules.loop import progress_in_epoch
 from datamodules.oracle import HiddenTruth, Oracle
 from datamodules.partitions import Partition, WholeImages
 from datamodules.pool import Pool
+from datamodules.size_defaults import BATCH_SIZE
 from datamodules.sources.in_memory import TensorSource
 from datamodules.sources.source import Source
 from datamodules.tensors import EpochBatches, InOrder, TensorDataset, as_it_is
@@ -31,7 +32,7 @@ __all__ = ["PoolDataModule"]
 _UNSEEN = frozenset(
     {
         "run_dir", "seed", "initial", "oracle", "batch_size", "eval_batch_size", "num_workers", "crop_size", "scale",
-        "flip", "shift", "allow_missing_classes", "initial_run",
+        "flip", "shift", "allow_missing_classes", "initial_run", "max_void",
     }
 )  # fmt: skip
 """Arguments that change neither an image of the pool nor its truth."""
@@ -52,19 +53,28 @@ class PoolDataModule(Described, pl.LightningDataModule):
             given.
         run_dir: Where `ledger.sqlite` stands.
         seed: Of the initial set, shuffling and augmentation.
-        batch_size: Images per batch and process in training.
+        batch_size: Images per batch and process in training; 8 unless given, on the command line fewer where images are
+            large or few.
         eval_batch_size: The same for validation and queries; batch_size unless given.
         num_workers: Processes that read images.
-        image_size: (height, width) to which every image is resized first, or None.
+        image_size: (height, width) in pixels to which every image is resized first, or None for their own; on the
+            command line, where crop_size is left out as well, a common size for images of several sizes or of more than
+            640 pixels.
         crop_size: (height, width) of training crops after random scaling, or None for whole images.
         scale: Smallest and largest factor before a crop.
         flip: Probability of a horizontal flip in training; the data set's own unless given (0.5, or 0 for digits and
             the like).
         shift: For data sets in memory: the most pixels by which training images are shifted at random.
-        allow_missing_classes: Let the first fit begin without an image of every class where images are classified, or
-            without a label of every class that a corruption sees.
+        allow_missing_classes: Let the first fit begin without an image of every class where images are classified,
+            without a label of every class that a corruption sees, or where a class of classes.txt occurs in no mask.
         initial_run: The directory of a run whose initial set this one takes in the place of `initial`; a fit takes its
             first model, too.
+        mask_values: What the values of mask files mean, where they are no class indices: grey values up to 65535, or
+            colours as [128, 64, 128], "128,64,128" or "#804080", to classes by index or name, "void", or "unanswered"
+            for what is not drawn yet; {0: 0, 255: 1}, say. For the data set's own masks and those that people draw. A
+            value that is not named is refused, but for 254 (or the colour (254, 254, 254)), which is unanswered.
+        max_void: Share of void pixels, 0 to 1, above which masks are refused before the first fit, 0.99 unless
+            given; 1 for masks of which next to nothing is drawn on purpose.
 
     Raises:
         DataError: If a setting is out of its range, or does not go with the data set.
@@ -78,7 +88,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
         initial: InitialSet | None = None,
         run_dir: str = "runs/default",
         seed: int = 0,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int = 0,
         image_size: Sequence[int] | None = None,
@@ -88,8 +98,17 @@ class PoolDataModule(Described, pl.LightningDataModule):
         shift: int = 0,
         allow_missing_classes: bool = False,
         initial_run: str | None = None,
+        mask_values: dict[int | str, int | str] | None = None,
+        max_void: float | None = None,
     ) -> None:
         super().__init__()
+        if max_void is not None and not 0 <= max_void <= 1:
+            raise DataError(f"data.max_void is a share: expected 0 to 1, got {max_void}")
+        if mask_values is not None:
+            source = source.with_mask_values(mask_values)
+            if oracle is not None and not oracle.knows_truth and not isinstance(partition, WholeImages):
+                assert source.mask_values is not None
+                source.mask_values.check_partial()
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if size is not None and size < 1:
                 raise DataError(f"data.{name} must be at least 1, got {size}")
@@ -128,8 +147,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
         self.prepare_data_per_node = False
         self.source = source
         self.seed = seed
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
+        self.batch_size = batch_size or BATCH_SIZE
+        self.eval_batch_size = eval_batch_size or self.batch_size
         self.num_workers = num_workers
         self.flip = source.flip if flip is None else flip
         self.shift = shift
@@ -142,6 +161,7 @@ class PoolDataModule(Described, pl.LightningDataModule):
             Path(run_dir),
             seed,
             allow_missing_classes,
+            0.99 if max_void is None else max_void,
         )
         if not in_memory:
             self._train_transform = train_transform(image_size, crop_size, scale, self.flip)
@@ -221,7 +241,8 @@ class PoolDataModule(Described, pl.LightningDataModule):
         paths = [self.source.path(image_id) for image_id in images]
         if truth:
             paths += [path for image_id in images for path in self.source.annotation_files(image_id)]
-        return repr((self.description(_UNSEEN), truth, list(unit_ids), [_stamp(path) for path in paths]))
+        unseen = _UNSEEN if self.source.mask_values else _UNSEEN | {"mask_values"}
+        return repr((self.description(unseen), truth, list(unit_ids), [_stamp(path) for path in paths]))
 
     def to_display(self, image: np.ndarray) -> np.ndarray:
         """A normalised C x H x W image, as loaders give it, to H x W x 3, uint8."""

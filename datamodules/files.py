@@ -14,10 +14,14 @@ __all__ = [
     "check_name",
     "find_files",
     "image_size",
+    "is_in_colour",
     "read_image",
     "read_instances",
     "read_mask",
+    "read_values",
 ]
+
+_MOST = 65_535
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -76,16 +80,67 @@ def read_image(path: Path, value_range: Sequence[float] | None = None) -> np.nda
 
 def read_mask(path: Path) -> np.ndarray:
     """H x W, uint8: the values of a grey or palette image as they stand in the file."""
-    with _opened(path) as image:
-        if image.mode not in ("L", "P", "1", "I", "I;16"):
-            raise DataError(
-                f"expected one channel of class indices in {path}, got mode {image.mode}; save the mask as an "
-                "8-bit grey PNG"
-            )
-        values = np.asarray(image)
-    if values.size and (values.min() < 0 or values.max() > 255):
-        raise DataError(f"expected class indices from 0 to 255 in {path}, got {values.min()} to {values.max()}")
+    values = read_values(path)
+    if values.ndim == 3:
+        raise DataError(
+            f"expected one channel of class indices in {path}, got mode RGB; save the mask as an 8-bit grey PNG, or "
+            f"say which class each colour is ({_some_colours(values)} here) with data.mask_values, such as "
+            "'{[128, 64, 128]: road}'"
+        )
+    if values.size and values.max() > 255:
+        raise DataError(
+            f"expected class indices from 0 to 255 in {path}, got {values.min()} to {values.max()}; say which value is "
+            "which class with data.mask_values, such as '{0: 0, 65535: 1}'"
+        )
     return values.astype(np.uint8)
+
+
+def is_in_colour(path: Path) -> bool:
+    """Whether a file holds red, green and blue, from its header; a palette's indices are no colours."""
+    with _opened(path, decode=False) as image:
+        return image.mode in ("RGB", "RGBA")
+
+
+def read_values(path: Path, colours: bool = False) -> np.ndarray:
+    """What stands in a mask's file, before anybody says which value is which class.
+
+    Args:
+        path: The file: grey of up to 16 bits, of a palette, or RGB. Transparency is refused, unless nothing is.
+        colours: Give colours in any case: a palette's, and grey as red, green and blue alike.
+
+    Returns:
+        H x W, uint8 or uint16, the values of a grey image or the indices of a palette; or H x W x 3, uint8, where it
+        is in colour, or colours are asked for.
+
+    Raises:
+        DataError: If the file cannot be read, or holds something else.
+    """
+    with _opened(path) as image:
+        if image.mode in ("RGBA", "LA"):
+            if np.asarray(image.getchannel("A")).min() < 255:
+                raise DataError(f"expected a mask without transparency in {path}, got mode {image.mode}; save it anew")
+            image = image.convert(image.mode.removesuffix("A"))
+        if image.mode not in ("RGB", "L", "P", "1", "I") and not image.mode.startswith("I;16"):
+            raise DataError(
+                f"expected one channel of class indices in {path}, got mode {image.mode}; save the mask as an 8-bit "
+                "grey PNG"
+            )
+        if image.mode == "RGB" or (colours and image.mode in ("L", "P", "1")):
+            return np.asarray(image.convert("RGB"))
+        wide = image.mode.startswith("I")
+        values = np.asarray(image)
+    if wide:
+        if values.size and (values.min() < 0 or values.max() > _MOST):
+            raise DataError(
+                f"expected mask values from 0 to {_MOST} in {path}, got {values.min()} to {values.max()}; save the "
+                "mask with 8 or 16 bits"
+            )
+        if colours:
+            raise DataError(
+                f"expected colours of 8 bits in {path} (data.mask_values names colours), got grey of 16 bits; save it "
+                "as the other masks"
+            )
+    return values.astype(np.uint16 if wide else np.uint8)
 
 
 def read_instances(path: Path) -> np.ndarray:
@@ -94,6 +149,12 @@ def read_instances(path: Path) -> np.ndarray:
         if image.mode not in ("L", "I") and not image.mode.startswith("I;16"):
             raise DataError(f"expected one channel of object numbers in {path}, got mode {image.mode}")
         return np.asarray(image).astype(np.int32)
+
+
+def _some_colours(values: np.ndarray, most: int = 4) -> str:
+    found = np.unique(values.reshape(-1, 3), axis=0)
+    listed = ", ".join(str(colour) for colour in found[:most].tolist())
+    return f"{listed} and {len(found) - most} more" if len(found) > most else listed
 
 
 def _to_8_bits(values: np.ndarray, value_range: Sequence[float] | None, mode: str, path: Path) -> np.ndarray:

@@ -68,7 +68,7 @@ class RandomSubset(InitialSet):
     """Units at random, drawn from (seed, unit id): adding images to the pool moves few of them.
 
     Args:
-        size: How many.
+        size: How many units are labelled at first.
         seed: Which units; the run's own unless given. Given, runs of several seeds begin with the same units.
     """
 
@@ -89,7 +89,7 @@ class RandomImages(InitialSet):
     start alike.
 
     Args:
-        size: How many images.
+        size: How many images are labelled at first.
     """
 
     def __init__(self, size: int) -> None:
@@ -142,7 +142,7 @@ class StratifiedSubset(InitialSet):
     in which a rare class counts more than in plain shares.
 
     Args:
-        size: How many.
+        size: How many units are labelled at first.
         candidates: The most units whose labels are read; they are drawn at random from the seed.
     """
 

@@ -11,6 +11,7 @@ from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource, ClassTable, LabelledUnits, MaskFolder
 from datamodules.corruptions import Corrupted, Corruption
 from datamodules.files import DataError
+from datamodules.mask_values import MaskValues
 from datamodules.objects import DrawnObjects, LabelledObjects
 from datamodules.outlines import count_clicks, parts_of
 from datamodules.sources.source import Source
@@ -181,6 +182,7 @@ class FolderOracle(Oracle):
     """People: an image is labelled when `folder`/IMAGE_ID.png exists. Masks of the data set itself are not looked at.
 
     Where units are parts of images, those are labelled of whose pixels none is 254, which stands for "not drawn yet".
+    With `data.mask_values` people draw with the values that it names, too.
 
     Args:
         folder: Where the masks appear.
@@ -190,6 +192,7 @@ class FolderOracle(Oracle):
     def __init__(self, folder: str, partial: bool = False) -> None:
         self.folder = Path(folder)
         self.partial = partial
+        self._values: MaskValues | None = None
 
     def annotations(self, source: Source) -> AnnotationSource:
         if source.target != "mask":
@@ -197,13 +200,14 @@ class FolderOracle(Oracle):
                 f"data.oracle FolderOracle reads masks, but {type(source).__name__} has images with one class each; "
                 "set it to datamodules.oracle.LabelTable"
             )
-        return MaskFolder(self.folder)
+        self._values = source.mask_values
+        return MaskFolder(self.folder, self._values)
 
     def instructions(self) -> str:
-        return (
-            f"draw their masks as {self.folder}/IMAGE_ID.png (8-bit grey, class indices, {VOID} for void, {UNANSWERED} "
-            "for what is not drawn yet)"
-        )
+        values = f"8-bit grey, class indices, {VOID} for void, {UNANSWERED} for what is not drawn yet"
+        if self._values is not None:
+            values = f"by data.mask_values: {self._values.listed}"
+        return f"draw their masks as {self.folder}/IMAGE_ID.png ({values})"
 
 
 class LabelTable(Oracle):

@@ -87,7 +87,7 @@ class Grid(Partition):
 
     Args:
         height: Of a cell, in pixels of the image as annotators see it.
-        width: The same.
+        width: The same across, in pixels.
 
     Raises:
         ValueError: If a cell has no pixel.
@@ -117,8 +117,8 @@ class RandomCrops(Partition):
 
     Args:
         height: Of a crop, in pixels of the image as annotators see it.
-        width: The same.
-        per_image: How many.
+        width: The same across, in pixels.
+        per_image: How many crops an image has.
         seed: Which ones; the run's own seed does not change them.
 
     Raises:

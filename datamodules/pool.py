@@ -16,6 +16,7 @@ from datamodules.initial import InitialSet
 from datamodules.oracle import Oracle
 from datamodules.partitions import Partition
 from datamodules.sources.source import Source
+from datamodules.survey_checks import check_masks
 from datamodules.units import Units
 from records.ledger import AlreadyLabelledError, Labelled, Ledger, Queried
 from records.run_directory import RunDirectory
@@ -33,8 +34,8 @@ class Pool:
         initial: The labelled set of cycle 0, chosen among the units that the oracle has answered.
         run_dir: Where the ledger stands.
         seed: Of the initial set.
-        allow_missing_classes: Let the first fit begin without an image of every class where images are classified, or
-            without a label of every class that a corruption sees.
+        allow_missing_classes: Let the first fit begin without an image, or a mask, of every class.
+        max_void: Share of void pixels above which masks are refused before the first fit.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Pool:
         run_dir: Path,
         seed: int = 0,
         allow_missing_classes: bool = False,
+        max_void: float = 0.99,
     ) -> None:
         self.source = source
         self.units = Units(source, partition, run_dir)
@@ -57,6 +59,7 @@ class Pool:
         self.run_dir = run_dir
         self.seed = seed
         self.allow_missing_classes = allow_missing_classes
+        self.max_void = max_void
         self._ledger: Ledger | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -169,6 +172,9 @@ class Pool:
                 # a validation split whose drawings have all gone is refused before a fit
                 self.images("val")
             return
+        if self.units.images("train") and self.source.has_plain_masks:
+            people = None if self.oracle.knows_truth else self.annotations
+            check_masks(self.source, people, self.allow_missing_classes, self.max_void)
         self.source.check()
         candidates = self.answered()
         if not candidates or not (self.oracle.knows_truth or self.judged()):

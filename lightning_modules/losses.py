@@ -134,8 +134,8 @@ class FadeIn(BatchLoss):
     Keeps a loss that trusts the network from acting on what an untrained one says. In evaluation it is the second.
 
     Args:
-        first: The one.
-        then: The other.
+        first: The loss at the beginning of a fit.
+        then: The loss at its end.
         epochs: Where alpha gets from 1 to 0, in epochs counted from 0.
         linear: Whether it falls a little in each epoch; otherwise it is 1 until then.
 

@@ -78,7 +78,7 @@ class WeightedUnlabelled(UnlabelledLoss):
 
     Args:
         balanced: As of `UnlabelledLoss`, like the other.
-        weight: Of class 0's terms.
+        weight: What the terms of class 0 are multiplied by.
     """
 
     def __init__(self, balanced: bool = True, weight: float = 0.5) -> None:
@@ -113,9 +113,9 @@ class Bootstrap(UnlabelledLoss):
     """For class 0 a part of cross entropy, and for the rest what the network says itself (Reed et al. 2015).
 
     Args:
-        beta: The part.
+        beta: The part of cross entropy, from 0 to 1.
         balanced: As of `UnlabelledLoss`, like the other.
-        weight: Of class 0's terms.
+        weight: What the terms of class 0 are multiplied by.
 
     Raises:
         ValueError: If beta does not lie in [0, 1].
@@ -155,7 +155,7 @@ class BootstrapSoft(Bootstrap):
     Args:
         beta: The part of cross entropy.
         balanced: As of `UnlabelledLoss`, like the other.
-        weight: Of class 0's terms.
+        weight: What the terms of class 0 are multiplied by.
     """
 
     def __init__(self, beta: float = 0.95, balanced: bool = True, weight: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOMS", "import_named", "import_rooms", "names_below"]
+__all__ = ["ROOMS", "import_named", "import_rooms", "names_below", "places_of"]
 
 ROOMS = ("acquisition", "lightning_modules", "datamodules", "callbacks", "pipelines")
 """Rooms with classes for settings."""
@@ -49,6 +49,11 @@ def names_below(base: str) -> list[str]:
         family |= more
     able = {n for n in family for place in _classes().get(n, []) if not place.abstract}
     return sorted(n for n in able if not n.startswith("_"))
+
+
+def places_of(name: str) -> list[str]:
+    """Modules that have a class of this name."""
+    return [place.module for place in _classes().get(name, [])]
 
 
 def import_named(words: Iterable[str]) -> None:

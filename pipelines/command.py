@@ -2,9 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipelines.settings import check_run_dir, read_yaml
 from pipelines.verbosity import VERBOSE
@@ -15,8 +17,9 @@ __all__ = [
     "distributed",
     "run_dir_of",
     "with_command_last",
-    "with_run_dir_named",
+    "with_named",
     "with_units_last",
+    "without_defaults",
 ]
 
 _TRAINED = ("fit", "query", "validate", "test", "predict")
@@ -83,11 +86,12 @@ def as_verb(command: Sequence[str], verb: str, without: Collection[str] = ()) ->
     return shlex.join(["dropquery", verb, *kept])
 
 
-def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
-    """Rewrite arguments so that a folder that stands alone becomes the option --run_dir.
+def with_named(arguments: Sequence[str], option: str) -> list[str]:
+    """Rewrite arguments so that a word that stands alone becomes the value of an option.
 
     Args:
         arguments: The words that follow a verb, every option of which takes a value.
+        option: The option.
 
     """
     words = list(arguments)
@@ -95,7 +99,32 @@ def with_run_dir_named(arguments: Sequence[str]) -> list[str]:
     while place < len(words) and words[place].startswith("-"):
         alone = "=" in words[place] or words[place] in ("--help", "-h")
         place += 1 if alone else 2
-    return words if place >= len(words) else [*words[:place], "--run_dir", *words[place:]]
+    return words if place >= len(words) else [*words[:place], option, *words[place:]]
+
+
+def without_defaults(command: Sequence[str], defaults: Mapping[str, Any]) -> list[str]:
+    """A command whose YAML files do not name settings that have their default anyway.
+
+    Args:
+        command: The verb and its arguments.
+        defaults: Of those settings, by name.
+
+    Returns:
+        The command; where a file names one of them, its text stands in the place of its name.
+
+    """
+    words = list(command)
+    for place, (option, value) in enumerate(_options(command)):
+        if option in _CONFIG and Path(value).is_file():
+            settings = read_yaml(Path(value))
+            named = [k for k, default in defaults.items() if k in settings and settings[k] == default]
+            if named:
+                kept = yaml.safe_dump({k: v for k, v in settings.items() if k not in named}, sort_keys=False)
+                if "=" in command[place]:
+                    words[place] = f"{option}={kept}"
+                else:
+                    words[place + 1] = kept
+    return words
 
 
 def run_dir_of(command: Sequence[str]) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from jsonargparse import Namespace
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -16,10 +17,18 @@ from callbacks.tracking import log_cycles, log_study, open_run
 from datamodules.datamodule import PoolDataModule
 from pipelines.checkpoint_path import check_fitted, checked_checkpoint, no_weights
 from pipelines.class_names import import_named
-from pipelines.command import as_verb, config_files
+from pipelines.command import as_verb, config_files, without_defaults
 from pipelines.cycles import Experiment, Run, run_cycles
+from pipelines.data_defaults import fill_from_data
 from pipelines.ensemble import member_jobs, several_annotators
-from pipelines.experiment_settings import MAY_CHANGE, TYPES, add_experiment, check_experiment, settings_of_first_fit
+from pipelines.experiment_settings import (
+    LINKED,
+    MAY_CHANGE,
+    TYPES,
+    add_experiment,
+    check_experiment,
+    settings_of_first_fit,
+)
 from pipelines.fit_settings import FitSettings, seed_cycle
 from pipelines.grid import StudyGrid
 from pipelines.jobs import Job, say_outcomes
@@ -65,13 +74,14 @@ class DropqueryCLI(VerbCLI):
     """
 
     trainer: QueryTrainer
+    linked = tuple(LINKED)
     own_verbs = ("study",)
     types = {"model": pl.LightningModule, "data": PoolDataModule, "trainer": QueryTrainer, **TYPES}
 
     def __init__(self, args: list[str], reports: Mapping[str, str], dry: bool = False) -> None:
         self._reports, self._dry = reports, dry
         super().__init__(
-            args,
+            without_defaults(args, self._of_other_verbs(args[0])),
             # a study completes the settings of its fits
             parsed=["fit"] if "study" in args else [],
             model_class=pl.LightningModule,
@@ -87,6 +97,15 @@ class DropqueryCLI(VerbCLI):
         ours |= {"start": {"weights"}, "suspects": {"suspicion", "settings", "may_change"}}
         return {**LightningCLI.subcommands(), **{verb: {"model", "datamodule"} | own for verb, own in ours.items()}}
 
+    def _of_other_verbs(self, verb: str) -> dict[str, Any]:
+        """Defaults of options that other verbs have; a run's config.yaml holds those of the verb that wrote it."""
+        options = {v: inspect.signature(getattr(QueryTrainer, v)).parameters for v in self.subcommands()}
+        others = {name: p.default for v, found in options.items() for name, p in found.items()}
+        # null says nothing, and must not undo an option that stands before the file
+        return {
+            name: default for name, default in others.items() if default is None or name not in options.get(verb, ())
+        }
+
     def description_of(self, verb: str) -> str:
         """What a verb does: the docstring of its method."""
         method = getattr(QueryTrainer if hasattr(QueryTrainer, verb) else self, verb)
@@ -99,6 +118,10 @@ class DropqueryCLI(VerbCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what an experiment is, beside model, data and trainer."""
         add_experiment(parser)
+
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Numbers of classes and sizes come from the data where they are left out."""
+        fill_from_data(config, given)
 
     def before_instantiate_classes(self) -> None:
         """Refuse a run directory that nobody means."""
@@ -142,6 +165,8 @@ class DropqueryCLI(VerbCLI):
                 check_fitted(run_dir, self.datamodule.pool.ledger.cycle)
                 keep_query(run_dir, self.settings_of("query"), MAY_CHANGE)
             super().run_verb(verb)
+            if verb == "query" and not config.doctor and is_first_process():
+                self._report("page")(run_dir)
 
     def fit(self) -> None:
         """Run the cycles, redraw the learning curve after each, and print it at the end."""

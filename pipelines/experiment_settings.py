@@ -17,16 +17,19 @@ from pipelines.stopping import StoppingCriterion
 from pipelines.suspects import Suspicion
 from records.study_directory import StudyDirectory
 
-__all__ = ["MAY_CHANGE", "TYPES", "add_experiment", "check_experiment", "settings_of_first_fit"]
+__all__ = ["LINKED", "MAY_CHANGE", "TYPES", "add_experiment", "check_experiment", "settings_of_first_fit"]
 
 MAY_CHANGE = (
     "run_dir", "data.run_dir", "cycles", "stop", "full_score", "mc_evaluation", "members", "suspicion",
-    "data.num_workers", "trainer.devices", "trainer.accelerator", "trainer.num_nodes", "trainer.enable_progress_bar",
-    "wandb.mode", "wandb.group", "wandb.images", "wandb.checkpoints", "wandb.target", "ckpt_path", "weights_only",
-    "doctor", "strategy.gallery",
+    "data.num_workers", "data.max_void", "trainer.devices", "trainer.accelerator", "trainer.num_nodes",
+    "trainer.enable_progress_bar", "wandb.mode", "wandb.group", "wandb.images", "wandb.checkpoints", "wandb.target",
+    "ckpt_path", "weights_only", "doctor", "strategy.gallery",
 )  # fmt: skip
 """Settings that a continued experiment may change: where it stands and runs, how it reports, how long it goes on, and
 what is done with its networks afterwards."""
+
+LINKED = {"run_dir": "data.run_dir", "initial_run": "data.initial_run", "seed_everything": "data.seed"}
+"""Settings that the data module takes from the experiment's."""
 
 _OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--run_dir", str, "runs/default", "Folder for everything that the experiment leaves behind."),
@@ -95,9 +98,8 @@ def add_experiment(parser: LightningArgumentParser) -> None:
     parser.add_lightning_class_args(QueryCallback, "strategy")
     for name in ("wandb", "members", "suspicion", "grid"):
         parser.add_class_arguments(TYPES[name], name)
-    parser.link_arguments("run_dir", "data.run_dir")
-    parser.link_arguments("initial_run", "data.initial_run")
-    parser.link_arguments("seed_everything", "data.seed")
+    for name, target in LINKED.items():
+        parser.link_arguments(name, target)
 
 
 def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +109,10 @@ def settings_of_first_fit(settings: dict[str, Any]) -> dict[str, Any]:
         settings: The experiment's, as config.yaml holds them.
 
     """
-    data = {k: v for k, v in settings["data"].items() if k not in ("run_dir", "initial_run")}
+    data = {k: v for k, v in settings["data"].items() if k not in ("run_dir", "initial_run", "max_void")}
+    if data.get("mask_values") is None:
+        # models of before this setting stay in common
+        data.pop("mask_values", None)
     return {k: v for k, v in settings.items() if k not in _AFTER_FIRST_FIT} | {"data": data}
 
 

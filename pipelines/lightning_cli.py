@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import Namespace
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from pipelines.parsers import VerbParser
 
@@ -41,6 +42,9 @@ class VerbCLI(LightningCLI):
     types: ClassVar[Mapping[str, Any]] = {}
     """As `VerbParser.types`."""
 
+    linked: ClassVar[tuple[str, ...]] = ()
+    """Options of every verb on which other settings depend."""
+
     own_verbs: ClassVar[tuple[str, ...]] = ()
     """Verbs with model, data and trainer settings that are methods of this class alone; the docstring is the help."""
 
@@ -58,6 +62,32 @@ class VerbCLI(LightningCLI):
             parser_class=ExperimentParser,
             **options,
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Read the command line, and let `fill_in` complete it before anything is found missing."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args, _skip_validation=True)
+        verb = self.config.subcommand
+
+        def given() -> Namespace:
+            linked = [f"--{name}={self.config[verb].get(name)}" for name in self.linked]
+            return parser.parse_args([*args, *linked], defaults=False, _skip_validation=True)[verb]
+
+        if verb is not None:
+            self.fill_in(self.config[verb], given)
+        try:
+            parser.validate(self.config)
+        except (TypeError, KeyError) as error:
+            parser.error(str(error), error)
+
+    def fill_in(self, config: Namespace, given: Callable[[], Namespace]) -> None:
+        """Complete a verb's settings; here they are complete.
+
+        Args:
+            config: Those with every default, to be changed in place; what is required may be missing.
+            given: Those that the command line and its files name, without defaults.
+
+        """
 
     def parser_of(self, verb: str) -> LightningArgumentParser:
         """The parser of a verb's settings.

@@ -62,7 +62,7 @@ def mistake(message: str, known: Known) -> str:
         return "\n".join([*(_unknown_option(word.lstrip("-"), known) for word in words[:_MOST]), *more])
     if found := re.search(r"does not accept (?:option|nested key|key) '([^']*)'", message):
         return _unknown_option(found[1], known)
-    if found := re.search(r"Option '([^']*)' is not accepted", message):
+    if (found := re.search(r"Option '([^']*)' is not accepted", message)) and path:
         return _unknown_argument(path, found[1], _CLASS.findall(message[: found.start()]))
     if found := re.search(r"instantiatable class, but ([\w.]+) is abstract", message):
         return _class_first(path, found[1], message, known)

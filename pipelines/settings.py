@@ -41,6 +41,9 @@ def check_run_dir(text: str) -> Path:
 def with_limit(load: Callable[[str], Any]) -> Callable[[str], Any]:
     """Limit a YAML reader, so that a small file with aliases or deep nesting cannot exhaust memory or stack.
 
+    A list as a key, such as the colour in {[128, 64, 128]: road}, is read as text, "128,64,128": Python's mappings
+    have no such keys.
+
     Args:
         load: Reads a text.
 
@@ -53,7 +56,10 @@ def with_limit(load: Callable[[str], Any]) -> Callable[[str], Any]:
             # without aliases a text has no more values than are written in it
             if "*" in text and "&" in text and _nodes(yaml.compose(text), {}) > _MOST_NODES:
                 raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES} values")
-            loaded = load(text)
+            try:
+                loaded = load(text)
+            except yaml.constructor.ConstructorError:
+                loaded = load(_with_keys_as_text(text))
             if _depth(loaded) <= _DEEPEST:
                 return loaded
         except RecursionError:
@@ -61,6 +67,25 @@ def with_limit(load: Callable[[str], Any]) -> Callable[[str], Any]:
         raise yaml.YAMLError(f"it is nested more than {_DEEPEST} deep")
 
     return limited
+
+
+def _with_keys_as_text(text: str) -> str:
+    """The same YAML with lists of words as keys written as text."""
+    top = yaml.compose(text, Loader=yaml.SafeLoader)
+    inside: list[yaml.Node | None] = [top]
+    for node in inside:
+        if isinstance(node, yaml.MappingNode):
+            node.value = [(_as_text(key), value) for key, value in node.value]
+            inside += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            inside += node.value
+    return str(yaml.serialize(top, Dumper=yaml.SafeDumper))
+
+
+def _as_text(key: yaml.Node) -> yaml.Node:
+    if isinstance(key, yaml.SequenceNode) and all(isinstance(word, yaml.ScalarNode) for word in key.value):
+        return yaml.ScalarNode("tag:yaml.org,2002:str", ",".join(word.value for word in key.value))
+    return key
 
 
 def _depth(value: Any) -> int:

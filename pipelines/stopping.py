@@ -77,8 +77,8 @@ class Budget(StoppingCriterion):
     """So many labelled units, pixels, objects or clicks were paid for.
 
     Args:
-        units: The most units.
-        pixels: The most pixels.
+        units: Labelled units at which the cycles end.
+        pixels: Labelled pixels at which they end.
         objects: The most objects, where data.oracle counts them.
         clicks: The most clicks, where data.oracle counts them.
     """
@@ -105,7 +105,12 @@ class Budget(StoppingCriterion):
 
 
 class LevelReached(StoppingCriterion):
-    """The score, larger is better, has reached a level; the monitored score unless named."""
+    """The score, larger is better, has reached a level.
+
+    Args:
+        level: The score at which the cycles end.
+        score: Its name, such as val/miou; the monitored one unless given.
+    """
 
     def __init__(self, level: float, score: str | None = None) -> None:
         self.level = level
@@ -119,7 +124,13 @@ class LevelReached(StoppingCriterion):
 
 
 class CurveFlat(StoppingCriterion):
-    """The best score of the last `cycles` cycles is less than `epsilon` above the best one before them."""
+    """The best score of the last `cycles` cycles is less than `epsilon` above the best one before them.
+
+    Args:
+        epsilon: The least gain that counts, in the score's own unit, 0 or more.
+        cycles: How many cycles have that long to gain it, at least 1.
+        score: The score's name, such as val/miou; the monitored one unless given.
+    """
 
     def __init__(self, epsilon: float = 0.005, cycles: int = 3, score: str | None = None) -> None:
         if cycles < 1 or epsilon < 0:
@@ -147,6 +158,10 @@ class StabilisingPredictions(StoppingCriterion):
     `threshold` (0.99 in the paper) `cycles` times in a row (3); that is stricter than an
     average over as many. No label of the stop set is used. Cycles whose predictions were not kept, such as a shared
     initial model's, agree with nothing.
+
+    Args:
+        threshold: Cohen's kappa above which two networks agree, from 0 to below 1.
+        cycles: How many times in a row they have to, at least 1.
     """
 
     needs_predictions = True

@@ -157,10 +157,6 @@ class CycleDirectory:
         """Write names and scores."""
         write_table(self.scores_csv, table)
 
-    def write_labelled_classes(self, table: pd.DataFrame) -> None:
-        """Write how much of each class the fit trained on."""
-        write_table(self.labelled_classes, table)
-
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
         write_table(self.queried, table)
@@ -331,6 +327,11 @@ class RunDirectory:
         """The report as a page for a browser, which needs nothing but the folder that it lies in."""
         return self.report / "index.html"
 
+    @property
+    def report_strips(self) -> Path:
+        """Folder of the small pictures of images on the page of difficulty."""
+        return self.report / "strips"
+
     def report_pictures(self, cycle: CycleDirectory) -> Path:
         """Folder of the pictures of a cycle's units on the page."""
         return self.report / "pictures" / cycle.path.name
@@ -385,7 +386,7 @@ class RunDirectory:
         """The existing folders in which a run writes files."""
         inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
         written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report, self.wandb]
-        written += [self.report_pictures(cycle) for cycle in self.cycles()]
+        written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
         written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []

@@ -25,6 +25,7 @@ from reports.difficulty_correlations import (
 from reports.difficulty_figures import draw_calibration, draw_chosen_images, draw_intervals, draw_scatter
 from reports.difficulty_report import combinations_text, comparison_text, report_text
 from reports.intervals import Resampling
+from reports.page.difficulty_page import STRIP, StripWriter, write_difficulty_page
 from reports.pixel_agreement import PixelSums, boundary_nearness
 
 __all__ = ["compare", "write_difficulty_report"]
@@ -44,6 +45,7 @@ def compare(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) 
     if len(combinations):
         print(f"\n{combinations_text(combinations)}")
     print(f"\ntables, figures and report: {RunDirectory(run_dir).difficulty}")
+    print(f"page: {RunDirectory(run_dir).report_page}")
 
 
 def write_difficulty_report(run_dir: Path, seed: int = 0, draws: int = 2000, pictures: int = 3) -> pd.DataFrame:
@@ -77,6 +79,7 @@ def _write(run_dir: Path, seed: int, draws: int, pictures: int) -> tuple[pd.Data
     resampling = Resampling(draws, seed)
     correlations, parts = compare_images(images, resampling), compare_parts(images, resampling)
     combinations = compare_combinations(images, resampling)
+    strips = StripWriter(RunDirectory(run_dir).report_strips)
     sums = PixelSums((*MAPS, "boundary_nearness", "constant"))
     for path in files:
         with _opened(path) as stored:
@@ -84,6 +87,7 @@ def _write(run_dir: Path, seed: int, draws: int, pictures: int) -> tuple[pd.Data
             mean = _stored(stored, "mean", path)
             # NaN where fewer than two people voted
             variance = _stored(stored, "annotator_variance", path, finite=False)
+            strips.add({name: _stored(stored, name, path, finite=False) for name in ("image", *STRIP)})
         sums.add({**maps, "boundary_nearness": boundary_nearness(mean), "constant": np.ones_like(variance)}, variance)
     pixels, calibration = sums.table(resampling), sums.calibration(resampling, VARIANCES)
     folder, networks = RunDirectory(run_dir).difficulty, RunDirectory(run_dir).networks
@@ -101,6 +105,7 @@ def _write(run_dir: Path, seed: int, draws: int, pictures: int) -> tuple[pd.Data
     if networks.is_file():
         tables["networks"] = pd.read_csv(networks, dtype={"network": str}, keep_default_na=False, na_values=[""])
     write_text(folder / "report.md", report_text(tables, len(images), draws))
+    write_difficulty_page(run_dir, images, strips.addresses, tables)
     return comparison, combinations
 
 

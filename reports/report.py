@@ -44,7 +44,6 @@ def report(
         if run.metrics():
             _draw_curve(folder, score, full_score)
         write_run_page(folder)
-    if run.report_page.is_file():
         print(f"page: {run.report_page}")
 
 

@@ -21,8 +21,10 @@ class CamVid(FileSource):
     """Images and masks in root/{train,val,test}/{images,masks}; mask values 0 to 10, and 11 for void.
 
     Args:
-        root: The folder.
+        root: The folder that holds all this.
     """
+
+    plain_masks = False
 
     def __init__(self, root: str) -> None:
         super().__init__()

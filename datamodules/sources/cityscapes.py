@@ -28,10 +28,12 @@ class Cityscapes(FileSource):
     The published test split has no labels and is not used.
 
     Args:
-        root: The folder.
+        root: The folder that holds all this.
         classes: "train_ids" for the 19 evaluated classes, or "road" for two classes, background and vehicle surfaces
             (road, parking, rail track), as in Chen 2020, section 3.3.2.
     """
+
+    plain_masks = False
 
     def __init__(self, root: str, classes: Literal["train_ids", "road"] = "train_ids") -> None:
         super().__init__()

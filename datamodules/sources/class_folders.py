@@ -25,7 +25,7 @@ class ClassFolders(FileSource):
     held out, and is in neither split until somebody has labelled it. Images are read in colour, one by one.
 
     Args:
-        root: The folder.
+        root: The folder that holds all this.
         val_fraction: Share held out where there is no train folder, chosen by a hash of the name alone; also that of
             root/unlabelled where nothing else is for validation.
         value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or

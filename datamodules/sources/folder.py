@@ -24,7 +24,7 @@ class Folder(FileSource):
     none, objects are the connected parts of a class.
 
     Args:
-        root: The folder.
+        root: The folder that holds all this.
         val_fraction: Share held out where there is no val folder, chosen by a hash of the name alone, so that it stays
             the same when images or masks are added and for every seed: drawing a queried unit's mask never moves its
             image out of the train split. An image that is held out and has no mask is in neither split until somebody
@@ -46,6 +46,10 @@ class Folder(FileSource):
         if not self._names:
             self._names = read_class_names(self.root / "classes.txt")
         return self._names
+
+    @property
+    def classes_file(self) -> Path | None:
+        return self.root / "classes.txt"
 
     def find(self, split: str) -> dict[str, ImageFile]:
         if not self._by_hash:

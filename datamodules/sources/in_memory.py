@@ -30,7 +30,7 @@ class TensorSource(Source):
             images, as Chen 2020 does (section 3.1).
         ood: Another data set, of which images are mixed into the train split; they are of none of the classes: queried,
             they cost a label and bring no training sample.
-        ood_count: How many.
+        ood_count: How many such images.
 
     Raises:
         ValueError: If only one of ood and ood_count is given.

@@ -1,17 +1,19 @@
 """A folder of images with a folder of masks for each annotator."""
 
+import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from acquisition.annotation import VOID
 from datamodules.checks import check_mask
 from datamodules.files import DataError, find_files, image_size, read_image, read_mask
+from datamodules.mask_values import MaskValues
 from datamodules.sources.several_annotators import SeveralAnnotators
 from datamodules.sources.source import check_value_range
 from datamodules.texts import read_class_names
@@ -30,11 +32,11 @@ class MultiAnnotatorFolder(SeveralAnnotators):
     An annotator's folder holds masks of any subset of the images, under the images' names (sub-folders included).
 
     Args:
-        root: The folder.
+        root: The folder that holds all this.
         repeats: Folder below root that is laid out like `masks` and holds the same people's second drawings; a mask
             whose pixels equal the same person's first drawing is a copy, and is left out.
         foreground: The mask value of class 1 where masks have two values, 0 and this one; None where masks hold class
-            indices, or 255 for void.
+            indices, or 255 for void. `data.mask_values`, where it is set, is read in its place.
         value_range: The values that become black and white in images of more than 8 bits (16-bit, 32-bit or
             floating-point grey), [0, 4095] say; without it such images are refused.
 
@@ -65,17 +67,36 @@ class MultiAnnotatorFolder(SeveralAnnotators):
         self.second = repeats
         self.foreground = foreground
         self.value_range = value_range
+        self._mask_values: MaskValues | None = None
 
     @cached_property
     def class_names(self) -> Sequence[str]:
         path = self.root / "classes.txt"
         names = read_class_names(path)
-        if self.foreground is not None and len(names) != 2:
+        if self.foreground is not None and self._mask_values is None and len(names) != 2:
             raise DataError(
                 f"data.source.foreground {self.foreground} means masks of two classes, but {path} lists {len(names)}; "
-                "set data.source.foreground to null if the masks hold class indices"
+                "set data.source.foreground to null if the masks hold class indices, or data.mask_values to what they "
+                "hold"
             )
         return names
+
+    @property
+    def classes_file(self) -> Path | None:
+        return self.root / "classes.txt"
+
+    @property
+    def mask_values(self) -> MaskValues | None:
+        return self._mask_values
+
+    @property
+    def has_plain_masks(self) -> bool:
+        return self.foreground is None or self._mask_values is not None
+
+    def with_mask_values(self, mapping: Mapping[Any, int | str]) -> Self:
+        other = copy.copy(self)
+        other._mask_values = MaskValues(mapping, read_class_names(self.root / "classes.txt"))
+        return other
 
     @property
     def annotators(self) -> list[str]:
@@ -146,7 +167,8 @@ class MultiAnnotatorFolder(SeveralAnnotators):
             )
         for annotator, drawn in again.items():
             first = self._drawings[annotator]
-            same = [n for n in drawn.keys() & first.keys() if np.array_equal(read_mask(drawn[n]), read_mask(first[n]))]
+            both = drawn.keys() & first.keys()
+            same = [n for n in both if np.array_equal(self._decoded(drawn[n]), self._decoded(first[n]))]
             copies += len(same)
             again[annotator] = {n: path for n, path in drawn.items() if n not in same}
         if copies:
@@ -176,9 +198,12 @@ class MultiAnnotatorFolder(SeveralAnnotators):
                 )
         return drawings
 
+    def _decoded(self, path: Path) -> np.ndarray:
+        return self._mask_values.read(path) if self._mask_values else read_mask(path)
+
     def _read(self, image_id: str, path: Path) -> np.ndarray:
-        mask = read_mask(path)
-        if self.foreground is not None:
+        mask = self._decoded(path)
+        if self.foreground is not None and self._mask_values is None:
             wrong = (mask != 0) & (mask != self.foreground) & (mask != VOID)
             if wrong.any():
                 raise DataError(

@@ -18,7 +18,7 @@ class Resized(SourceWrapper):
     Args:
         source: The data set.
         height: Of every image, in pixels.
-        width: The same.
+        width: The new width, in pixels.
 
     Raises:
         ValueError: If there is no pixel.

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from acquisition.annotation import UNANSWERED, VOID
+from datamodules.mask_values import MaskValues
 from datamodules.sources.source import Source
 from datamodules.sources.wrapper import SourceWrapper
 
@@ -71,6 +72,16 @@ class SomeClasses(SourceWrapper):
 
     def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self._seen_as[super().read_annotation(image_id, draw)]
+
+    @property
+    def mask_values(self) -> MaskValues | None:
+        """The data set's values, of which people's masks may hold any."""
+        values = self.source.mask_values
+        return values and values.then(self._seen_as, self.class_names)
+
+    @property
+    def has_plain_masks(self) -> bool:
+        return False
 
     def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         """The data set's objects; of those that are void here nothing is seen."""

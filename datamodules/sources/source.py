@@ -1,10 +1,11 @@
 """What a data set is."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from acquisition.annotation import VOID
 from acquisition.identity import Described
 from datamodules.annotations import AnnotationSource
 from datamodules.files import DataError, image_size, read_image, read_instances, read_mask
+from datamodules.mask_values import MaskValues
 
 __all__ = ["FileSource", "ImageFile", "Source", "check_value_range"]
 
@@ -88,6 +90,35 @@ class Source(Described, AnnotationSource, ABC):
         components: np.ndarray = label(np.where(mask == VOID, 0, mask + 1), background=0, connectivity=2)
         return components.astype(np.int32) - 1
 
+    @property
+    def mask_values(self) -> MaskValues | None:
+        """Which value of a mask's file is which class, where `data.mask_values` says so."""
+        return None
+
+    @property
+    def has_plain_masks(self) -> bool:
+        """Whether masks are files whose values are class indices as they stand, or what `mask_values` says."""
+        return False
+
+    @property
+    def classes_file(self) -> Path | None:
+        """Where people have listed the classes, if they have."""
+        return None
+
+    def with_mask_values(self, mapping: Mapping[Any, int | str]) -> Self:
+        """The same data set, with values of its mask files that stand for classes.
+
+        Args:
+            mapping: As of `datamodules.mask_values.MaskValues`.
+
+        Raises:
+            DataError: If its masks are no files with values that somebody could name.
+        """
+        raise DataError(
+            "data.mask_values says what the values of mask files are, and data.source "
+            f"{type(self).__name__} knows that of its own or has no such files; leave it out"
+        )
+
     def check(self) -> None:
         """Refuse a data set of which nothing can be learned; called before the first fit."""
 
@@ -124,11 +155,15 @@ class FileSource(Source, ABC):
             floating-point grey), [0, 4095] say; without it such images are refused.
     """
 
+    plain_masks: ClassVar[bool] = True
+    """Whether masks hold class indices, or what `data.mask_values` says; a data set with values of its own says no."""
+
     def __init__(self, value_range: Sequence[float] | None = None) -> None:
         check_value_range(value_range)
         self.value_range = value_range
         self._found: dict[str, dict[str, ImageFile]] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._mask_values: MaskValues | None = None
 
     @abstractmethod
     def find(self, split: str) -> dict[str, ImageFile]:
@@ -161,7 +196,22 @@ class FileSource(Source, ABC):
         path = self.file(image_id).mask
         if path is None:
             raise DataError(f"the image {image_id!r} has no mask; draw it, or take the image out of the labelled split")
-        return read_mask(path)
+        return self._mask_values.read(path) if self._mask_values else read_mask(path)
+
+    @property
+    def mask_values(self) -> MaskValues | None:
+        return self._mask_values
+
+    @property
+    def has_plain_masks(self) -> bool:
+        return self.plain_masks and self.target == "mask"
+
+    def with_mask_values(self, mapping: Mapping[Any, int | str]) -> Self:
+        if not self.has_plain_masks:
+            return super().with_mask_values(mapping)
+        other = copy.copy(self)
+        other._mask_values = MaskValues(mapping, self.class_names)
+        return other
 
     def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         """The file of instances where there is one: a value for each object; void belongs to none."""

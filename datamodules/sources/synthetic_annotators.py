@@ -158,7 +158,7 @@ class SyntheticAnnotators(SeveralAnnotators):
     """Images by `draw_cells`, drawn by people with the habits of `HABITS`; classes background, cell.
 
     Args:
-        num_images: How many.
+        num_images: How many images are drawn.
         size: (height, width) of an image.
         scene_seed: Which images and drawings; the run's own seed does not change them.
         annotators: Names among `HABITS`, all ten unless given.

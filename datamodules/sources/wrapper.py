@@ -1,11 +1,14 @@
 """A data set seen through something."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from datamodules.files import DataError
+from datamodules.mask_values import MaskValues
 from datamodules.sources.source import Source
 
 __all__ = ["SourceWrapper"]
@@ -70,6 +73,24 @@ class SourceWrapper(Source):
 
     def read_instances(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
         return self.source.read_instances(image_id, draw)
+
+    @property
+    def mask_values(self) -> MaskValues | None:
+        return self.source.mask_values
+
+    @property
+    def has_plain_masks(self) -> bool:
+        return self.source.has_plain_masks
+
+    @property
+    def classes_file(self) -> Path | None:
+        return self.source.classes_file
+
+    def with_mask_values(self, mapping: Mapping[Any, int | str]) -> Self:
+        """The same, of the data set behind it, whose classes are meant."""
+        other = copy.copy(self)
+        other.source = self.source.with_mask_values(mapping)
+        return other
 
     def prepare(self) -> None:
         self.source.prepare()

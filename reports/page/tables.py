@@ -18,12 +18,14 @@ class Cell(NamedTuple):
         order: The number that the column is sorted by; None for a text, which sorts by itself, and an empty cell.
         share: From 0 to 1, how deep the cell is shaded; None for not at all.
         link: An address beside the page, quoted; "" for none.
+        picture: The address of a picture above the text; "" for none.
     """
 
     text: str
     order: float | None
     share: float | None
     link: str = ""
+    picture: str = ""
 
 
 class PageTable(NamedTuple):
@@ -49,6 +51,7 @@ def page_table(
     shaded: Collection[str] = (),
     digits: int = 4,
     links: Mapping[str, Sequence[str]] | None = None,
+    pictures: Mapping[str, Sequence[str]] | None = None,
 ) -> PageTable:
     """Prepare a data frame, without its index, for a page.
 
@@ -59,6 +62,7 @@ def page_table(
         shaded: Columns of numbers whose cells are shaded from the lowest to the highest value of them all.
         digits: Significant digits of numbers that are not whole.
         links: By column, an address for each row, or "".
+        pictures: By column, the address of a picture for each row, or "".
     """
     table = table.rename(columns=str)
     names = list(table.columns)
@@ -67,7 +71,8 @@ def page_table(
     low, high = of_shaded.min().min(), of_shaded.max().max()
     columns = []
     for name, number in zip(names, numeric, strict=True):
-        places = _places(table[name], digits) if number else None
+        # what is compared by its shade is compared by its digits, too
+        places = _places(of_shaded if name in of_shaded else table[[name]], digits) if number else None
         shade = number and name in shaded and high > low
         columns.append(
             [
@@ -82,6 +87,9 @@ def page_table(
     for name, addresses in (links or {}).items():
         place = names.index(name)
         columns[place] = [c._replace(link=a) for c, a in zip(columns[place], addresses, strict=True)]
+    for name, addresses in (pictures or {}).items():
+        place = names.index(name)
+        columns[place] = [c._replace(picture=a) for c, a in zip(columns[place], addresses, strict=True)]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return PageTable([(titles or {}).get(n, n) for n in names], numeric, rows, caption)
 
@@ -105,13 +113,14 @@ def as_text(value: Any, digits: int = 4) -> str:
     return f"{number:.{digits}g}"
 
 
-def _places(column: pd.Series, digits: int) -> int | None:
-    """How many decimal places the numbers of a column have in common; None where each has its own."""
-    values = column.astype(float).abs()
-    values = values[np.isfinite(values) & (values > 0)]
-    if values.empty or (values % 1 == 0).all() or values.max() / values.min() > 1e4:
+def _places(table: pd.DataFrame, digits: int) -> int | None:
+    """How many decimal places the numbers of columns have in common; None where each has its own."""
+    values = table.to_numpy(dtype=float, na_value=np.nan)
+    values = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not values.size or (values % 1 == 0).all() or values.max() / values.min() > 1e4:
         return None
-    return int(max(0, digits - 1 - math.floor(math.log10(values.max()))) if values.max() >= 1e-3 else 0) or None
+    # of 1.00 and 0.25 both have two
+    return int(max(0, digits - math.ceil(math.log10(values.max()))))
 
 
 def _fixed(value: Any, places: int) -> str:

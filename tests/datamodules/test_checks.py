@@ -47,7 +47,10 @@ def test_masks_are_read_until_one_teaches_something() -> None:
     [
         ((VOID, VOID), r"all 2 masks of the initial set are void throughout \(value 255\), first\.png first"),
         ((VOID, UNANSWERED), "void throughout"),
-        ((VOID, 0), r"2 masks of the initial set hold only 0 and 255, first\.png first.*class 1 as 1"),
+        (
+            (VOID, 0),
+            r"2 masks of the initial set hold only 0 and 255, first\.png first.*mask_values to '{0: 0, 255: 1}'",
+        ),
     ],
 )
 def test_masks_that_teach_nothing(values: tuple[int, ...], words: str) -> None:

@@ -346,7 +346,11 @@ def test_missing_masks_of_the_data_set(make: Make, folder_root: Path, tmp_path: 
     [
         ("train", {VOID}, r"all 8 masks of the initial set are void throughout \(value 255\), .*train0\.png first"),
         ("val", {VOID}, r"all 3 masks of the validation split are void throughout .*val0\.png first"),
-        ("train", {0, VOID}, r"8 masks of the initial set hold only 0 and 255, .*train0\.png first.*class 1 as 1"),
+        (
+            "train",
+            {0, VOID},
+            r"8 masks of the initial set hold only 0 and 255, .*train0\.png first.*_values to '{0: 0, 255: 1}'",
+        ),
         ("val", {0, VOID}, r"3 masks of the validation split hold only 0 and 255, .*val0\.png first"),
         ("train", {0}, ""),
     ],

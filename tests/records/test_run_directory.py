@@ -24,14 +24,14 @@ def test_the_names_are_the_public_contract(tmp_path: Path) -> None:
         run.config, run.ledger, run.learning_curve, cycle.best, cycle.metrics, cycle.scores, cycle.queried, cycle.maps,
         cycle.region_map("a/b"), cycle.polygons, cycle.template("c"),
         run.report, run.member("ann", 1).cycle(0).last, run.prediction("a/b"), StudyDirectory(tmp_path).part(0, 2).done,
-        run.label_map("0f"), run.label_map_table,
+        run.label_map("0f"), run.label_map_table, run.report_page, run.report_pictures(cycle),
     ]  # fmt: skip
     assert [p.relative_to(tmp_path).as_posix() for p in named] == [
         "config.yaml", "ledger.sqlite", "learning_curve.csv", "cycles/07/best.ckpt", "cycles/07/metrics.json",
         "cycles/07/scores.parquet", "cycles/07/queried.csv", "cycles/07/maps",
         "cycles/07/regions/a/b.png", "cycles/07/regions.json", "cycles/07/to_draw/c.png", "report",
         "members/ann/fold-1/cycles/00/last.ckpt", "predictions/a/b.npz", "jobs/part-0-of-2/done.json",
-        "label_maps/0f.npz", "label_maps.json",
+        "label_maps/0f.npz", "label_maps.json", "report/index.html", "report/pictures/07",
     ]  # fmt: skip
     assert list(tmp_path.iterdir()) == [], "a name makes nothing"
 
@@ -85,8 +85,9 @@ def test_the_folders_of_a_run_are_those_that_are_there(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.cycle(3).shards.mkdir(parents=True)
     run.cycle(3).best.write_bytes(b"")
-    run.report.mkdir()
-    assert run.folders() == [tmp_path, run.cycle(3).path, run.cycle(3).shards, run.report]
+    pictures = run.report_pictures(run.cycle(3))
+    pictures.mkdir(parents=True)
+    assert run.folders() == [tmp_path, run.cycle(3).path, run.cycle(3).shards, run.report, pictures]
 
 
 def test_a_study_knows_its_fitted_runs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from reports.difficulty import compare, write_difficulty_report
 from reports.difficulty_correlations import MAPS
 from reports.difficulty_figures import choose_images, draw_variance_maps
 from reports.difficulty_report import combinations_text, comparison_text
+from reports.page.difficulty_page import StripWriter, ranking
+from tests.reports.page.elements import Elements
 
 SIZE = 24
 PEOPLE = 4
@@ -145,6 +148,39 @@ def test_figures_are_pictures_and_old_ones_go(made_up_run: Callable[..., Path]) 
             assert min(picture.size) > 300
             assert np.ptp(np.asarray(picture.convert("L"))) > 100
     assert not list((run_dir / "difficulty").rglob(".*"))
+
+    # the page shows the same, from its own folder alone
+    page = run_dir / "report" / "index.html"
+    shown = Elements(page)
+    addresses = [str(attributes["src"]) for attributes, _ in shown.named("img")]
+    strips = [a for a in addresses if a.endswith(".jpg")]
+    assert len(strips) == 5, "one for each image"
+    assert len(addresses) == 5 + 3 + 3, "beside figures and panels"
+    for address in addresses:
+        with Image.open(page.parent / unquote(address)) as picture:
+            assert min(picture.size) > 100
+    with Image.open(page.parent / strips[0]) as picture:
+        assert picture.size == (3 * 120, 120), "image, people's variance, networks' variance"
+    images = pd.read_csv(run_dir / "images.csv", dtype={"image": str})
+    hardest = ranking(images)
+    assert hardest["image"].tolist() == images.sort_values("difficulty", ascending=False)["image"].tolist()
+    assert hardest["rank"].tolist() == [1, 2, 3, 4, 5]
+    # each picture stands beside its own image
+    cells = [text for text in page.read_text().split("<td") if 'class="strip"' in text]
+    found = {c.partition(">")[2].rpartition("</td>")[0].rpartition(">")[2].strip(): c for c in cells}
+    for number, name in enumerate(images["image"]):
+        assert f"{number:05d}.jpg" in found[name]
+
+
+def test_a_second_report_leaves_no_old_pictures(made_up_run: Callable[..., Path]) -> None:
+    run_dir = made_up_run(4)
+    old = run_dir / "report" / "strips" / "00009.jpg"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"")
+    writer = StripWriter(old.parent)
+    with np.load(run_dir / "predictions" / "01.npz") as stored:
+        writer.add(dict(stored) | {"image": stored["image"][..., 0], "annotator_variance": np.full((2, 2), np.nan)})
+    assert [p.name for p in old.parent.iterdir()] == ["00000.jpg"]
 
 
 def test_networks_are_named_after_their_own_people() -> None:

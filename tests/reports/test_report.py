@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.command import with_run_dir_named
+from pipelines.command import with_named
 from tests.reports.page.runs import make_run
 
 
@@ -25,7 +25,7 @@ from tests.reports.page.runs import make_run
     ],
 )
 def test_a_folder_may_stand_alone(words: list[str], named: list[str]) -> None:
-    assert with_run_dir_named(words) == named
+    assert with_named(words, "--run_dir") == named
 
 
 def test_report_draws_curve_and_page_from_files(

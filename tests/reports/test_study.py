@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,14 @@ import pytest
 from PIL import Image
 
 import cli
+from records.study_directory import StudyDirectory
 from reports.comparison import area_table, run_areas
 from reports.learning_curve import main_metric
+from reports.page.study_page import study_runs, write_study_page
+from reports.sections import Section
 from reports.study import write_study_report
 from reports.study_table import markdown, read_baseline, read_study
+from tests.reports.page.elements import Elements
 
 Rows = Callable[..., list[dict[str, object]]]
 MakeStudy = Callable[[list[dict[str, object]]], Path]
@@ -100,6 +105,41 @@ def test_words_and_pictures(rows: Rows, make_study: MakeStudy) -> None:
         with Image.open(folder / f"{name}.png") as picture:
             pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
         assert len(np.unique(pixels, axis=0)) > 20, "not an empty page"
+    shown = Elements(folder / "index.html")
+    assert [attributes["src"] for attributes, _ in shown.named("img")] == ["curves.png", "penalty_matrix.png"]
+    headings = [text.strip() for _, text in shown.named("h2")]
+    assert headings == [
+        "Learning curves", "Area under the learning curve", "Differences to random, paired by seed",
+        "Pairwise penalties", "Labels needed", "Ranks", "Runs",
+    ]  # fmt: skip
+    assert "2/2^3 = 0.25 two-sided" in (folder / "index.html").read_text()
+
+
+def test_the_page_of_a_study_leads_to_its_runs(rows: Rows, tmp_path: Path) -> None:
+    study = StudyDirectory(tmp_path / "study")
+    table = pd.DataFrame(rows({"random": RANDOM, "<b>&": MARGIN})).assign(variant="")
+    page = study.run("base/<b>&/seed-1").report_page
+    page.parent.mkdir(parents=True)
+    page.write_text("")
+    jobs = pd.DataFrame([("base/<b>&/seed-1", "stopped", "enough <i>labels</i>")], columns=["name", "state", "reason"])
+    notes = ["Gaps:\n\n- <script>alert(1)</script>", ""]
+    ranks = pd.DataFrame({"variant": "", "strategy": ["<b>&"], "mean_rank": [1.5]})
+    sections = [Section("ranks", "Ranks", "Words.", ranks)]
+    write_study_page(study.path, table, jobs, "val/accuracy", "random", notes, sections)
+    shown = Elements(study.report_page)
+    links = [
+        (attributes["href"], text) for attributes, text in shown.named("a") if not attributes["href"].startswith("#")
+    ]
+    assert [text for _, text in links] == ["<b>&"]
+    assert (study.report / unquote(links[0][0])).samefile(page)
+    assert [text.strip() for _, text in shown.named("button")][:2] == ["strategy", "mean rank"], "no column is empty"
+    assert not any("alert" in text for _, text in shown.named("script"))
+    assert "&lt;script&gt;alert(1)" in study.report_page.read_text()
+    runs = study_runs(study, table, jobs, "val/accuracy")
+    assert len(runs) == 6
+    assert runs["state"].tolist().count("stopped") == 1
+    by_name = runs.set_index(["strategy", "seed"]).loc[("random", 1)]
+    assert by_name[["cycles", "labelled units", "first", "best", "last"]].tolist() == [3, 20, 0.5, 0.72, 0.72]
 
 
 def test_one_seed_gets_no_intervals(rows: Rows, make_study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +23,7 @@ from reports.page.run_data import class_scores, curve_data, histograms, labelled
 from reports.page.run_page import write_run_page
 from reports.page.tables import as_text, page_table
 from reports.report import draw_run, report
+from tests.reports.page.elements import Elements
 from tests.reports.page.runs import CLASSES, HOSTILE, make_run
 
 
@@ -33,29 +33,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     run = make_run(tmp_path_factory.mktemp("runs") / "a & <b>")
     write_run_page(run.path)
     return run
-
-
-class Elements(HTMLParser):
-    """The elements of a page: (name, attributes, text)."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None], str]] = []
-        self.feed(path.read_text())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs), ""))
-
-    def handle_data(self, data: str) -> None:
-        if self.found:
-            tag, attributes, text = self.found[-1]
-            self.found[-1] = (tag, attributes, text + data)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.found.append(("", {}, ""))
-
-    def named(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
-        return [(attributes, text) for name, attributes, text in self.found if name == tag]
 
 
 def data_of(run: RunDirectory) -> dict:
@@ -291,7 +268,7 @@ def test_tables_are_aligned_sorted_and_shaded() -> None:
         "Words.",
     )
     assert [[c.text for c in row] for row in page.rows] == [
-        ["a", "1", "0.500", "1.00"], ["b", "20\u202f000", "", "0.75"], ["c", "3", "0.250", "0.00"],
+        ["a", "1", "0.500", "1.000"], ["b", "20\u202f000", "", "0.750"], ["c", "3", "0.250", "0.000"],
     ]  # fmt: skip
     assert [row[3].share for row in page.rows] == [1, 0.75, 0]
     assert [row[2].order for row in page.rows] == [0.5, None, 0.25]
