@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
-from datamodules.pool import Pool
 from pipelines.parsers import VerbParser
-from pipelines.run_access import working_in
 from pipelines.settings import check_run_dir, read_yaml
 from records.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from datamodules.pool import Pool
 
 __all__ = ["label", "pool_of"]
 
@@ -33,6 +33,8 @@ def label(run_dir: Path, units: list[str]) -> None:
             run has not begun. Nothing is labelled then.
         RunDirectoryError: Another process works in the directory.
     """
+    from pipelines.run_access import working_in  # imports Lightning, which its help does without
+
     run = RunDirectory(check_run_dir(str(run_dir)))
     if not run.config.is_file():
         raise DataError(
@@ -52,12 +54,14 @@ def label(run_dir: Path, units: list[str]) -> None:
     )
 
 
-def pool_of(run: RunDirectory) -> Pool:
+def pool_of(run: RunDirectory) -> "Pool":
     """What there is to label in a run, by its config.yaml.
 
     Args:
         run: Its directory.
     """
+    from datamodules.datamodule import PoolDataModule
+
     settings = read_yaml(run.config)
     data: dict[str, Any] = dict(settings["data"])
     data |= {"run_dir": str(run.path), "seed": settings.get("seed_everything", 0)}
@@ -68,7 +72,7 @@ def pool_of(run: RunDirectory) -> Pool:
     return made.pool
 
 
-def _check(pool: Pool, units: Sequence[str]) -> None:
+def _check(pool: "Pool", units: Sequence[str]) -> None:
     """Refuse what cannot be labelled without a query, in the words of the verb."""
     ledger, known = pool.ledger, pool.units.location
     if not ledger.labelled():
