@@ -86,10 +86,15 @@ def page_table(
         )
     for name, addresses in (links or {}).items():
         place = names.index(name)
-        columns[place] = [c._replace(link=a) for c, a in zip(columns[place], addresses, strict=True)]
+        columns[place] = [
+            Cell(c.text, c.order, c.share, address) for c, address in zip(columns[place], addresses, strict=True)
+        ]
     for name, addresses in (pictures or {}).items():
         place = names.index(name)
-        columns[place] = [c._replace(picture=a) for c, a in zip(columns[place], addresses, strict=True)]
+        columns[place] = [
+            Cell(c.text, c.order, c.share, c.link, address)
+            for c, address in zip(columns[place], addresses, strict=True)
+        ]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return PageTable([(titles or {}).get(n, n) for n in names], numeric, rows, caption)
 
