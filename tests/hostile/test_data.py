@@ -71,7 +71,7 @@ ROWS = [
     Row(FIT, "hold only 0 and 255", {MASK: all_masks(lambda m: np.where(m > 0, 255, 0).astype(np.uint8))}),
     Row(FIT, "has no image of its name", {"data/train/masks/9.png": picture(np.zeros((24, 32), np.uint8))}),
     Row(FIT, "HiddenTruth", {MASK: Path.unlink}),
-    Row(f"{FIT} {PEOPLE}", "only 0 have a label", {"masks/x/y": ""}),
+    Row(f"{FIT} {PEOPLE}", "no unit is labelled", {"masks/x/y": ""}),
     Row(FIT, "classes.txt", {CLASSES: Path.unlink}),
     Row(FIT, "classes.txt", {CLASSES: ""}),
     Row(FIT, "classes.txt", {CLASSES: "dark\ndark\nbright\n"}),
