@@ -18,8 +18,8 @@ from selenium import webdriver
 from records.files import replacing
 from records.run_directory import RunDirectory
 
-COLOURS = 128
-"""A screenshot has few colours, and a palette makes it a third as large."""
+COLOURS = 256
+"""A palette makes a screenshot a third as large; dither keeps its colours."""
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as profile:
         driver = open_browser(Path(profile))
         try:
-            look(driver, page, 1300, 900, scale=1)
+            look(driver, page, 1200, 800, scale=1)
             driver.execute_script("document.getElementById('gallery').scrollIntoView({behavior: 'instant'})")
             take(driver, options.out / "page_wide.png")
             look(driver, page, 390, 800, scale=2)
@@ -74,7 +74,7 @@ def take(driver: Any, path: Path) -> None:
         time.sleep(0.1)
     image = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
     with replacing(path) as beside:
-        image.quantize(COLOURS, dither=Image.Dither.NONE).save(beside, optimize=True)
+        image.quantize(COLOURS, kmeans=2).save(beside, optimize=True)
     print(f"{path}: {image.width} x {image.height}, {path.stat().st_size / 1e3:.0f} kB")
 
 

@@ -17,7 +17,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from acquisition.seeding import derive_seed
-from callbacks.labelled_classes import labelled_classes
+from callbacks.labelled_classes import labelled_classes, write_labelled_classes
 from datamodules.datamodule import PoolDataModule
 from records.files import RunDirectoryError, replacing
 from records.ledger import Ledger
@@ -374,7 +374,7 @@ class CycleMetrics(Callback):
                 "trainer.max_epochs of at least 1 and trainer.check_val_every_n_epoch no larger than it"
             )
         if self.classes is not None:
-            self.directory.write_labelled_classes(self.classes)
+            write_labelled_classes(self.directory, self.classes)
         record_fit(
             self.directory, self.labelled, self.best, self.last, self.monitor, trainer.loggers, trainer.is_global_zero
         )

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 
 from datamodules.pool import Pool
+from records.files import write_table
+from records.run_directory import CycleDirectory
 
-__all__ = ["labelled_classes"]
+__all__ = ["labelled_classes", "write_labelled_classes"]
 
 
 def labelled_classes(pool: Pool) -> pd.DataFrame:
@@ -31,3 +33,13 @@ def labelled_classes(pool: Pool) -> pd.DataFrame:
         pixels += counts
         images += counts > 0
     return pd.DataFrame({"class": names, "pixels": pixels, "images": images})
+
+
+def write_labelled_classes(directory: CycleDirectory, counts: pd.DataFrame) -> None:
+    """Write the counts of a fit into its cycle's folder.
+
+    Args:
+        directory: The cycle's.
+        counts: From `labelled_classes`.
+    """
+    write_table(directory.labelled_classes, counts)

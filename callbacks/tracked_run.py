@@ -14,7 +14,7 @@ from callbacks.tracked_tables import as_table, class_scores, labelled_classes, q
 from callbacks.transaction_log import Logged, cycle_alias
 from records.run_directory import CycleDirectory, RunDirectory
 
-__all__ = ["TrackedRun", "in_words", "staged", "warned"]
+__all__ = ["TrackedRun", "go_on", "in_words", "staged", "warned"]
 
 
 def in_words(error: Exception) -> str:
@@ -47,6 +47,19 @@ def staged(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         del os.environ[name]
+
+
+def go_on(run: Any, logged: Logged) -> None:
+    """Number the next row of the history after those of before.
+
+    Offline runs count from 0 at every start, and uploaded one after another they would have rows with one number.
+
+    Args:
+        run: The W&B run.
+        logged: What had been logged before it was opened.
+    """
+    if run.step <= logged.last:
+        run.log({}, step=logged.last + 1, commit=False)
 
 
 class TrackedRun(WandbLogger):
@@ -93,6 +106,7 @@ class TrackedRun(WandbLogger):
                 return
             row = new | {"cycle": self.cycle}
         with warned("a row was not logged"):
+            go_on(self.experiment, self._logged)
             super().log_metrics(row, step)
             # steps are noted when they are read back: those of this process come once
             if step is None:
@@ -119,7 +133,7 @@ class TrackedRun(WandbLogger):
                         log(self, cycle, rows)
         with warned("the summary was not written"):
             self.experiment.summary.update(summary)
-            self._logged.write(self._directory.path)
+            self._logged.write(self._directory.path, self.experiment.step - 1)
 
     def _log_curve(self, cycle: CycleDirectory, rows: list[dict[str, Any]]) -> None:
         log_row([self], rows[-1])
@@ -151,6 +165,7 @@ class TrackedRun(WandbLogger):
 
     def _log(self, cycle: dict[str, Any], row: dict[str, Any]) -> None:
         row |= {name: cycle[name] for name in ("cycle", "labelled_units", "labelled_pixels") if name in cycle}
+        go_on(self.experiment, self._logged)
         self.experiment.log(row)
         self._logged.note(row, self._folder)
 

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from callbacks.processes import is_first_process
-from callbacks.tracked_run import TrackedRun, in_words, staged, warned
+from callbacks.tracked_run import TrackedRun, go_on, in_words, staged, warned
 from callbacks.tracked_tables import as_table
 from callbacks.transaction_log import STUDY, Logged
 from records.files import write_text
@@ -135,11 +135,12 @@ def log_study(
         if f"{STUDY} {digest}" in logged.pieces:
             return
         run = _begun(replace(settings, job_type=settings.job_type or "study"), root, config)
+        go_on(run, logged)
         with staged(root):
             row = {STUDY: as_table(table), "digest": digest, "learning_curves": _chart(curves)}
             run.log(row)
         logged.note(row, Path(run.dir).parent.name)
-        logged.write(root)
+        logged.write(root, run.step - 1)
         run.finish()
 
 

@@ -8,17 +8,20 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from records.files import RunDirectoryError, read_json, write_json
 from records.run_directory import RunDirectory
 
-__all__ = ["PIECES", "STEP", "STUDY", "Logged", "cycle_alias", "read_log"]
+__all__ = ["ARTIFACTS", "PIECES", "STEP", "STUDY", "Logged", "cycle_alias", "read_log"]
 
 PIECES = ("curve", "class_scores", "labelled_classes", "queried")
 """What a row of the history may hold of a cycle, once each."""
+
+ARTIFACTS = ("ledger", "model")
+"""Artifacts that a cycle may have, by their type."""
 
 STUDY = "study"
 """A study's table, which is known by its digest."""
@@ -35,11 +38,13 @@ class Logged:
         pieces: What was logged once and whole, such as "queried 3", to the folder of the process that logged it.
         steps: The last step that was logged of a fit's metric, by "CYCLE NAME".
         read: Folders whose transaction logs have been read.
+        last: The number of the last row of the history; -1 where there is none.
     """
 
     pieces: dict[str, str] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     read: list[str] = field(default_factory=list)
+    last: int = -1
 
     @classmethod
     def of_run(cls, run_dir: Path, run_id: str) -> "Logged":
@@ -51,8 +56,8 @@ class Logged:
         """
         run = RunDirectory(run_dir)
         try:
-            kept = read_json(run.wandb_logged, "", pieces=dict, steps=dict, read=list)
-            logged = cls(kept["pieces"], kept["steps"], kept["read"])
+            notes = read_json(run.wandb_logged, "", pieces=dict, steps=dict, read=list, last=int)
+            logged = cls(**{name: notes[name] for name in ("pieces", "steps", "read", "last")})
         except RunDirectoryError:
             # none yet, or damaged: the transaction logs know
             logged = cls()
@@ -60,17 +65,25 @@ class Logged:
             folder = log.parent.name
             if folder in logged.read or (found := read_log(log)) is None:
                 continue
-            others = {piece: where for piece, where in logged.pieces.items() if where != folder}
-            logged.pieces = others | dict.fromkeys(found.pieces, folder)
+            # online the log holds no artifacts: what was handed over counts
+            told = () if folder.startswith("offline") else ARTIFACTS
+            kept = {p: where for p, where in logged.pieces.items() if where != folder or p.startswith(told)}
+            logged.pieces = kept | dict.fromkeys(found.pieces, folder)
             for name, step in found.steps.items():
                 logged.steps[name] = max(step, logged.steps.get(name, -1))
+            logged.last = max(logged.last, found.last)
             logged.read.append(folder)
         logged.write(run_dir)
         return logged
 
-    def write(self, run_dir: Path) -> None:
-        """Write the notes into the run directory."""
-        write_json(RunDirectory(run_dir).wandb_logged, {"pieces": self.pieces, "steps": self.steps, "read": self.read})
+    def write(self, run_dir: Path, last: int = -1) -> None:
+        """Write the notes into the run directory.
+
+        Args:
+            run_dir: The run directory.
+            last: The number of the last row by now.
+        """
+        write_json(RunDirectory(run_dir).wandb_logged, asdict(self) | {"last": max(self.last, last)})
 
     def note(self, row: Mapping[str, Any], folder: str = "") -> None:
         """Note what a row of the history holds.
@@ -80,6 +93,7 @@ class Logged:
             folder: Of the process that logged it.
         """
         cycle, step = row.get("cycle"), row.get(STEP)
+        self.last = max(self.last, int(row.get("_step", -1)))
         if "digest" in row:
             self.pieces[f"{STUDY} {row['digest']}"] = folder
         if cycle is None:
@@ -122,6 +136,6 @@ def read_log(path: Path) -> Logged | None:
             found.note(row)
         artifact = record.get("artifact", {})
         for alias in artifact.get("aliases", ()):
-            if alias.startswith("cycle-"):
+            if artifact["type"] in ARTIFACTS and alias.startswith("cycle-"):
                 found.pieces[f"{artifact['type']} {int(alias.removeprefix('cycle-'))}"] = ""
     return found

@@ -1,6 +1,7 @@
 """What reaches the terminal: the program's own lines, and with -v also what the libraries below it say."""
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,8 @@ def arrange_messages(verbose: bool = False) -> None:
             handler.removeFilter(_is_for_users)
         else:
             handler.addFilter(_is_for_users)
+    # it would ask the network for a newer version, and wait up to two seconds for the answer
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     logging.getLogger("huggingface_hub").setLevel(logging.NOTSET if verbose else logging.ERROR)
     action: Literal["default", "ignore"] = "default" if verbose else "ignore"
     warnings.filterwarnings(action, module=_LIBRARIES)

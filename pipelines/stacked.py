@@ -22,7 +22,7 @@ from acquisition.limits import Allowance
 from acquisition.regions import Regions
 from acquisition.seeding import derive_seed
 from callbacks.cycle import label_counts, load_weights, record_fit, write_checkpoint
-from callbacks.labelled_classes import labelled_classes
+from callbacks.labelled_classes import labelled_classes, write_labelled_classes
 from callbacks.progress import Progress
 from callbacks.query import QueryCallback
 from datamodules.datamodule import PoolDataModule
@@ -293,7 +293,7 @@ def _write_fit(fit: _Fit, epochs: int) -> None:
     labelled = label_counts(pool.ledger)
     saved = {"state_dict": module.state_dict(), "pytorch-lightning_version": pl.__version__, "epoch": epochs - 1}
     write_checkpoint(directory.best, {**saved, "global_step": 0})
-    directory.write_labelled_classes(labelled_classes(pool))
+    write_labelled_classes(directory, labelled_classes(pool))
     record_fit(directory, labelled, scores, scores, module.monitor)
 
 

@@ -21,7 +21,10 @@ from callbacks.batches import batch_images
 from datamodules.beginning import PEOPLE, NotBegunError
 from datamodules.datamodule import PoolDataModule
 from datamodules.files import DataError
+from datamodules.mask_values import shown
 from datamodules.pool import Pool
+from datamodules.survey import MaskSurvey, survey
+from datamodules.survey_checks import check_survey
 from datamodules.units import nothing_in
 from pipelines.error_sentences import sentence
 from pipelines.start_list import Choice, Spread, choose, default_count, write_list
@@ -34,6 +37,7 @@ START_OPTIONS = ("count", "val_count", "spread", "candidates")
 
 _MOST_SIZES = 1000
 _SHOWN = 4
+_MOST_VALUES = 12
 _PRETRAINED = ("weights", "pretrained")
 
 
@@ -96,6 +100,7 @@ class Start:
         spread: How that was chosen.
         run: Where the list lies.
         features: Whose features were looked at.
+        masks: What stands in the masks that are there; None where images are classified.
     """
 
     pool: Pool
@@ -103,6 +108,7 @@ class Start:
     spread: Spread
     run: RunDirectory
     features: str
+    masks: MaskSurvey | None = None
 
     def text(self, again: str, fit: str) -> str:
         """The report, which ends with what to type next.
@@ -111,7 +117,7 @@ class Start:
             again: The command line of this verb.
             fit: The command line of the fit.
         """
-        facts = [*_facts(self.pool, self.choice), *self._list()]
+        facts = [*_facts(self.pool, self.choice), *_mask_facts(self.masks), *self._list()]
         width = max(len(name) for name, _ in facts)
         lines = [f"{name:<{width}}  {said}" for name, said in facts]
         return "\n".join([*lines, "", *self._next(again, fit)])
@@ -132,6 +138,8 @@ class Start:
 
     def _next(self, again: str, fit: str) -> list[str]:
         pool, steps = self.pool, list[str]()
+        if self.masks is not None and self.masks.setting:
+            steps.append(f"set data.mask_values, if the values mean this: '{self.masks.setting}'")
         if pool.oracle.knows_truth and (self.choice.train or self.choice.val):
             steps.append(
                 f"let people answer: set data.oracle to {PEOPLE[pool.source.target]}, and type again\n     {again}"
@@ -178,6 +186,11 @@ def begin(
     pool.check_named()
     if not pool.kept_for_validation():
         raise nothing_in(pool.source, "val")
+    masks = None
+    if pool.source.target == "mask":
+        masks = survey(pool.source, None if pool.oracle.knows_truth else pool.annotations)
+        if masks.unknown:
+            check_survey(masks, pool.source, pool.allow_missing_classes, pool.max_void)
     network: torch.nn.Module = module.network  # type: ignore[assignment]
     what = f"{type(network).__name__}'s encoder with {weights}"
 
@@ -186,7 +199,7 @@ def begin(
 
     wanted = default_count(pool, budget) if count is None else count
     choice = choose(pool, wanted, val_count, spread, candidates, describe)
-    return Start(pool, choice, spread, write_list(pool, choice, spread), what)
+    return Start(pool, choice, spread, write_list(pool, choice, spread), what, masks)
 
 
 def _features(module: LightningModule, datamodule: PoolDataModule, ids: Sequence[str], whole: bool) -> np.ndarray:
@@ -223,6 +236,23 @@ def _facts(pool: Pool, choice: Choice) -> list[tuple[str, str]]:
     drawn = f"{len(choice.answered)} of {len(pool.units.ids)} units to train on"
     drawn += f", {len(choice.judged)} of {len(val)} images held out"
     facts.append((f"{noun}s", f"{drawn}; {'the data set has them' if oracle.knows_truth else 'people draw them'}"))
+    return facts
+
+
+def _mask_facts(found: MaskSurvey | None) -> list[tuple[str, str]]:
+    """What stands in masks, and what it means by the settings."""
+    if found is None or not found.read:
+        return []
+    of = f"in {found.read} of {found.count} masks" if found.read < found.count else f"in {found.count} masks"
+    facts = []
+    if found.pixels:
+        total = sum(found.pixels.values())
+        listed = [f"{shown(value)} ({n / total:.1%})" for value, n in list(found.pixels.items())[:_MOST_VALUES]]
+        more = f" and {len(found.pixels) - _MOST_VALUES} more" if len(found.pixels) > _MOST_VALUES else ""
+        facts.append(("", f"values {', '.join(listed)}{more}, {of}"))
+    total = max(1, sum(found.classes.values()))
+    shares = [f"{name} {found.classes.get(k, 0) / total:.1%}" for k, name in enumerate(found.class_names)]
+    facts.append(("", f"classes {', '.join(shares)}; void {found.void_share:.1%}"))
     return facts
 
 

@@ -157,10 +157,6 @@ class CycleDirectory:
         """Write names and scores."""
         write_table(self.scores_csv, table)
 
-    def write_labelled_classes(self, table: pd.DataFrame) -> None:
-        """Write how much of each class the fit trained on."""
-        write_table(self.labelled_classes, table)
-
     def write_queried(self, table: pd.DataFrame) -> None:
         """Write the table of queried units."""
         write_table(self.queried, table)
@@ -334,7 +330,7 @@ class RunDirectory:
     @property
     def report_strips(self) -> Path:
         """Folder of the small pictures of images on the page of difficulty."""
-        return self.report / "images"
+        return self.report / "strips"
 
     def report_pictures(self, cycle: CycleDirectory) -> Path:
         """Folder of the pictures of a cycle's units on the page."""

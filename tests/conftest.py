@@ -141,8 +141,8 @@ def in_this_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (study, trainer):
             patch.setattr(module, "run_jobs", one_after_another)
-        patch.setattr(cli, "compare", lambda run_dir: None)
-        patch.setattr(cli, "write_study_report", lambda run_dir, full_score: None)
+        patch.setattr("reports.difficulty.compare", lambda run_dir: None)
+        patch.setattr("reports.study.write_study_report", lambda run_dir, full_score: None)
         yield
 
 

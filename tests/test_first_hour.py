@@ -17,7 +17,7 @@ from tests.pages import ROOT, TINY, files_of
 
 PAGE = ROOT / "docs" / "first-hour.md"
 FOLDER = [
-    "--model.network=lightning_modules.networks.FCN8s", "--model.network.width=0.03", "--model.network.batch_norm=true",
+    "--model.network=lightning_modules.networks.FCN8s", "--model.network.width=0.03", "--model.network.weights=null",
     "--data.image_size=[32,48]", "--data.crop_size=[32,48]", "--data.batch_size=2", "--data.num_workers=0",
     "--strategy.predictor.num_samples=2", "--strategy.pictures=0", "--trainer.max_epochs=1",
     "--trainer.check_val_every_n_epoch=1", "--trainer.accelerator=cpu", "--wandb.mode=disabled",

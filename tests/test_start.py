@@ -221,3 +221,23 @@ def test_a_share_that_holds_nothing_out(
         assert "0 leaves none to hold out: set data.source.val_fraction to 0." in error
     share = error.partition("val_fraction to ")[2].partition(",")[0]
     assert Folder(str(tmp_path / "mine"), val_fraction=float(share)).undrawn()
+
+
+def test_what_stands_in_masks_is_said(
+    tmp_path: Path, folder: Path, undrawn: dict[str, np.ndarray], capsys: Said
+) -> None:
+    start = ["start", "--config", str(folder), "--spread", "random"]
+    draw(tmp_path, undrawn, Folder(str(tmp_path / "mine")).images("train")[:2])
+    cli.main(start)
+    said = capsys.readouterr().out
+    assert "values 0 (" in said
+    assert "in 2 masks" in said
+    assert "void 0.0%" in said
+    (tmp_path / "mine" / "classes.txt").write_text("background\ncell\n")
+    binary = {name: (mask > 1).astype(np.uint8) * 255 for name, mask in undrawn.items()}
+    draw(tmp_path, binary, Folder(str(tmp_path / "mine")).images("train")[:2])
+    cli.main([*start, "--model.network.num_classes", "2"])
+    assert "set data.mask_values, if the values mean this: '{0: 0, 255: 1}'" in capsys.readouterr().out
+    draw(tmp_path, {name: mask // 255 * 7 for name, mask in binary.items()}, list(binary)[:12])
+    error = refused(capsys, *start, "--model.network.num_classes", "2")
+    assert "data.mask_values" in error

@@ -71,7 +71,8 @@ def page_table(
     low, high = of_shaded.min().min(), of_shaded.max().max()
     columns = []
     for name, number in zip(names, numeric, strict=True):
-        places = _places(table[name], digits) if number else None
+        # what is compared by its shade is compared by its digits, too
+        places = _places(of_shaded if name in of_shaded else table[[name]], digits) if number else None
         shade = number and name in shaded and high > low
         columns.append(
             [
@@ -83,10 +84,12 @@ def page_table(
                 for value in table[name]
             ]
         )
-    for kind, by_column in (("link", links), ("picture", pictures)):
-        for name, addresses in (by_column or {}).items():
-            place = names.index(name)
-            columns[place] = [c._replace(**{kind: a}) for c, a in zip(columns[place], addresses, strict=True)]
+    for name, addresses in (links or {}).items():
+        place = names.index(name)
+        columns[place] = [c._replace(link=a) for c, a in zip(columns[place], addresses, strict=True)]
+    for name, addresses in (pictures or {}).items():
+        place = names.index(name)
+        columns[place] = [c._replace(picture=a) for c, a in zip(columns[place], addresses, strict=True)]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return PageTable([(titles or {}).get(n, n) for n in names], numeric, rows, caption)
 
@@ -110,13 +113,14 @@ def as_text(value: Any, digits: int = 4) -> str:
     return f"{number:.{digits}g}"
 
 
-def _places(column: pd.Series, digits: int) -> int | None:
-    """How many decimal places the numbers of a column have in common; None where each has its own."""
-    values = column.astype(float).abs()
-    values = values[np.isfinite(values) & (values > 0)]
-    if values.empty or (values % 1 == 0).all() or values.max() / values.min() > 1e4:
+def _places(table: pd.DataFrame, digits: int) -> int | None:
+    """How many decimal places the numbers of columns have in common; None where each has its own."""
+    values = table.to_numpy(dtype=float, na_value=np.nan)
+    values = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not values.size or (values % 1 == 0).all() or values.max() / values.min() > 1e4:
         return None
-    return int(max(0, digits - 1 - math.floor(math.log10(values.max()))) if values.max() >= 1e-3 else 0) or None
+    # of 1.00 and 0.25 both have two
+    return int(max(0, digits - math.ceil(math.log10(values.max()))))
 
 
 def _fixed(value: Any, places: int) -> str:

@@ -108,6 +108,9 @@ def test_a_longer_run_logs_what_is_new(tmp_path: Path) -> None:
     tracked.log(tmp_path)
     assert_each_once(tmp_path, 2)
     assert [len(a["aliases"]) for a in artifacts(tmp_path) if a["type"] == "ledger"] == [2, 2]
+    # starts of a run are uploaded one after another, and W&B knows a row by its number
+    numbers = [row["_step"] for row in history(tmp_path)]
+    assert numbers == list(range(8))
     # what was uploaded and removed is known
     for folder in (tmp_path / "wandb").glob("offline-run-*"):
         shutil.rmtree(folder)
@@ -247,6 +250,7 @@ def test_a_fit_that_was_killed_logs_no_step_twice(tmp_path: Path, dropquery: Cal
         if "trainer/global_step" in row and name in ("train/loss", "val/miou")
     )
     assert set(steps.values()) == {1}
+    assert len({row["_step"] for row in rows}) == len(rows)
     assert {(cycle, name) for cycle, _, name in steps} == {(c, n) for c in (0, 1) for n in ("train/loss", "val/miou")}
     assert [r["cycle"] for r in rows if "curve/miou" in r] == [0, 1]
     assert [r["cycle"] for r in rows if "queried._type" in r] == [0]

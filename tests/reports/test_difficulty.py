@@ -174,7 +174,7 @@ def test_figures_are_pictures_and_old_ones_go(made_up_run: Callable[..., Path]) 
 
 def test_a_second_report_leaves_no_old_pictures(made_up_run: Callable[..., Path]) -> None:
     run_dir = made_up_run(4)
-    old = run_dir / "report" / "images" / "00009.jpg"
+    old = run_dir / "report" / "strips" / "00009.jpg"
     old.parent.mkdir(parents=True)
     old.write_bytes(b"")
     writer = StripWriter(old.parent)

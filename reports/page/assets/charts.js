@@ -43,7 +43,7 @@
       add(grid, "line", { x1: margin.left, x2: width - margin.right, y1: scaleY(v), y2: scaleY(v) });
       add(grid, "text", { x: margin.left - 8, y: scaleY(v) + 4, "text-anchor": "end" }, short(v));
     }
-    const marks = ticks(x[0], x[1], Math.max(2, Math.floor(width / 110)));
+    const marks = ticks(x[0], x[1], Math.max(4, Math.floor(width / 110)));
     for (const v of whole.x ? marks.filter(Number.isInteger) : marks)
       add(grid, "text", { x: scaleX(v), y: height - margin.bottom + 19, "text-anchor": "middle" }, short(v));
     add(svg, "line", { class: "axis", x1: margin.left, x2: width - margin.right, y1: height - margin.bottom, y2: height - margin.bottom });

@@ -5,10 +5,10 @@ const gallery = (() => {
   if (!grid) return null;
   const KINDS = [["", "All"], ["queried", "Queried"], ["control", "Control"], ["lowest", "Lowest scores"]];
   const ORDERS = {
-    cycle: ["cycle, newest first", (a, b) => b.cycle - a.cycle || byKind(a, b) || a.rank - b.rank],
+    cycle: ["newest cycle", (a, b) => b.cycle - a.cycle || byKind(a, b) || a.rank - b.rank],
     rank: ["rank", (a, b) => a.rank - b.rank || b.cycle - a.cycle],
-    "score-down": ["score, highest first", (a, b) => last(a.score, b.score) ?? b.score - a.score],
-    "score-up": ["score, lowest first", (a, b) => last(a.score, b.score) ?? a.score - b.score],
+    "score-down": ["highest score", (a, b) => last(a.score, b.score) ?? b.score - a.score],
+    "score-up": ["lowest score", (a, b) => last(a.score, b.score) ?? a.score - b.score],
     id: ["unit id", (a, b) => collator.compare(a.unit_id, b.unit_id) || a.cycle - b.cycle],
   };
   const collator = new Intl.Collator("en", { numeric: true });

@@ -110,7 +110,7 @@
     for (const [annotator, state] of unit.drawings) fact("annotator", `${annotator}: ${state}`);
     fact("image", unit.image_id);
     if (unit.box) fact("place", `rows ${unit.box[0]} to ${unit.box[0] + unit.box[2] - 1}, columns ${unit.box[1]} to ${unit.box[1] + unit.box[3] - 1}`);
-    if (unit.classes) fact("classes", unit.classes.join(", "));
+    if (unit.classes && !unit.predicted) fact("classes", unit.classes.join(", "));
     LAYERS[3].title.textContent = cycle.truth_name === "annotation" ? "Annotation" : "Truth";
     byId("values").hidden = LAYERS[2].source === null || cycle.max_value === null;
     byId("values-name").textContent = cycle.values_name ?? "Uncertainty";

@@ -268,7 +268,7 @@ def test_tables_are_aligned_sorted_and_shaded() -> None:
         "Words.",
     )
     assert [[c.text for c in row] for row in page.rows] == [
-        ["a", "1", "0.500", "1.00"], ["b", "20\u202f000", "", "0.75"], ["c", "3", "0.250", "0.00"],
+        ["a", "1", "0.500", "1.000"], ["b", "20\u202f000", "", "0.750"], ["c", "3", "0.250", "0.000"],
     ]  # fmt: skip
     assert [row[3].share for row in page.rows] == [1, 0.75, 0]
     assert [row[2].order for row in page.rows] == [0.5, None, 0.25]
