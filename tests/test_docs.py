@@ -91,8 +91,8 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=name_of)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
-    links = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())
-    for link in links:
+    links = re.findall(r"\]\((?!http)([^)]+)\)|<img src=\"([^\"]+)\"", page.read_text())
+    for link in map("".join, links):
         path, _, heading = link.partition("#")
         target = (page.parent / path) if path else page
         assert target.exists(), link

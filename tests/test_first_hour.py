@@ -45,7 +45,8 @@ def sessions(text: str) -> list[tuple[str, list[str]]]:
 
 def tiny(command: list[str]) -> list[str]:
     """What is added to a command, so that it takes seconds; nothing where nothing is computed."""
-    if command[0] not in ("fit", "start", "predict", "study"):
+    sent = command[0] == "submit" and "--dry_run" not in command
+    if command[0] not in ("fit", "start", "predict", "study") and not sent:
         return []
     return TINY if "configs/quickstart.yaml" in command else FOLDER
 
@@ -67,14 +68,17 @@ def type_in(typed: str, here: Path) -> str:
     printed = here / "printed"
     printed.unlink(missing_ok=True)
     with forked.start([*arguments, *more], environment, here, printed, printed, target) as process:
-        process.wait(120)
+        process.wait(300)
     text = printed.read_text(errors="replace")
     for option in more:
         text = text.replace(f" {shlex.quote(option)}", "")
     return text
 
 
-@pytest.mark.parametrize("heading", sections())
+ON_SLURM = {"A cluster": [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]}
+
+
+@pytest.mark.parametrize("heading", [pytest.param(heading, marks=ON_SLURM.get(heading, [])) for heading in sections()])
 def test_what_is_typed_gives_what_stands_there(heading: str, tmp_path: Path) -> None:
     for name in ("configs", "cli.py"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -1,7 +1,7 @@
 """The page of a study: its report, and a row for each run that leads to the run's own page."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -87,13 +87,13 @@ def study_runs(study: StudyDirectory, table: pd.DataFrame, jobs: pd.DataFrame, m
         ends = {"first": scores.iloc[0], "best": scores.max(), "last": scores.iloc[-1]}
         rows.append(dict(zip(_RUN, key, strict=True)) | counts | ends)
     runs = pd.DataFrame(rows)
-    told = jobs.drop_duplicates("name").set_index("name")[["state", "reason"]].reindex(map(_name, rows))
-    told = told.fillna("").reset_index(drop=True)
+    names = [_name(row) for row in rows]
+    told = jobs.set_index(jobs["name"].str.replace(r"^runs/", "", regex=True))[["state", "reason"]]
+    told = told[~told.index.duplicated()].reindex(names).fillna("").reset_index(drop=True)
     return pd.concat([runs, told], axis=1)
 
 
-def _name(row: Mapping[str, object]) -> str:
-    """A run's name in jobs.csv."""
+def _name(row: dict[str, object]) -> str:
     return f"{row['variant'] or 'base'}/{row['strategy']}/seed-{row['seed']}"
 
 
