@@ -3,10 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import krippendorff
 import numpy as np
 from scipy.stats import pearsonr, spearmanr
-from statsmodels.stats import inter_rater
 
 from annotators.disagreement import difficulty, pairwise
 from datamodules.votes import stack_masks, vote_counts
@@ -55,6 +53,8 @@ def fleiss_kappa(table: np.ndarray) -> float:
         )
     if np.count_nonzero(table.sum(axis=0)) < 2:
         return float("nan")
+    from statsmodels.stats import inter_rater  # takes half a second to import
+
     return float(inter_rater.fleiss_kappa(table))
 
 
@@ -70,6 +70,8 @@ def krippendorff_alpha(table: np.ndarray) -> float:
     shared = table[table.sum(axis=1) > 1]
     if np.count_nonzero(shared.sum(axis=0)) < 2:
         return float("nan")
+    import krippendorff
+
     return float(krippendorff.alpha(value_counts=shared, level_of_measurement="nominal"))
 
 

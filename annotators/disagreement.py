@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from skimage.segmentation import find_boundaries
+import skimage
 
 from acquisition.annotation import VOID
 from datamodules.votes import majority, stack_masks, vote_counts
@@ -83,7 +83,8 @@ def difficulty(masks: Masks, num_classes: int = 2) -> Difficulty:
     total = float(np.nansum(variance_map(masks, num_classes)))
     stacked = stack_masks(masks)
     area = _object(stacked).sum() / len(stacked)
-    outline = find_boundaries(_void_as_background(majority(stacked, num_classes, tie=0)), connectivity=1, mode="inner")
+    agreed = _void_as_background(majority(stacked, num_classes, tie=0))
+    outline = skimage.segmentation.find_boundaries(agreed, connectivity=1, mode="inner")
     return Difficulty(total, _ratio(total, area), _ratio(total, outline.sum()))
 
 

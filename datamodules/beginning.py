@@ -80,8 +80,8 @@ def first_names(pool: "Pool", answered: Sequence[str]) -> tuple[list[str], list[
     open_images = [i for i in pool.kept_for_validation() if i not in judged]
     there = listed(RunDirectory(pool.run_dir))
     train, val = (
-        [i for i in there.get(split, {}) if i in set(among)]
-        for split, among in (("train", open_units), ("val", open_images))
+        [i for i in there.get(split, {}) if i in among]
+        for split, among in (("train", set(open_units)), ("val", set(open_images)))
     )
     return train or at_random(open_units, pool.seed), val or at_random(open_images, pool.seed)
 

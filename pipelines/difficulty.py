@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import skimage
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
-from skimage.segmentation import find_boundaries
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -224,7 +224,9 @@ def image_row(stored: Mapping[str, Any], repeats: Mapping[str, np.ndarray], num_
         "repeated_difficulty": difficulty(masks[twice], num_classes).total if len(twice) > 1 else float("nan"),
         **{name: float(stored[name].sum(dtype=np.float64)) for name in MAPS},
         "predicted_area": int((predicted > 0).sum()),
-        "predicted_boundary_length": int(find_boundaries(predicted, connectivity=1, mode="inner").sum()),
+        "predicted_boundary_length": int(
+            skimage.segmentation.find_boundaries(predicted, connectivity=1, mode="inner").sum()
+        ),
         "constant": 1.0,
     }
 

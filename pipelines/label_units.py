@@ -64,7 +64,8 @@ def _check(pool: Pool, units: Sequence[str]) -> None:
         )
     if twice := [u for u, times in Counter(units).items() if times > 1]:
         raise DataError(f"a unit is labelled once, got {_some(twice)} twice; name it once")
-    if held := [u for u in units if u in set(pool.kept_for_validation())]:
+    kept = set(pool.kept_for_validation())
+    if held := [u for u in units if u in kept]:
         raise DataError(
             f"{_some(held)} is held out for validation, and its {pool.source.target} is read there as soon as it is "
             "drawn; leave it out"

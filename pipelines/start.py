@@ -26,7 +26,6 @@ from datamodules.pool import Pool
 from datamodules.survey import MaskSurvey, survey
 from datamodules.survey_checks import check_survey
 from datamodules.units import nothing_in
-from lightning_modules.networks.weights import WeightsUnavailableError, wanted_weights
 from pipelines.error_sentences import sentence
 from pipelines.start_list import Choice, Spread, choose, default_count, write_list
 from records.run_directory import RunDirectory
@@ -52,6 +51,9 @@ def make_with_weights(model: Namespace, make: Callable[[], None]) -> str:
     Returns:
         What the network's weights are, in words.
     """
+    # with it come all networks' libraries, which only this verb needs beforehand
+    from lightning_modules.networks.weights import WeightsUnavailableError, wanted_weights
+
     named = {
         key: value
         for key, value in model.items()

@@ -46,7 +46,7 @@ def write_study_page(
     """
     study = StudyDirectory(run_dir)
     runs = study_runs(study, table, jobs, metric)
-    addresses = [_address(study, _run(study, row)) for row in runs.to_dict("records")]
+    addresses = [_address(study, study.run(_name(row))) for row in runs.to_dict("records")]
     shown = runs if runs["variant"].any() else runs.drop(columns="variant")
     shown = shown.drop(columns=[c for c in ("state", "reason") if not shown[c].any()])
     known = {p.name for p in study.report.glob("*.png")} - {s.figure for s in sections}
@@ -87,14 +87,14 @@ def study_runs(study: StudyDirectory, table: pd.DataFrame, jobs: pd.DataFrame, m
         ends = {"first": scores.iloc[0], "best": scores.max(), "last": scores.iloc[-1]}
         rows.append(dict(zip(_RUN, key, strict=True)) | counts | ends)
     runs = pd.DataFrame(rows)
-    names = [_run(study, row).path.relative_to(study.path / "runs").as_posix() for row in rows]
+    names = [_name(row) for row in rows]
     told = jobs.set_index(jobs["name"].str.replace(r"^runs/", "", regex=True))[["state", "reason"]]
     told = told[~told.index.duplicated()].reindex(names).fillna("").reset_index(drop=True)
     return pd.concat([runs, told], axis=1)
 
 
-def _run(study: StudyDirectory, row: dict[str, object]) -> RunDirectory:
-    return study.run(f"{row['variant'] or 'base'}/{row['strategy']}/seed-{row['seed']}")
+def _name(row: dict[str, object]) -> str:
+    return f"{row['variant'] or 'base'}/{row['strategy']}/seed-{row['seed']}"
 
 
 def _content(table: pd.DataFrame, shaded: Sequence[str]) -> PageTable:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import pandas as pd
 __all__ = ["Cell", "PageTable", "as_text", "page_table"]
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Cell:
     """A cell of a table.
 
     Args:
@@ -86,10 +88,10 @@ def page_table(
         )
     for name, addresses in (links or {}).items():
         place = names.index(name)
-        columns[place] = [c._replace(link=a) for c, a in zip(columns[place], addresses, strict=True)]
+        columns[place] = [replace(c, link=a) for c, a in zip(columns[place], addresses, strict=True)]
     for name, addresses in (pictures or {}).items():
         place = names.index(name)
-        columns[place] = [c._replace(picture=a) for c, a in zip(columns[place], addresses, strict=True)]
+        columns[place] = [replace(c, picture=a) for c, a in zip(columns[place], addresses, strict=True)]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return PageTable([(titles or {}).get(n, n) for n in names], numeric, rows, caption)
 

@@ -4,13 +4,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from callbacks.painter import Painter
+from acquisition.annotation import VOID
+from callbacks.painter import Painter, add_annotations
 from callbacks.shown import shown_units
 from records.gallery import GalleryDirectory
 from records.run_directory import RunDirectory
@@ -118,6 +121,25 @@ def test_random_shows_images_and_truth_alone(ask: Callable[..., Path], tmp_path:
     assert files.prediction(0).is_file(), "the weights are a fit's"
     assert not files.uncertainty(0).exists()
     shutil.rmtree(run)
+
+
+def test_classes_that_people_say_later_are_added(tmp_path: Path) -> None:
+    said = {"a": 1, "b": VOID}
+    pool: Any = SimpleNamespace(
+        run_dir=tmp_path,
+        oracle=SimpleNamespace(knows_truth=False),
+        ledger=SimpleNamespace(labelled=lambda: list(said)),
+        source=SimpleNamespace(target="label", class_names=["cat", "dog"]),
+        image_of=str,
+        read_class=said.get,
+    )
+    files = gallery(tmp_path)
+    rows = [(n, unit_id, unit_id, "queried", 0.5, n + 1) for n, unit_id in enumerate(["a", "b", "NA"])]
+    files.write_units(pd.DataFrame(rows, columns=["number", "unit_id", "image_id", "kind", "score", "rank"]))
+    assert set(files.read_units()["truth"]) == {""}
+    add_annotations(pool)
+    assert dict(files.read_units()[["unit_id", "truth"]].to_numpy()) == {"a": "dog", "b": "void", "NA": ""}
+    add_annotations(SimpleNamespace(**vars(pool) | {"oracle": SimpleNamespace(knows_truth=True)}))  # type: ignore[arg-type]
 
 
 def test_classified_images_have_classes(ask: Callable[..., Path]) -> None:
