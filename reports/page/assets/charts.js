@@ -13,7 +13,8 @@
 
   // round numbers between two ends, about `count` of them
   function ticks(low, high, count) {
-    if (!(high > low)) return [low];
+    // closer than numbers can be counted: no step would lead from one end to the other
+    if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) return [low];
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough * 0.999);
