@@ -62,6 +62,8 @@ def mistake(message: str, known: Known) -> str:
             return f"{known.verb} takes no {found[1]!r} beside its options; every value follows its option"
         more = [f"and {len(words) - MOST} more"] if len(words) > MOST else []
         return "\n".join([*(_unknown_option(word.lstrip("-"), known) for word in words[:MOST]), *more])
+    if path and (found := re.search(r"unrecognized arguments: --([\w.]+\.help)\b", message)):
+        return f"--{path}.{found[1]}: which class has it is not known yet; give --{path} or --config before it"
     if found := re.search(r"does not accept (?:option|nested key|key) '([^']*)'", message):
         return _unknown_option(found[1], known)
     if (found := re.search(r"Option '([^']*)' is not accepted", message)) and path:

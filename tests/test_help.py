@@ -94,4 +94,5 @@ def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> No
         for verb in (*cli.EXPERIMENT_VERBS, *cli.PLAIN_VERBS):
             (line,) = (line for line in text.splitlines() if line.startswith(f"  {verb} "))
             assert len(line.split()) > 3
+    assert "dropquery submit [options] VERB ..." in text
     assert set(DropqueryCLI.subcommands()) | {"study"} == set(cli.EXPERIMENT_VERBS)
