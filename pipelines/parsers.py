@@ -4,7 +4,7 @@ import functools
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
@@ -26,6 +26,9 @@ class VerbParser(ArgumentParser):
         kwargs: jsonargparse's own.
 
     """
+
+    typed: ClassVar[Sequence[str]] = ()
+    """The command line that is being read, for the parsers that jsonargparse makes of classes inside of classes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.verb = ""
@@ -61,7 +64,7 @@ class VerbParser(ArgumentParser):
 
         """
         if not self.verb:
-            return _of_class(super().format_help(formatter))
+            return _of_class(super().format_help(formatter), self.typed)
         usage, sections = self.usage or f"dropquery {self.verb} [options]", self.sections()
         if self.only is not None:
             asked = [section for section in sections if section.name == self.only]
@@ -89,6 +92,8 @@ class VerbParser(ArgumentParser):
 
         """
         self._words = args if isinstance(args, list) else ()
+        if self.verb or self.speaks_for is not self:
+            VerbParser.typed = self._words
         return super().parse_args(args, *others, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -118,10 +123,13 @@ class VerbParser(ArgumentParser):
         self.exit(2)
 
 
-def _of_class(text: str) -> str:
+def _of_class(text: str, typed: Sequence[str]) -> str:
     """Help of a class, which is asked for at an option that takes one; other texts as they are."""
-    asked = re.search(r"^Help for --.*=([\w.]+)$", text, re.MULTILINE)
+    asked = re.search(r"^Help for --(.*)\.help=([\w.]+)$", text, re.MULTILINE)
     if asked is None:
         return text
-    sections = read_help(text)
-    return render("", f"{asked[1]}" + ("" if sections else " has no options of its own."), sections)
+    # inside of another class jsonargparse leaves out where that one stands
+    whole = re.compile(rf"--((?:[\w.]+\.)?{re.escape(asked[1])})\.help(?:=|$)")
+    place = next((found[1] for word in typed if (found := whole.match(word))), asked[1])
+    sections = read_help(re.sub(rf"(?<=--){re.escape(asked[1])}\.", f"{place}.", text))
+    return render("", f"{asked[2]}" + ("" if sections else " has no options of its own."), sections)

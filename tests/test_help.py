@@ -74,6 +74,7 @@ def test_help_of_a_group_and_of_a_class(capsys: pytest.CaptureFixture[str]) -> N
         ("fit --help wandb", "--wandb.project"),
         ("fit --help trainer", "TensorBoardLogger"),
         ("fit --data.source.help Folder", "--data.source.val_fraction"),
+        ("fit --model SegmentationModule --model.network.help=FCN8s", "  --model.network.width float"),
         ("fit --strategy.acquisition.help BALD", "acquisition.functions.BALD has no options of its own"),
     ):
         with pytest.raises(SystemExit, match="0"):
