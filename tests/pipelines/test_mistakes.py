@@ -21,6 +21,7 @@ TYPED = [
     ("fit --config t.yaml --trainer.max_epohcs -1 --cycels 2", ["--trainer.max_epochs?", "--cycles?"]),
     ("fit --config t.yaml --model.optimizer.lrr 2", ["Adam has none of that name; did you mean --model.optimizer.lr?"]),
     ("fit --model.network.help FCN8s", ["--model.network.help: which class", "give --model or --config before it"]),
+    ("fit --config t.yaml --budget 3", ["there is no option --budget; did you mean --strategy.budget?"]),
     ("compare --rundir x --drawss 3", ["did you mean --run_dir?", "did you mean --draws?"]),
     ("fit --config t.yaml --model.network.widht 2", ["FCN8s has none of that name; did you mean --model.network.wid"]),
     ("fit --config t.yaml --strategy.acquisition BALDD", ["no such class as BALDD; did you mean BALD ("]),
