@@ -165,8 +165,8 @@ def _nearest_option(name: str, options: Sequence[str]) -> str | None:
         if near is None:
             break
         return ".".join([*words[:place], near, *words[place + 1 :]])
-    inside = [o for o in options if o.endswith(f".{name}")]
-    return inside[0] if len(inside) == 1 else nearest_name(name, options, 0.8)
+    ends = [o for o in options if o.endswith(f".{name}")]
+    return ends[0] if len(ends) == 1 else nearest_name(name, options, 0.8)
 
 
 def _arguments(kind: Any) -> list[str]:
