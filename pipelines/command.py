@@ -35,18 +35,21 @@ def with_command_last(arguments: Sequence[str]) -> list[str]:
         arguments: The words that follow submit. Every option takes a value, except that a flag alone means true.
 
     Returns:
-        submit's own options and --command with a JSON list, the verb and its arguments.
+        submit's own options and --command with a JSON list, the verb and its arguments; -v among submit's own is for
+        the job.
     """
-    own, rest = [], list(arguments)
+    own, rest, said = [], list(arguments), list[str]()
     while rest and rest[0].startswith("-"):
         option = rest.pop(0)
         if option in VERBOSE:
+            said = [option]
             continue
         own.append(option)
         if option in ("--help", "-h") or "=" in option:
             continue
         flag = option in _FLAGS and (not rest or rest[0].lower() not in ("true", "false"))
         own += ["true"] if flag else [rest.pop(0)] if rest else []
+    rest += said if rest and not {*rest} & {*VERBOSE} else []
     return [*own, "--command", json.dumps(rest)]
 
 

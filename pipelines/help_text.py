@@ -18,7 +18,8 @@ _DETAILS = re.compile(r" ?\((?=(?:required|type: |default: ))((?:required, )?(?:
 _MOST_CLASSES = 40
 _KINDS = {
     "ClosedUnitInterval": "0..1", "Union[bool, int]": "int", "Union[str, Path]": "file", "str": "text",
-    "list[str]": "[text, ...]", "Sequence[int]": "[int, ...]", "Sequence[float]": "[float, ...]", "Path": "folder",
+    "list[str]": "[text, ...]", "Sequence[int]": "[int, ...]", "Sequence[float]": "[float, ...]", "Path": "path",
+    "list[float]": "[float, ...]",
 }  # fmt: skip
 _TITLES = {
     "options": "", "model": "The network, its loss and its optimizer, as one class", "trainer": "Lightning's Trainer",
@@ -160,7 +161,7 @@ def _kind(kind: str) -> str:
     kind = re.sub(r"^Union\[(.*), null\]$", r"Union[\1]", kind).removesuffix(" | null")
     kind = _KINDS.get(kind, kind)
     kind = re.sub(r"Literal\[([^\]]*)\]", lambda m: m[1].replace("'", "").replace(", ", "|"), kind)
-    return re.sub(r"[\w.]+\.(\w+)", r"\1", kind)
+    return re.sub(r"[A-Za-z_][\w.]*\.(\w+)", r"\1", kind)
 
 
 def _default(default: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from pipelines.mistakes import nearest_name
@@ -41,7 +42,7 @@ def init(task: str | None = None, root: str = _ROOT, out: str | None = None) -> 
     path = Path(out or f"{task}.yaml")
     if path.exists():
         raise ValueError(f"{path} exists and is left as it is; give another name with --out, or remove it")
-    text = tasks[task].read_text().replace(f"{task}.yaml", str(path))
+    text = tasks[task].read_text().replace(f"{task}.yaml", shlex.quote(str(path)))
     if root != _ROOT:
         text = _with_root(text, root.rstrip("/"))
     write_text(path, text)

@@ -12,9 +12,11 @@ from typing import Any
 
 from pipelines.class_names import ROOMS, import_rooms
 
-__all__ = ["Known", "mistake", "nearest_name"]
+__all__ = ["MOST", "Known", "mistake", "nearest_name", "without_mistaken"]
 
-_MOST = 4
+MOST = 4
+"""How many mistakes are named at once."""
+
 _KINDS = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null",
     "Sequence": "a list such as [1, 2]", "list": "a list such as [1, 2]", "dict": "names with values, {name: value}",
@@ -55,15 +57,21 @@ def mistake(message: str, known: Known) -> str:
     keys = _KEY.findall(message.partition("\n    - Expected a <class 'NoneType'>")[0])
     path = ".".join(key for place, key in enumerate(keys) if key not in keys[:place])
     if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
-        words = [w.partition("=")[0] for w in found[1].split() if w.startswith("-")]
+        words = [w.partition("=")[0] for w in found[1].split() if _is_option(w)]
         if not words:
             return f"{known.verb} takes no {found[1]!r} beside its options; every value follows its option"
-        more = [f"and {len(words) - _MOST} more"] if len(words) > _MOST else []
-        return "\n".join([*(_unknown_option(word.lstrip("-"), known) for word in words[:_MOST]), *more])
+        more = [f"and {len(words) - MOST} more"] if len(words) > MOST else []
+        return "\n".join([*(_unknown_option(word.lstrip("-"), known) for word in words[:MOST]), *more])
+    if path and (found := re.search(r"unrecognized arguments: --([\w.]+\.help)\b", message)):
+        return f"--{path}.{found[1]}: which class has it is not known yet; give --{path} or --config before it"
     if found := re.search(r"does not accept (?:option|nested key|key) '([^']*)'", message):
         return _unknown_option(found[1], known)
     if (found := re.search(r"Option '([^']*)' is not accepted", message)) and path:
-        return _unknown_argument(path, found[1], _CLASS.findall(message[: found.start()]))
+        # of what makes a class later, such as an optimizer, the name stands behind
+        behind = re.match(r"\. Got value: Namespace\(class_path='([^']*)'", message[found.end() :])
+        return _unknown_argument(
+            path, found[1], _CLASS.findall(message[: found.start()]) + ([behind[1]] if behind else [])
+        )
     if found := re.search(r"instantiatable class, but ([\w.]+) is abstract", message):
         return _class_first(path, found[1], message, known)
     if found := re.search(r"arguments? (?:are|is) required: (.*)", message):
@@ -88,6 +96,29 @@ def mistake(message: str, known: Known) -> str:
     return " ".join(reasons)[:400]
 
 
+def without_mistaken(words: Sequence[str], said: str) -> list[str]:
+    """A command line without the options that a mistake is about, and without what stands below them.
+
+    Args:
+        words: The command line.
+        said: From `mistake`.
+
+    Returns:
+        The other words; all of them where the mistake is about no option in particular.
+
+    """
+    about = re.findall(r"^(?:there is no (?:option|setting) )?--([\w.]+)", said, re.MULTILINE)
+    names = (*about, *re.findall(r"did you mean --([\w.]+)\?", said)) if about else ()
+    kept, left_out = [], False
+    for word in words:
+        if _is_option(word):
+            option = word.lstrip("-").partition("=")[0]
+            left_out = any(f"{option}.".startswith(f"{name}.") for name in names)
+        if not left_out:
+            kept.append(word)
+    return kept
+
+
 def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The name that somebody may have meant; None where no name is alike.
 
@@ -100,6 +131,11 @@ def nearest_name(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | 
     by_lower = {n.lower(): n for n in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[close[0]] if close else None
+
+
+def _is_option(word: str) -> bool:
+    """And not a negative number."""
+    return re.match(r"--?[A-Za-z]", word) is not None
 
 
 def _unknown_option(name: str, known: Known) -> str:
@@ -129,7 +165,8 @@ def _nearest_option(name: str, options: Sequence[str]) -> str | None:
         if near is None:
             break
         return ".".join([*words[:place], near, *words[place + 1 :]])
-    return nearest_name(name, options, 0.8)
+    ends = [o for o in options if o.endswith(f".{name}")]
+    return ends[0] if len(ends) == 1 else nearest_name(name, options, 0.8)
 
 
 def _arguments(kind: Any) -> list[str]:

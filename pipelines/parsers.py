@@ -3,14 +3,14 @@
 import functools
 import re
 import sys
-from collections.abc import Collection, Mapping
-from typing import Any, NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, get_loader, set_loader
 
 from pipelines.help_text import WIDE, Section, read_help, render
-from pipelines.mistakes import Known, mistake, nearest_name
+from pipelines.mistakes import MOST, Known, mistake, nearest_name, without_mistaken
 from pipelines.settings import with_limit
 
 __all__ = ["VerbParser"]
@@ -27,6 +27,9 @@ class VerbParser(ArgumentParser):
 
     """
 
+    typed: ClassVar[Sequence[str]] = ()
+    """The command line that is being read, for the parsers that jsonargparse makes of classes inside of classes."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.verb = ""
         """Its name, as it is typed; "" in a parser whose verb is another parser's business."""
@@ -42,6 +45,8 @@ class VerbParser(ArgumentParser):
         """The group whose options are asked for; all of them unless given."""
         self.types: Mapping[str, Any] = {}
         """Types of settings and, by the beginning of options' names, classes whose arguments the options are."""
+        self._words: Sequence[str] = ()
+        self._said: list[str] = []
         kwargs.setdefault("formatter_class", functools.partial(DefaultHelpFormatter, width=WIDE))
         super().__init__(*args, **kwargs)
 
@@ -59,7 +64,7 @@ class VerbParser(ArgumentParser):
 
         """
         if not self.verb:
-            return _of_class(super().format_help(formatter))
+            return _of_class(super().format_help(formatter), self.typed)
         usage, sections = self.usage or f"dropquery {self.verb} [options]", self.sections()
         if self.only is not None:
             asked = [section for section in sections if section.name == self.only]
@@ -77,8 +82,24 @@ class VerbParser(ArgumentParser):
             more.append(f"An option whose value is a CLASS has options of its own: `{example}` lists those of BALD.")
         return render(usage, self.description or "", sections, self.brief, more)
 
+    def parse_args(self, args: Any = None, *others: Any, **options: Any) -> Any:
+        """Read a command line.
+
+        Args:
+            args: Its words.
+            others: jsonargparse's own.
+            options: jsonargparse's own.
+
+        """
+        self._words = args if isinstance(args, list) else ()
+        if self.verb or self.speaks_for is not self:
+            VerbParser.typed = self._words
+        return super().parse_args(args, *others, **options)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Say what is wrong in a few lines, and exit with status 2.
+
+        The rest of the command line is read once more, so that further mistakes in it are named as well.
 
         Args:
             message: What jsonargparse found.
@@ -90,14 +111,25 @@ class VerbParser(ArgumentParser):
         parser = self.speaks_for
         options = [option.name.rpartition("--")[2] for section in parser.sections() for option in section.options]
         known = Known(parser.verb, options, parser.types)
-        print(f"dropquery: error: {mistake(message, known)}", file=sys.stderr)
+        said = mistake(message, known)
+        rest = without_mistaken(self._words, said)
+        names_an_option = len(rest) < len(self._words)
+        # what is missing is known only when nothing is mistyped any more
+        self._said += said.splitlines() if names_an_option or not self._said else []
+        asks = any(word.startswith(("--help", "-h", "--print_config")) for word in rest)
+        if names_an_option and not asks and len(self._said) < MOST:
+            self.parse_args(rest)
+        print("dropquery: error: " + "\n".join(self._said[: MOST + 1]), file=sys.stderr)
         self.exit(2)
 
 
-def _of_class(text: str) -> str:
+def _of_class(text: str, typed: Sequence[str]) -> str:
     """Help of a class, which is asked for at an option that takes one; other texts as they are."""
-    asked = re.search(r"^Help for --.*=([\w.]+)$", text, re.MULTILINE)
+    asked = re.search(r"^Help for --(.*)\.help=([\w.]+)$", text, re.MULTILINE)
     if asked is None:
         return text
-    sections = read_help(text)
-    return render("", f"{asked[1]}" + ("" if sections else " has no options of its own."), sections)
+    # inside of another class jsonargparse leaves out where that one stands
+    whole = re.compile(rf"--((?:[\w.]+\.)?{re.escape(asked[1])})\.help(?:=|$)")
+    place = next((found[1] for word in typed if (found := whole.match(word))), asked[1])
+    sections = read_help(re.sub(rf"(?<=--){re.escape(asked[1])}\.", f"{place}.", text))
+    return render("", f"{asked[2]}" + ("" if sections else " has no options of its own."), sections)

@@ -76,7 +76,7 @@ def overview(experiment: Mapping[str, str], plain: Mapping[str, str]) -> str:
     for title, verbs in groups.items():
         lines += [
             title,
-            *(f"  {verb:<11}{words[:1].upper()}{words[1:].rstrip('.')}" for verb, words in verbs.items()),
+            *(f"  {verb:<11}{words[:1].upper()}{_without_stop(words[1:])}" for verb, words in verbs.items()),
             "",
         ]
     lines += [
@@ -84,6 +84,10 @@ def overview(experiment: Mapping[str, str], plain: Mapping[str, str]) -> str:
         "With -v a verb also shows what Lightning and other libraries say.",
     ]
     return "\n".join(lines)
+
+
+def _without_stop(words: str) -> str:
+    return words if words.endswith("...") else words.removesuffix(".")
 
 
 def unknown_verb(verb: str, verbs: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from pipelines.jobs import Job, check_jobs
 from pipelines.processes import DROPQUERY, gpus, without_slurm
 from pipelines.settings import checked_name
 from pipelines.task import Task
+from pipelines.verbosity import VERBOSE
 from records.run_directory import RunDirectory
 
 __all__ = ["slurm_answers", "submit"]
@@ -89,11 +90,12 @@ def submit(
             "there --trainer.devices alone says how many processes a fit starts"
         )
     # a verb of many jobs runs them side by side by itself on this machine
-    jobs = expand(command, dry_run) if expand and cluster == "slurm" else []
+    said = [word for word in command if word in VERBOSE][:1]
+    jobs = expand([word for word in command if word not in VERBOSE], dry_run) if expand and cluster == "slurm" else []
     if jobs:
         check_jobs(jobs)
     jobs = [job for job in jobs if not job.is_done]
-    commands = [list(job.arguments) for job in jobs] or [command]
+    commands = [[*job.arguments, *said] for job in jobs] or [command]
     if cluster == "slurm":
         commands = [distributed(c, nodes, tasks) for c in commands]
     executor = _Script(folder, _TIME_OUTS) if cluster == "slurm" else submitit.LocalExecutor(folder, _TIME_OUTS)

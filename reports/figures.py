@@ -42,7 +42,7 @@ def draw_curves(table: pd.DataFrame, metric: str, panel: str = "variant", baseli
         here.set_title("" if value == "" else f"{panel} {value}" if panel != "variant" else str(value), fontsize=9)
         here.set_xlabel("labelled units")
         here.grid(alpha=0.3)
-        here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        here.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     for here in axes[::columns]:
         here.set_ylabel(metric)
     axes[0].legend(fontsize=7)
@@ -72,7 +72,7 @@ def draw_costs(table: pd.DataFrame, metric: str, costs: Sequence[str], baseline:
             here.set_title(str(variant), fontsize=9)
             here.set_xlabel(cost.replace("_", " "))
             here.grid(alpha=0.3)
-            here.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            here.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         row[0].set_ylabel(metric)
     panels[0][0].legend(fontsize=7)
     seeds = table.groupby(["variant", "strategy"])["seed"].nunique()

@@ -191,7 +191,7 @@ def write_curve(run_dir: Path, metric: str | None = None) -> pd.DataFrame:
         axes.annotate(f"{cycle}", (units, value), textcoords="offset points", xytext=(0, 6), ha="center", fontsize=8)
     axes.set_xlabel("labelled units (numbers: cycles)")
     axes.set_ylabel(metric)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(y=0.15)
     axes.grid(alpha=0.3)
     area = area_under_learning_curve(curve["labelled_units"], curve[metric])

@@ -74,6 +74,7 @@ def test_help_of_a_group_and_of_a_class(capsys: pytest.CaptureFixture[str]) -> N
         ("fit --help wandb", "--wandb.project"),
         ("fit --help trainer", "TensorBoardLogger"),
         ("fit --data.source.help Folder", "--data.source.val_fraction"),
+        ("fit --model SegmentationModule --model.network.help=FCN8s", "  --model.network.width float"),
         ("fit --strategy.acquisition.help BALD", "acquisition.functions.BALD has no options of its own"),
     ):
         with pytest.raises(SystemExit, match="0"):
@@ -94,4 +95,5 @@ def test_the_overview_names_every_verb(capsys: pytest.CaptureFixture[str]) -> No
         for verb in (*cli.EXPERIMENT_VERBS, *cli.PLAIN_VERBS):
             (line,) = (line for line in text.splitlines() if line.startswith(f"  {verb} "))
             assert len(line.split()) > 3
+    assert "dropquery submit [options] VERB ..." in text
     assert set(DropqueryCLI.subcommands()) | {"study"} == set(cli.EXPERIMENT_VERBS)

@@ -13,7 +13,17 @@ from reports.learning_curve import LOWER_IS_BETTER, main_metric
 from reports.page.frame import Fact
 from reports.page.gallery import History
 
-__all__ = ["class_scores", "curve_data", "histograms", "labelled_classes", "run_facts", "stop_words", "waiting_table"]
+__all__ = [
+    "candidates",
+    "class_scores",
+    "curve_data",
+    "histograms",
+    "labelled_classes",
+    "run_facts",
+    "score_words",
+    "stop_words",
+    "waiting_table",
+]
 
 _BINS = 40
 _COSTS = {
@@ -25,6 +35,7 @@ _COSTS = {
     "cycle": "cycle",
 }
 _NO_SCORES = ("last/", "labelled_")
+_WRITTEN = {"miou": "mIoU", "iou": "IoU", "mc": "MC", "auroc": "AUROC", "fw": "frequency-weighted"}
 
 
 def run_facts(run: RunDirectory, history: History) -> list[Fact]:
@@ -34,8 +45,7 @@ def run_facts(run: RunDirectory, history: History) -> list[Fact]:
         run: The run.
         history: Its history.
     """
-    settings = yaml.safe_load(run.config.read_text()) if run.config.is_file() else None
-    settings = settings if isinstance(settings, dict) else {}
+    settings = _settings(run)
     strategies = dict.fromkeys(e.strategy for e in history.events if e.kind == "queried" and e.strategy)
     facts = {
         "strategy": ", ".join(strategies),
@@ -47,6 +57,30 @@ def run_facts(run: RunDirectory, history: History) -> list[Fact]:
     return [Fact(name, str(value)) for name, value in facts.items() if value not in (None, "")]
 
 
+def candidates(run: RunDirectory) -> int | None:
+    """How many units of the pool each query scores; None for all of them.
+
+    Args:
+        run: The run.
+    """
+    strategy = _settings(run).get("strategy")
+    return strategy.get("candidates") if isinstance(strategy, dict) else None
+
+
+def score_words(name: str) -> str:
+    """A score's name as people write it: mIoU for val/miou, "IoU of road" for val/iou/road.
+
+    Args:
+        name: Of a column of the learning curve; one of another split than val stays as it is.
+    """
+    split, _, rest = name.partition("/")
+    score, _, of_class = rest.partition("/")
+    if split != "val" or not score:
+        return name
+    words = " ".join(_WRITTEN.get(word, word) for word in score.split("_"))
+    return f"{words} of {of_class}" if of_class else words
+
+
 def curve_data(curve: pd.DataFrame) -> dict[str, Any]:
     """The learning curve for the page's scripts.
 
@@ -54,8 +88,8 @@ def curve_data(curve: pd.DataFrame) -> dict[str, Any]:
         curve: From `reports.learning_curve.read_curve`.
 
     Returns:
-        costs: pairs of column and name, what the curve can be drawn over; metrics: columns; monitor: the one to begin
-        with; columns: their values.
+        costs: pairs of column and name, what the curve can be drawn over; metrics: columns; names: theirs; monitor: the
+        one to begin with; columns: their values.
     """
     costs = [[c, name] for c, name in _COSTS.items() if c in curve and curve[c].notna().any()]
     numbers = [c for c in curve if pd.api.types.is_numeric_dtype(curve[c])]
@@ -66,6 +100,7 @@ def curve_data(curve: pd.DataFrame) -> dict[str, Any]:
     return {
         "costs": costs,
         "metrics": metrics,
+        "names": [score_words(c) for c in metrics],
         "monitor": monitor,
         "lower": [c for c in metrics if c.endswith(LOWER_IS_BETTER)],
         "columns": {c: curve[c].tolist() for c in curve if c in kept},
@@ -128,7 +163,8 @@ def histograms(run: RunDirectory) -> list[dict[str, Any]]:
 
     Returns:
         Per cycle: cycle; low and high, the ends of the bins; pool and queried, the units in each bin that were left
-        and taken; cut, the lowest queried score; above, how many that were left have a higher one.
+        and taken; cut, the lowest queried score; above, how many that were left have a higher one; size, how many were
+        scored; left, how many of these were not taken.
     """
     found = []
     for cycle in run.cycles():
@@ -151,6 +187,7 @@ def histograms(run: RunDirectory) -> list[dict[str, Any]]:
                 "cycle": cycle.number, "low": ends[0], "high": ends[1],
                 "pool": np.histogram(left, edges)[0].tolist(), "queried": np.histogram(taken, edges)[0].tolist(),
                 "cut": cut, "above": int((left > cut).sum()) if cut is not None else 0, "size": len(table),
+                "left": int((~selected).sum()),
             }
         )  # fmt: skip
     return found
@@ -186,6 +223,13 @@ def stop_words(run: RunDirectory, curve: pd.DataFrame | None) -> str:
     if curve is not None and int(curve["cycle"].max()) > content["cycle"]:
         return ""
     return f"{content['criterion']} ended the run after cycle {content['cycle']}: {content['reason']}."
+
+
+def _settings(run: RunDirectory) -> dict[str, Any]:
+    """Of the fit, or of a run that was only queried; empty where there are none."""
+    path = run.config if run.config.is_file() else run.queries
+    settings = yaml.safe_load(path.read_text()) if path.is_file() else None
+    return settings if isinstance(settings, dict) else {}
 
 
 def _class_name(settings: Any, *path: str) -> str:

@@ -10,11 +10,13 @@ from reports.learning_curve import LOWER_IS_BETTER, main_metric, read_curve
 from reports.page.frame import write_page
 from reports.page.gallery import History, bring_pictures, gallery_data, read_history, shown_units
 from reports.page.run_data import (
+    candidates,
     class_scores,
     curve_data,
     histograms,
     labelled_classes,
     run_facts,
+    score_words,
     stop_words,
     waiting_table,
 )
@@ -63,10 +65,13 @@ def write_run_page(run_dir: Path) -> Path:
         },
         scripts=["shared.js", "charts.js", "gallery.js", "unit.js"],
         styles=["gallery.css"],
-        tiles=_tiles(curve, history, scores),
+        tiles=_tiles(curve, history, scores, candidates(run)),
         curve=None if curve is None else page_table(_curve_columns(curve)),
         class_scores=[
-            (name, page_table(table, shaded=[c for c in table if c not in ("class", "change")], digits=3))
+            (
+                score_words(f"val/{name}"),
+                page_table(table, shaded=[c for c in table if c not in ("class", "change")], digits=3),
+            )
             for name, table in per_class.items()
         ],
         labelled=None if labelled is None else (labelled[0], page_table(labelled[1], shaded=list(labelled[1]))),
@@ -95,21 +100,24 @@ def try_run_page(run_dir: Path) -> None:
         )
 
 
-def _tiles(curve: pd.DataFrame | None, history: History, scores: list[dict]) -> list[tuple[str, str, str]]:
+def _tiles(
+    curve: pd.DataFrame | None, history: History, scores: list[dict], drawn: int | None
+) -> list[tuple[str, str, str]]:
     tiles = []
     if curve is not None:
         metric, last = main_metric(curve), curve.iloc[-1]
         better = "lower is better" if metric.endswith(LOWER_IS_BETTER) else ""
         change = f"{last[metric] - curve[metric].iloc[-2]:+.4f} since the cycle before" if len(curve) > 1 else better
-        tiles.append((metric.removeprefix("val/"), f"{last[metric]:.4f}", change))
+        tiles.append((score_words(metric), f"{last[metric]:.4f}", change))
     labelled = history.labelled
     pixels = sum(e.pixels or 0 for e in history.events if e.kind in ("initial", "labelled"))
     tiles.append(("labelled units", as_text(len(labelled)), f"{as_text(pixels)} pixels" if pixels else ""))
     fitted = 0 if curve is None else len(curve)
     tiles.append(("cycles fitted", as_text(fitted), ""))
     if scores:
-        left = scores[-1]["size"] - sum(scores[-1]["queried"])
-        tiles.append(("left in the pool", as_text(left), f"after the query of cycle {scores[-1]['cycle']}"))
+        # a query that scores some units of the pool does not say how many others there are
+        what = "candidates left" if scores[-1]["size"] == drawn else "left in the pool"
+        tiles.append((what, as_text(scores[-1]["left"]), f"after the query of cycle {scores[-1]['cycle']}"))
     waiting = len(history.waiting)
     tiles.append(("waiting for a label", as_text(waiting), "queried units" if waiting else "nobody has to draw"))
     return tiles

@@ -83,6 +83,7 @@ def test_the_option_stands_anywhere_and_reaches_jobs() -> None:
         "a command that is submitted keeps its own"
     )
     assert with_command_last(["--time", "60", "-v", "fit", "-v"]) == ["--time", "60", "--command", '["fit", "-v"]']
+    assert with_command_last(["-v", "--wait", "fit"]) == ["--wait", "true", "--command", '["fit", "-v"]']
     assert not is_verbose()
     assert takes_verbose(["-v", "fit", "--verbose"]) == ["fit"]
     assert is_verbose()

@@ -14,6 +14,15 @@ from tests.conftest import TINY
 TYPED = [
     ("fit --config t.yaml --strategy.budgett 3 --cycles 1 --modle.network.width 2 --run_dir r",
      ["budgett; did you mean --strategy.budget?", "--modle.network.width; did you mean --model.network.width?"]),
+    ("fit --config t.yaml --model.network.widht 2 --strategy.budgett -1 --cycles 1 --data.crop_size 3",
+     ["did you mean --model.network.width?", "did you mean --strategy.budget?", "--data.crop_size must be a list"]),
+    ("fit --config t.yaml --model.network FCN8 --model.network.widht 2 --strategy.acquisition=BALDD --strategy.seed 1",
+     ["did you mean FCN8s (", "did you mean BALD ("]),
+    ("fit --config t.yaml --trainer.max_epohcs -1 --cycels 2", ["--trainer.max_epochs?", "--cycles?"]),
+    ("fit --config t.yaml --model.optimizer.lrr 2", ["Adam has none of that name; did you mean --model.optimizer.lr?"]),
+    ("fit --model.network.help FCN8s", ["--model.network.help: which class", "give --model or --config before it"]),
+    ("fit --config t.yaml --budget 3", ["there is no option --budget; did you mean --strategy.budget?"]),
+    ("compare --rundir x --drawss 3", ["did you mean --run_dir?", "did you mean --draws?"]),
     ("fit --config t.yaml --model.network.widht 2", ["FCN8s has none of that name; did you mean --model.network.wid"]),
     ("fit --config t.yaml --strategy.acquisition BALDD", ["no such class as BALDD; did you mean BALD ("]),
     ("fit --config t.yaml --model.network FCN8", ["did you mean FCN8s (lightning_modules.networks.fcn8s.FCN8s)"]),
@@ -60,6 +69,7 @@ def test_a_mistake_names_what_was_meant(
 ) -> None:
     said = refusal(command, capsys)
     assert all(w in said for w in words), said
+    assert "--1" not in said, "a negative number is no option"
 
 
 @pytest.mark.parametrize(

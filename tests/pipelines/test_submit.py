@@ -81,6 +81,13 @@ def test_a_verb_of_jobs_becomes_an_array(tmp_path: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert "#SBATCH --array=0-2%2" in printed
     assert printed.count("dropquery fit --run_dir") == 3
+    submit(
+        ["study", "-v"],
+        cluster="slurm",
+        dry_run=True,
+        expand=lambda command, dry: jobs([], dry) * (command == ["study"]),
+    )
+    assert capsys.readouterr().out.count(" -v\n") == 3, "what is said of the study is said of its runs"
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "done").touch()
     submit(["study"], cluster="slurm", at_once=2, dry_run=True, expand=jobs)

@@ -13,7 +13,8 @@
 
   // round numbers between two ends, about `count` of them
   function ticks(low, high, count) {
-    if (!(high > low)) return [low];
+    // closer than numbers can be counted: no step would lead from one end to the other
+    if (!(high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high)))) return [low];
     const rough = (high - low) / count;
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= rough * 0.999);
@@ -86,7 +87,7 @@
     const better = report.curve.lower.includes(metric) ? ", lower is better" : "";
     const { svg, scaleX, scaleY } = frame(
       place, 320, [Math.min(...xs) - padX, Math.max(...xs) + padX],
-      [Math.min(...ys) >= 0 ? Math.max(0, low) : low, Math.max(...ys) + padY], costName, metric.replace(/^val\//, "") + better,
+      [Math.min(...ys) >= 0 ? Math.max(0, low) : low, Math.max(...ys) + padY], costName, report.curve.names[report.curve.metrics.indexOf(metric)] + better,
       { x: xs.every(Number.isInteger), y: false },
     );
     add(svg, "path", { class: "line", d: points.map((p, i) => `${i ? "L" : "M"}${scaleX(p.x)} ${scaleY(p.y)}`).join("") });
@@ -135,8 +136,8 @@
 
   for (const swatch of document.querySelectorAll("[data-colour]")) swatch.style.background = swatch.dataset.colour;
   if (report.curve) {
-    const { metrics, costs, monitor } = report.curve;
-    options(byId("curve-metric"), metrics.map((m) => [m, m]), monitor);
+    const { metrics, names, costs, monitor } = report.curve;
+    options(byId("curve-metric"), metrics.map((m, i) => [m, names[i]]), monitor);
     options(byId("curve-cost"), costs, costs[0][0]);
     for (const id of ["curve-metric", "curve-cost"]) byId(id).addEventListener("change", drawCurve);
     redrawn(byId("curve-chart"), drawCurve);

@@ -19,7 +19,6 @@ const gallery = (() => {
   const units = report.units.unit_id.map((_, i) => Object.fromEntries(columns.map((c) => [c, report.units[c][i]])));
   units.forEach((unit, i) => (unit.index = i));
   let shown = [];
-  const changed = [];
 
   function byKind(a, b) {
     const place = (u) => KINDS.findIndex(([kind]) => kind === u.kind);
@@ -128,7 +127,6 @@ const gallery = (() => {
     cards.forEach((card) => card.remove());
     cards.clear();
     layout();
-    changed.forEach((call) => call());
   }
 
   // ---- grid
@@ -288,5 +286,5 @@ const gallery = (() => {
   prepare();
   if (matchMedia("(min-width: 60rem) and (min-height: 45rem)").matches) byId("more-filters").click();
   refresh();
-  return { units, picture, link, linked, focus, shown: () => shown, onChange: (call) => changed.push(call) };
+  return { units, picture, link, linked, focus, shown: () => shown };
 })();

@@ -1,9 +1,11 @@
 """The page in a headless Chromium: what is seen is what the ledger says, and nothing is asked of the network."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -339,6 +341,19 @@ def test_curve_and_histogram_follow_their_fields(browser: Browser, run: RunDirec
         browser.choose("histogram-cycle", str(cycle))
         lowest = min(q.score for q in ledger_rows(run, cycle))
         assert f"{lowest:.4g}" in browser.js(cut)
+
+
+def test_values_that_differ_by_rounding_alone_have_axes(browser: Browser, tmp_path: Path) -> None:
+    near = make_run(tmp_path / "run", pictures=False)
+    for number, score in enumerate((0.9, math.nextafter(0.9, 1))):
+        cycle = near.cycle(number)
+        cycle.write_metrics({**cycle.read_metrics(), "val/miou": score})
+    scores = near.cycle(1).read_scores()
+    near.cycle(1).write_scores(scores.assign(score=[math.nextafter(0.5, 1), *[0.5] * (len(scores) - 1)]))
+    write_run_page(near.path)
+    browser.open(near)
+    assert browser.js("return document.querySelectorAll('#curve-chart .dot').length") == 2
+    assert browser.js("return document.querySelectorAll('#histogram-chart rect').length") > 0
 
 
 def test_a_narrow_screen_has_no_sideways_scroll(browser: Browser, run: RunDirectory) -> None:

@@ -19,7 +19,15 @@ from records.run_directory import RunDirectory
 from reports.learning_curve import read_curve
 from reports.page.frame import as_json, bring_file
 from reports.page.gallery import bring_pictures, read_history, shown_units
-from reports.page.run_data import class_scores, curve_data, histograms, labelled_classes, stop_words, waiting_table
+from reports.page.run_data import (
+    class_scores,
+    curve_data,
+    histograms,
+    labelled_classes,
+    score_words,
+    stop_words,
+    waiting_table,
+)
 from reports.page.run_page import write_run_page
 from reports.page.tables import as_text, page_table
 from reports.report import draw_run, report
@@ -191,6 +199,10 @@ def test_the_curve_is_drawn_over_what_was_counted(whole: RunDirectory) -> None:
     assert curve["monitor"] == curve["metrics"][0] == "val/miou"
     assert curve["columns"]["labelled_units"] == [5, 11]
     assert curve["lower"] == ["val/loss"]
+    names = dict(zip(curve["metrics"], curve["names"], strict=True))
+    assert (names["val/miou"], names["val/iou/sky"], names["val/loss"]) == ("mIoU", "IoU of sky", "loss")
+    assert score_words("val/mc_pixel_accuracy") == "MC pixel accuracy"
+    assert score_words("test/miou") == "test/miou"
 
 
 def test_classes_by_cycle(whole: RunDirectory) -> None:
@@ -215,7 +227,16 @@ def test_histograms_count_every_unit_of_the_pool(whole: RunDirectory) -> None:
     scores = whole.cycle(0).read_scores()
     assert first["cut"] == scores.loc[scores["selected"], "score"].min()
     assert first["above"] == 0
-    assert (second["cycle"], second["size"]) == (1, 54)
+    assert (second["cycle"], second["size"], second["left"]) == (1, 54, 48)
+
+
+def test_what_is_left_of_candidates_is_not_called_the_pool(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", pictures=False)
+    assert "left in the pool" in write_run_page(run.path).read_text()
+    run.config.write_text("strategy: {candidates: 54}\n")
+    text = write_run_page(run.path).read_text()
+    assert "<dt>candidates left</dt><dd>48 " in text
+    assert "left in the pool</dt>" not in text
 
 
 def test_equal_and_missing_scores_have_a_histogram(tmp_path: Path) -> None:
