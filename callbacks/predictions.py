@@ -12,12 +12,12 @@ import torch.distributed
 from PIL import Image
 from pytorch_lightning.callbacks import BasePredictionWriter, Callback
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from acquisition.functional import predicted_class
 from callbacks.cycle import CycleMetrics
-from datamodules.datamodule import PoolDataModule
 from lightning_modules.classification import ClassificationModule
 from records.files import replacing
 
@@ -30,9 +30,10 @@ def prediction_writer(module: pl.LightningModule, folder: Path) -> BasePredictio
 
 
 class MaskWriter(BasePredictionWriter):
-    """Writes each predicted mask as folder/IMAGE_ID.png, 8-bit class indices: pre-annotations for a platform.
+    """Writes each predicted mask as folder/IMAGE_ID.png: pre-annotations for a platform.
 
-    At the size of the image as annotators see it, whatever the network saw.
+    At the size of the image as annotators see it, whatever the network saw; in class indices, or in the values of
+    `data.mask_values`, as people draw.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,12 +50,16 @@ class MaskWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        datamodule: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        source = trainer.datamodule.source  # type: ignore[attr-defined]
         for image_id, mask in zip(prediction["image_id"], prediction["prediction"], strict=True):
-            height, width = datamodule.source.size(image_id)
-            image = Image.fromarray(mask.byte().cpu().numpy()).resize((width, height), Image.Resampling.NEAREST)
+            height, width = source.size(image_id)
+            classes = Image.fromarray(mask.byte().cpu().numpy()).resize((width, height), Image.Resampling.NEAREST)
+            drawn = Image.fromarray(source.mask_values.encode(np.array(classes))) if source.mask_values else classes
             with replacing(self.folder / f"{image_id}.png") as beside:
-                image.save(beside)
+                drawn.save(beside)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rank_zero_info(f"Predicted masks, one per image of the pool: {self.folder}")
 
 
 class StopSetPredictions(Callback):
@@ -153,6 +158,8 @@ class ClassWriter(BasePredictionWriter):
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         parts = [table for share in _from_everyone(trainer, self._parts) for table in share]
         if trainer.is_global_zero and parts:
+            table = pd.concat(parts).sort_values("unit_id")
             with replacing(self.folder / "classes.csv") as beside:
-                pd.concat(parts).sort_values("unit_id").to_csv(beside, index=False)
+                table.to_csv(beside, index=False)
+            rank_zero_info(f"Predicted classes of {len(table)} images: {self.folder / 'classes.csv'}")
         self._parts = []

@@ -100,3 +100,8 @@ def test_people_draw_parts_of_images_in_their_own_colours() -> None:
         Image.fromarray(np.where(asked[..., None], done, mask)).save(f"drawn/{path.name}")
     curve = fit("run", "--cycles", "2")
     assert curve["labelled_units"].tolist() == [2]
+    best = str(RunDirectory(Path("run")).cycle(1).best)
+    cli.main(["predict", "--config", "config.yaml", "--run_dir", "run", "--ckpt_path", best])
+    predicted = [np.asarray(Image.open(path)) for path in RunDirectory(Path("run")).predictions.glob("*.png")]
+    assert predicted
+    assert {tuple(colour) for mask in predicted for colour in mask.reshape(-1, 3)} <= {(0, 0, 0), (128, 64, 128)}
