@@ -388,9 +388,8 @@ class RunDirectory:
         grown = [self.predictions, self.pixels, *(cycle.path for cycle in self.cycles())]
         # without a look at every file: pictures are many
         inner = [Path(folder) for top in grown for folder, *_ in os.walk(top)]
-        written = [self.path, *inner, self.report, self.wandb]
-        written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
-        written.append(self.suspects)
+        written = [self.path, *inner, self.report, self.wandb, self.suspects, self.report_strips]
+        written += [self.report_pictures(cycle) for cycle in self.cycles()]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []
         return [folder for folder in written if folder.is_dir()]
