@@ -190,9 +190,8 @@ def began_with_other_labels(last: Path, ledger: Ledger) -> bool:
         last: Its last.ckpt.
         ledger: What is labelled now.
     """
-    callbacks = read_checkpoint(last).get("callbacks", {})
-    labels = {state[_LABELS] for state in callbacks.values() if isinstance(state, dict) and state.get(_LABELS)}
-    return bool(labels) and labels != {ledger.training_state()}
+    state = read_checkpoint(last).get("callbacks", {}).get(CycleMetrics.__qualname__, {})
+    return bool(state.get(_LABELS)) and state[_LABELS] != ledger.training_state()
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -344,10 +343,11 @@ class CycleMetrics(Callback):
         self.best = self.best | scores
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pool = _data(trainer).pool
+        data = _data(trainer)
+        pool = data.pool
         self.labelled, self._labels = label_counts(pool.ledger), pool.ledger.training_state()
         # what cannot be read is said before the fit and not after it
-        self.classes = labelled_classes(pool) if trainer.is_global_zero else None
+        self.classes = labelled_classes(pool, data.num_workers) if trainer.is_global_zero else None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:

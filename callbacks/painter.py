@@ -43,6 +43,7 @@ class Painter:
     ) -> None:
         self.files, self.pool, self.largest, self.notes = files, pool, largest, notes
         self.table = table.assign(image_id=[pool.image_of(unit_id) for unit_id in table["unit_id"]])
+        self._places = self.table.groupby("image_id").indices
         self.layers = ClassLayers(pool.source.class_names)
         self.known = _KnownTruth(pool)
 
@@ -63,7 +64,7 @@ class Painter:
             self._paint(image_id, prediction, values)
 
     def _paint(self, image_id: str, prediction: np.ndarray | None, values: np.ndarray | None) -> None:
-        rows = self.table[self.table["image_id"] == image_id]
+        rows = self.table.iloc[self._places[image_id]]
         pixels = self.pool.source.read_image(image_id)
         image = image_layer(pixels)
         size = image.height, image.width
@@ -234,5 +235,5 @@ def drawn_or_warned(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # decoders and networks raise whatever they stumble over
         rank_zero_warn(f"{what} could not be drawn, and the query goes on without: {error}")

@@ -56,6 +56,8 @@ def default_sizes(
     if isinstance(source, TensorSource):
         return Sizes(BATCH_SIZE)
     found = image_sizes(source)
+    if not found:
+        return Sizes(BATCH_SIZE)
     several = len(set(found)) > 1
     common = (median_low(h for h, _ in found), median_low(w for _, w in found))
     large = max(common) > LONGEST_SIDE
@@ -75,15 +77,18 @@ def default_sizes(
 def image_sizes(source: Source, most: int = _MOST_IMAGES) -> list[tuple[int, int]]:
     """Heights and widths of a data set's images, from the files' headers; the first alone where they are no files.
 
+    Images that nobody has drawn yet are looked at, too: the sizes of a run do not change when people draw.
+
     Args:
         source: The data set.
         most: Images to look at, at most, evenly spread over all of them.
     """
     images = [image_id for split in ("train", "val", "test") for image_id in source.images(split)]
-    if source.path(images[0]) is None:
+    images = sorted([*images, *source.undrawn()])
+    if images and source.path(images[0]) is None:
         # drawn or decoded by a rule, and of one size
         images = images[:1]
-    step = -(-len(images) // most)
+    step = max(1, -(-len(images) // most))
     return [source.size(image_id) for image_id in images[::step]]
 
 

@@ -11,6 +11,7 @@ from datamodules.files import DataError
 from datamodules.partitions import Partition
 from datamodules.size_defaults import default_sizes
 from datamodules.sources.source import Source
+from pipelines.run_access import has_begun, settings_file
 from pipelines.settings import read_yaml
 from records.run_directory import RunDirectory
 from records.study_directory import StudyDirectory
@@ -105,13 +106,13 @@ def _begun_with(run_dir: Path) -> dict[str, Any]:
     """The data's settings of a run, a study or an ensemble that has left something; none of one that has not."""
     run = RunDirectory(run_dir)
     try:
-        begun = any(cycle.is_begun for cycle in run.cycles()) or any(run.members.glob("*/*"))
-        if not run.config.is_file() or not (begun or StudyDirectory(run_dir).runs()):
+        kept = settings_file(run)
+        if kept is None or not (has_begun(run_dir) or StudyDirectory(run_dir).runs()):
             return {}
     except OSError:
         # whoever works in it says so better
         return {}
-    then = read_yaml(run.config).get("data")
+    then = read_yaml(kept).get("data")
     return then if isinstance(then, dict) else {}
 
 

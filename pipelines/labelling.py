@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from pipelines.settings import check_run_dir
+from pipelines.settings import check_run_dir, read_yaml
 from records.run_directory import RunDirectory
 
 __all__ = ["label"]
@@ -36,7 +36,10 @@ def label(run_dir: Path, units: list[str]) -> None:
     from pipelines.label_units import label_units
 
     labelled = label_units(run, units)
+    wanted = int(read_yaml(run.config).get("cycles") or 1)
+    # where all fits are done, the same command would train on nothing
+    more = f" --cycles {wanted + 1}" if run.cycle(wanted - 1).is_fitted else ""
     print(
         f"{len(units)} labelled, {labelled} in all; the next fit trains on them:\n"
-        f"  dropquery fit --config {shlex.quote(str(run.config))} --run_dir {shlex.quote(str(run.path))}"
+        f"  dropquery fit --config {shlex.quote(str(run.config))} --run_dir {shlex.quote(str(run.path))}{more}"
     )

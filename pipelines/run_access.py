@@ -14,7 +14,7 @@ from records.ledger import Ledger
 from records.reviews import Reviews
 from records.run_directory import RunDirectory
 
-__all__ = ["check_settings", "keep_query", "run_directory", "working_in"]
+__all__ = ["check_settings", "has_begun", "keep_query", "run_directory", "settings_file", "working_in"]
 
 _FIT_ONLY = (
     "trainer.max_epochs", "trainer.max_steps", "trainer.check_val_every_n_epoch", "warm_start", "initial_models",
@@ -105,14 +105,14 @@ def check_settings(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) ->
 
     """
     run = RunDirectory(run_dir)
-    kept = next((p for p in (run.config, run.queries) if p.is_file()), None)
+    kept = settings_file(run)
     if kept == run.queries:
         ignored = (*ignored, *_FIT_ONLY)
     if not any(cycle.queried.is_file() for cycle in run.cycles()):
         ignored = (*ignored, *_UNTIL_QUERIED)
     before = read_yaml(kept) if kept else {}
     changed = difference(before, parse_yaml(config), ignored) if kept else ""
-    if kept and changed and _begun(run_dir):
+    if kept and changed and has_begun(run_dir):
         check_current(kept, before)
         raise RunDirectoryError(
             f"{run_dir} belongs to an experiment with other settings ({changed}); go on with those, or choose "
@@ -177,16 +177,23 @@ def keep_query(run_dir: Path, config: str, ignored: tuple[str, ...] = ()) -> Non
                 beside.write_text(config)
 
 
-def _begun(run_dir: Path) -> bool:
+def settings_file(run: RunDirectory) -> Path | None:
+    """Where the settings of the experiment are that a directory belongs to; None where there are none."""
+    return next((path for path in (run.config, run.queries) if path.is_file()), None)
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Whether an experiment has left something, so that the directory is its own.
+
+    Args:
+        run_dir: Looked at, not changed.
+
+    """
     run = RunDirectory(run_dir)
     if any(cycle.is_begun for cycle in run.cycles()) or any(run.members.glob("*/*")):
         return True
-    # what people drew and reviewed stands in the same file
-    return run.ledger.is_file() and (
-        any(e.kind != "initial" for e in Ledger(run.ledger).events()) or _reviewed(run.ledger)
-    )
-
-
-def _reviewed(ledger: Path) -> bool:
-    with closing(Reviews(ledger)) as reviews:
-        return bool(reviews.counts())
+    if not run.ledger.is_file():
+        return False
+    with closing(Ledger(run.ledger)) as ledger, closing(Reviews(run.ledger)) as reviews:
+        # what people drew and reviewed stands in the same file
+        return any(e.kind != "initial" for e in ledger.events()) or bool(reviews.counts())

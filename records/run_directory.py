@@ -1,5 +1,6 @@
 """The run directory: every file that a run leaves behind is named here, once."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -384,10 +385,11 @@ class RunDirectory:
 
     def folders(self) -> list[Path]:
         """The existing folders in which a run writes files."""
-        inner = [folder for cycle in self.cycles() for folder in (cycle.path, *cycle.path.rglob("*"))]
-        written = [self.path, *inner, self.predictions, *self.predictions.rglob("*"), self.report, self.wandb]
-        written += [self.report_strips, *(self.report_pictures(cycle) for cycle in self.cycles())]
-        written += [self.pixels, *self.pixels.rglob("*"), self.suspects]
+        grown = [self.predictions, self.pixels, *(cycle.path for cycle in self.cycles())]
+        # without a look at every file: pictures are many
+        inner = [Path(folder) for top in grown for folder, *_ in os.walk(top)]
+        written = [self.path, *inner, self.report, self.wandb, self.suspects, self.report_strips]
+        written += [self.report_pictures(cycle) for cycle in self.cycles()]
         # where runs share the folder, one on another machine may be writing there
         written += [self.label_maps] if self.label_maps.parent == self.path else []
         return [folder for folder in written if folder.is_dir()]

@@ -130,6 +130,12 @@ def test_what_was_drawn_unasked_is_labelled_all_or_none(waiting: Team, capsys: S
     # the command that label names
     cli.main(out.splitlines()[-1].split()[1:])
     assert waiting.curve == [5, 11]
+    # and the one that it names where all fits are done
+    last = next(u for u in waiting.train if u not in waiting.ledger.labelled())
+    waiting.draw([last])
+    capsys.readouterr()
+    cli.main([*label, last])
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" --cycles 3")
 
 
 def test_before_a_run_has_begun_there_is_nothing_to_add_to(team: Team, tmp_path: Path, capsys: Said) -> None:

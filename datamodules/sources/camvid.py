@@ -24,8 +24,6 @@ class CamVid(FileSource):
         root: The folder that holds all this.
     """
 
-    plain_masks = False
-
     def __init__(self, root: str) -> None:
         super().__init__()
         self.root = Path(root)

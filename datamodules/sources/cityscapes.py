@@ -33,8 +33,6 @@ class Cityscapes(FileSource):
             (road, parking, rail track), as in Chen 2020, section 3.3.2.
     """
 
-    plain_masks = False
-
     def __init__(self, root: str, classes: Literal["train_ids", "road"] = "train_ids") -> None:
         super().__init__()
         self.root = Path(root)

@@ -155,9 +155,6 @@ class FileSource(Source, ABC):
             floating-point grey), [0, 4095] say; without it such images are refused.
     """
 
-    plain_masks: ClassVar[bool] = True
-    """Whether masks hold class indices, or what `data.mask_values` says; a data set with values of its own says no."""
-
     def __init__(self, value_range: Sequence[float] | None = None) -> None:
         check_value_range(value_range)
         self.value_range = value_range
@@ -204,7 +201,8 @@ class FileSource(Source, ABC):
 
     @property
     def has_plain_masks(self) -> bool:
-        return self.plain_masks and self.target == "mask"
+        # a data set that reads masks in its own way knows its own values
+        return self.target == "mask" and type(self).read_annotation is FileSource.read_annotation
 
     def with_mask_values(self, mapping: Mapping[Any, int | str]) -> Self:
         if not self.has_plain_masks:

@@ -56,3 +56,21 @@ def test_units_that_would_be_lost_keep_their_images(write: Write) -> None:
 def test_data_sets_without_files() -> None:
     assert default_sizes(Digits()) == Sizes(8)
     assert default_sizes(SyntheticRoads(size=(64, 96))) == Sizes(8)
+
+
+def test_a_folder_without_images_is_left_to_whoever_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    assert default_sizes(Folder(str(tmp_path))) == Sizes(8)
+
+
+def test_sizes_stay_when_people_draw(tmp_path: Path, save_image: Callable[..., Path]) -> None:
+    for i in range(12):
+        save_image(tmp_path / "images" / f"{i}.png", np.zeros((100 + 40 * (i % 3), 130, 3), np.uint8))
+    before = default_sizes(Folder(str(tmp_path)))
+    held_out = Folder(str(tmp_path)).undrawn()
+    assert held_out
+    for name in held_out:
+        save_image(tmp_path / "masks" / f"{name}.png", np.zeros((100 + 40 * (int(name) % 3), 130), np.uint8))
+    after = Folder(str(tmp_path))
+    assert not after.undrawn()
+    assert default_sizes(after) == before

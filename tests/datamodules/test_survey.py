@@ -157,3 +157,17 @@ def test_data_sets_without_files_of_values(tmp_path: Path) -> None:
         survey(Digits())
     assert not MultiAnnotatorFolder(str(tmp_path)).has_plain_masks
     assert MultiAnnotatorFolder(str(tmp_path), foreground=None).has_plain_masks
+
+
+def test_a_data_set_that_reads_masks_in_its_own_way_knows_its_values(write: Write, tmp_path: Path) -> None:
+    write([row(0, 40)] * 2, [row(0, 40)])
+
+    class Tens(Folder):
+        def read_annotation(self, image_id: str, draw: tuple[int, int] | None = None) -> np.ndarray:
+            return super().read_annotation(image_id, draw) // 40
+
+    source = Tens(str(tmp_path))
+    assert not source.has_plain_masks
+    check_survey(survey(source), source, False, 0.99)
+    with pytest.raises(DataError, match="knows that of its own"):
+        source.with_mask_values({0: 0, 40: 1})

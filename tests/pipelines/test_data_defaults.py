@@ -120,6 +120,19 @@ def test_sizes_that_are_left_out(settings: Settings, several_sizes: list[str], t
     assert (begun.image_size, begun.batch_size, begun.eval_batch_size) == ([64, 64], 2, None)
 
 
+def test_a_fit_after_a_query_alone_has_the_sizes_of_the_query(
+    settings: Settings, several_sizes: list[str], tmp_path: Path
+) -> None:
+    left = {**TINY, "data": {"source": TINY["data"]["source"]}}
+    run = tmp_path / "run"
+    (run / "cycles" / "00").mkdir(parents=True)
+    (run / "cycles" / "00" / "queried.csv").write_text("name\n")
+    (run / "query.yaml").write_text(yaml.safe_dump({"data": {"image_size": [64, 64], "batch_size": 2}}))
+    network = named("tests.pipelines.test_data_defaults.Own")
+    found = settings(left, network, *several_sizes, "--run_dir", str(run)).data
+    assert (found.image_size, found.batch_size) == ([64, 64], 2)
+
+
 def test_studies_and_ensembles_are_told(tmp_path: Path) -> None:
     plain = copy.deepcopy(TINY)
     del plain["model"]["init_args"]["network"]["init_args"]["num_classes"]
