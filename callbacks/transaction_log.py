@@ -7,6 +7,7 @@ transaction logs are the truth for as long as they are there; once they were upl
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +29,9 @@ STUDY = "study"
 
 STEP = "trainer/global_step"
 """Lightning's count of a fit's steps, which begins again with each cycle."""
+
+_RESTS = 3.0
+"""Seconds without a new record after which nobody writes a transaction log any more; W&B flushes it every second."""
 
 
 @dataclass
@@ -123,7 +127,12 @@ def read_log(path: Path) -> Logged | None:
         The pieces and steps in it; None where it cannot be read.
     """
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        # a killed process leaves W&B's own process behind, which writes what it has and ends
+        if '"type":"exit"' in done.stdout or (left := path.stat().st_mtime + _RESTS - time.time()) <= 0:
+            break
+        time.sleep(min(left, _RESTS))
     if done.returncode:
         return None
     found = Logged()

@@ -19,7 +19,7 @@ from records.study_directory import StudyDirectory
 __all__ = ["fill_from_data"]
 
 _CLASSES = "num_classes"
-_SIZES = ("image_size", "crop_size", "batch_size", "eval_batch_size")
+_SIZES = ("image_size", "batch_size", "eval_batch_size")
 
 
 def fill_from_data(config: Namespace, given: Callable[[], Namespace]) -> None:
