@@ -1,5 +1,6 @@
 """Every verb of dropquery, and where it stands: what a verb needs is imported when it is asked for."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,12 +82,17 @@ def main(args: list[str] | None = None) -> None:
         # a user's own classes, behind everything that is installed
         sys.path.append(here)
     verb, *rest = takes_verbose(sys.argv[1:] if args is None else args) or ["--help"]
+    verbs = [*EXPERIMENT_VERBS, *PLAIN_VERBS]
     with in_one_sentence():
         if verb in ("--help", "-h"):
             print(overview(EXPERIMENT_VERBS, PLAIN_VERBS))
             sys.exit(0)
         elif verb == "submit":
-            run_plain_verb(verb, PLAIN_VERBS[verb], with_command_last(rest), expand=jobs_of)
+            own = with_command_last(rest)
+            submitted = json.loads(own[-1])
+            if submitted and submitted[0] not in verbs:  # said here, and not by a job that has waited for its turn
+                sys.exit(unknown_verb(submitted[0], verbs))
+            run_plain_verb(verb, PLAIN_VERBS[verb], own, expand=jobs_of)
         elif verb in ("report", "status"):
             run_plain_verb(verb, PLAIN_VERBS[verb], with_named(rest, "--run_dir"))
         elif verb == "label":
@@ -100,7 +106,7 @@ def main(args: list[str] | None = None) -> None:
 
             run_experiment_verb([verb, *rest], REPORTS)
         else:
-            sys.exit(unknown_verb(verb, [*EXPERIMENT_VERBS, *PLAIN_VERBS]))
+            sys.exit(unknown_verb(verb, verbs))
 
 
 if __name__ == "__main__":

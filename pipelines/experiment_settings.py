@@ -159,6 +159,12 @@ def _check_fit(config: Namespace) -> None:
         )
     if config.trainer.check_val_every_n_epoch == 0:
         raise ValueError("trainer.check_val_every_n_epoch must be at least 1, or null, got 0")
+    epochs, every = config.trainer.max_epochs, config.trainer.check_val_every_n_epoch
+    if epochs is not None and every is not None and 1 <= epochs < every:
+        raise ValueError(
+            f"the fit would end without a validation: trainer.check_val_every_n_epoch is {every} and "
+            f"trainer.max_epochs {epochs}; set trainer.check_val_every_n_epoch to {epochs} or less"
+        )
 
 
 def _check_initial_run(config: Namespace) -> None:

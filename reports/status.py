@@ -61,7 +61,7 @@ def status(run_dir: Path) -> None:
     elif run.start_list.is_file():
         lines, steps = (
             [("state", f"not begun; {_listed(run)}")],
-            [f"draw what {run.start_list} lists, then dropquery fit"],
+            [f"draw what {run.start_list} lists, then dropquery fit --config FILE, as for start"],
         )
     else:
         raise ValueError(

@@ -58,6 +58,10 @@ VALUES = [
     Row(f"{FIT} --trainer.max_epochs 0", "trainer.max_epochs of at least 1"),
     Row(f"{FIT} --trainer.max_epochs -5", "`max_epochs` must be a non-negative integer or -1"),
     Row(f"{FIT} --trainer.check_val_every_n_epoch 0", "trainer.check_val_every_n_epoch must be at least 1"),
+    Row(
+        f"{FIT} --trainer.max_epochs 3 --trainer.check_val_every_n_epoch 5",
+        "the fit would end without a validation: trainer.check_val_every_n_epoch is 5 and trainer.max_epochs 3",
+    ),
     Row(f"{FIT} --trainer.limit_train_batches 0", "the fit ended without a validation"),
     Row(f"{FIT} --trainer.fast_dev_run true", "trainer.fast_dev_run"),
     Row(f"{FIT} --trainer.devices 0", "Trainer(devices='0')"),
@@ -142,7 +146,7 @@ NAMES = [
     Row("submit --cluster slurm --dry_run fit --run_dir ''", "--run_dir must be a name"),
     Row("submit --cluster slurm --dry_run fit --run_dir 'a\n#SBATCH --wrap=touch'", "--run_dir must be a name"),
     Row("submit --cluster slurm --dry_run --partition 'a\n#SBATCH --wrap=touch' fit", "--partition must be a name"),
-    Row("submit --cluster slurm --dry_run 'fit\n#SBATCH --wrap=touch'", "the verb must be a name"),
+    Row("submit --cluster slurm --dry_run 'fit\n#SBATCH --wrap=touch'", "there is no verb 'fit", code=2),
     Row("submit --cluster slurm --dry_run --time 3 fit", "--time must be at least 11 minutes"),
     Row("submit --cluster slurm --dry_run", "expected a verb"),
 ]

@@ -36,6 +36,7 @@ TYPED = [
     ("fit --config t.yml", ["there is no file", "did you mean", "t.yaml?"]),
     ("fit", ["fit --config FILE", "--data.source", "`dropquery init segmentation` writes one"]),
     ("fti --config t.yaml", ["there is no verb 'fti'; did you mean fit?"]),
+    ("submit --time 60 fti --config t.yaml", ["there is no verb 'fti'; did you mean fit?"]),
     ("--config t.yaml fit", ["expected a verb before any option"]),
     ("analyse --name boundz", ["--name must be one of", "did you mean bounds?"]),
     ("assign --scoers a.csv", ["there is no option --scoers; did you mean --scores?"]),
