@@ -61,7 +61,9 @@ def test_where_several_people_have_drawn_they_are_named() -> None:
     source = SyntheticAnnotators(num_images=20)
     images = source.all_images()
     units = SimpleNamespace(images_of=lambda units: units, of_image={i: [i] for i in images})
-    pool: Any = SimpleNamespace(source=source, seed=0, ledger=SimpleNamespace(labelled=lambda: images, training=lambda: images), units=units)
+    pool: Any = SimpleNamespace(
+        source=source, seed=0, ledger=SimpleNamespace(labelled=lambda: images, training=lambda: images), units=units
+    )
     reasons = Routing(prices={"guidelines": 50}).columns(pool, RANKED, FEATURES)["reason"]
     assert "give it to careful, the most reliable (0." in reasons[0]
     assert "have a second person, " in reasons[1]
