@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.command import with_command_last, with_named, with_units_last
 from pipelines.error_sentences import in_one_sentence
 from pipelines.plain_verbs import overview, run_plain_verb, unknown_verb
-from pipelines.verbosity import takes_verbose
+from pipelines.verbosity import VERBOSE, takes_verbose
 
 if TYPE_CHECKING:
     from pipelines.jobs import Job
@@ -90,8 +90,13 @@ def main(args: list[str] | None = None) -> None:
         elif verb == "submit":
             own = with_command_last(rest)
             submitted = json.loads(own[-1])
-            if submitted and submitted[0] not in verbs:  # said here, and not by a job that has waited for its turn
+            # said here, and not by a job that has waited for its turn
+            if submitted and submitted[0] not in verbs:
                 sys.exit(unknown_verb(submitted[0], verbs))
+            if submitted and submitted[0] in EXPERIMENT_VERBS:
+                from pipelines.command_line import check_names
+
+                check_names([word for word in submitted if word not in VERBOSE], REPORTS)
             run_plain_verb(verb, PLAIN_VERBS[verb], own, expand=jobs_of)
         elif verb in ("report", "status"):
             run_plain_verb(verb, PLAIN_VERBS[verb], with_named(rest, "--run_dir"))

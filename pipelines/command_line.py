@@ -47,7 +47,7 @@ from pipelines.trainer import QueryTrainer
 from pipelines.trainer_options import fit_options, trainer_options
 from pipelines.verbosity import is_verbose
 
-__all__ = ["DropqueryCLI", "jobs_of_experiment", "run_experiment_verb"]
+__all__ = ["DropqueryCLI", "check_names", "jobs_of_experiment", "run_experiment_verb"]
 
 
 _WORDS = {
@@ -281,6 +281,31 @@ class _JobsCLI(DropqueryCLI):
 
     def run_verb(self, verb: str) -> None:
         self.jobs: list[Job] = getattr(self, f"{verb}_jobs")()
+
+
+class _NamesCLI(DropqueryCLI):
+    """Reads a verb's settings, and neither the data nor what they may complete."""
+
+    complete = False
+
+    def instantiate_classes(self) -> None:
+        """Nothing is made."""
+
+    def run_verb(self, verb: str) -> None:
+        """Nothing is run."""
+
+
+def check_names(command: list[str], reports: Mapping[str, str]) -> None:
+    """Refuse a command with options or classes that do not exist; the data need not be there.
+
+    Args:
+        command: The verb and its arguments.
+        reports: As in `run_experiment_verb`.
+
+    """
+    arrange_messages(is_verbose())
+    _check_files(command)
+    _NamesCLI(command, reports)
 
 
 def jobs_of_experiment(command: list[str], reports: Mapping[str, str], dry: bool = False) -> list[Job]:

@@ -42,6 +42,9 @@ class VerbCLI(LightningCLI):
     types: ClassVar[Mapping[str, Any]] = {}
     """As `VerbParser.types`."""
 
+    complete: ClassVar[bool] = True
+    """Whether settings are completed and nothing may be missing of them, or else read as they are."""
+
     linked: ClassVar[tuple[str, ...]] = ()
     """Options of every verb on which other settings depend."""
 
@@ -67,6 +70,8 @@ class VerbCLI(LightningCLI):
         """Read the command line, and let `fill_in` complete it before anything is found missing."""
         assert isinstance(args, list)
         self.config = parser.parse_args(args, _skip_validation=True)
+        if not self.complete:
+            return
         verb = self.config.subcommand
 
         def given() -> Namespace:

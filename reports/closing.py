@@ -110,4 +110,4 @@ def _sentence(row: dict[str, float], metric: str, baseline: str) -> str:
         return f"{said} (one seed, so this may be luck)."
     least, most = (f"{n:.0f}" if n else "none" for n in (row["saved_least"], row["saved_most"]))
     spread = least if least == most else f"from {least} to {most}"
-    return f"{said} (mean of {row['seeds']:.0f} seeds; single seeds saved {spread})."
+    return f"{said} (mean curve of {row['seeds']:.0f} seeds; each by itself saved {spread})."

@@ -37,6 +37,7 @@ TYPED = [
     ("fit", ["fit --config FILE", "--data.source", "`dropquery init segmentation` writes one"]),
     ("fti --config t.yaml", ["there is no verb 'fti'; did you mean fit?"]),
     ("submit --time 60 fti --config t.yaml", ["there is no verb 'fti'; did you mean fit?"]),
+    ("submit --time 60 fit --config t.yaml --cyclse 2 --data.crp 3", ["did you mean --cycles?", "--data.crp"]),
     ("--config t.yaml fit", ["expected a verb before any option"]),
     ("analyse --name boundz", ["--name must be one of", "did you mean bounds?"]),
     ("assign --scoers a.csv", ["there is no option --scoers; did you mean --scores?"]),

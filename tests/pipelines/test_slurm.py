@@ -67,7 +67,7 @@ def test_an_array_with_an_interruption_ends_as_local_processes_do(
         ]
 
     closing = fit(config, tmp_path / "closing")
-    submit(list(closing), cluster="slurm", time=60, expand=lambda command: jobs("slurm"))
+    submit(list(closing), cluster="slurm", time=60, expand=lambda command, dry: jobs("slurm"))
     array = capsys.readouterr().out.split("slurm job ")[1].split("_")[0]
     long = tmp_path / "slurm" / "long"
     wait_for("the first checkpoint", (long / "cycles" / "00" / "last.ckpt").is_file)
@@ -84,7 +84,7 @@ def test_an_array_with_an_interruption_ends_as_local_processes_do(
     assert "Requeued job" in text, text
     for here, there in zip(jobs("local"), jobs("slurm"), strict=True):
         assert there.finished.read_text() == here.finished.read_text(), here.name
-    submit(list(closing), cluster="slurm", dry_run=True, expand=lambda command: jobs("slurm"))
+    submit(list(closing), cluster="slurm", dry_run=True, expand=lambda command, dry: jobs("slurm"))
     assert "--array" not in capsys.readouterr().out, "what is finished is not submitted again"
 
 

@@ -38,10 +38,10 @@ def test_savings_by_hand(table: pd.DataFrame) -> None:
 def test_sentences(table: pd.DataFrame, rows: Rows) -> None:
     said = closing_sentences(savings(table, "val/accuracy", "random"), "val/accuracy", "random")
     assert said == [
-        "good reached random's final val/accuracy of 0.700 with 15 labelled units instead of 20: 5 saved (mean of 2 "
-        "seeds; single seeds saved from 3 to 6).",
+        "good reached random's final val/accuracy of 0.700 with 15 labelled units instead of 20: 5 saved (mean curve of 2 "
+        "seeds; each by itself saved from 3 to 6).",
         "bad did not reach random's final val/accuracy of 0.700: with 20 labelled units it had 0.660, so it saved none "
-        "(mean of 2 seeds; single seeds saved none).",
+        "(mean curve of 2 seeds; each by itself saved none).",
     ]
     # a baseline that had its final score before is not said to have needed all
     one = pd.DataFrame(rows({"random": [[0.5, 0.7, 0.7]], "same": [[0.5, 0.7, 0.7]]}, variant="wide"))
