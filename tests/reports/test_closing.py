@@ -38,8 +38,8 @@ def test_savings_by_hand(table: pd.DataFrame) -> None:
 def test_sentences(table: pd.DataFrame, rows: Rows) -> None:
     said = closing_sentences(savings(table, "val/accuracy", "random"), "val/accuracy", "random")
     assert said == [
-        "good reached random's final val/accuracy of 0.700 with 15 labelled units instead of 20: 5 saved (mean curve of 2 "
-        "seeds; each by itself saved from 3 to 6).",
+        "good reached random's final val/accuracy of 0.700 with 15 labelled units instead of 20: 5 saved "
+        "(mean curve of 2 seeds; each by itself saved from 3 to 6).",
         "bad did not reach random's final val/accuracy of 0.700: with 20 labelled units it had 0.660, so it saved none "
         "(mean curve of 2 seeds; each by itself saved none).",
     ]
