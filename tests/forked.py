@@ -177,6 +177,13 @@ def serve(address: str) -> dict[str, Any] | None:
             children[pid] = connection
 
 
+_FOLDERS = {
+    "wandb.sdk.data_types._private": ("MEDIA_TMP",),
+    "wandb.sdk.artifacts.artifact": ("Artifact", "_TMP_DIR"),
+}
+"""Temporary folders that W&B makes when it is imported."""
+
+
 def _import_everything() -> None:
     import cli  # noqa: F401
 
@@ -207,6 +214,16 @@ def _become(request: dict[str, Any]) -> None:
     sys.path[1:1] = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
     rank_zero_only.rank = _get_rank() or 0
+    _leave_folders()
+
+
+def _leave_folders() -> None:
+    """Let this process end without removing W&B's temporary folders: they are the server's and its other children's."""
+    for module, names in _FOLDERS.items():
+        if module in sys.modules:
+            folder = functools.reduce(getattr, names, sys.modules[module])
+            atexit.unregister(folder.cleanup)
+            folder._finalizer.detach()
 
 
 def _call(target: str) -> NoReturn:

@@ -153,7 +153,7 @@ def test_predictions_hold_what_their_readers_expect(trained: tuple[Path, Path]) 
 
 def test_predictions_go_on_where_they_were_cut(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     config, run_dir = trained
-    monkeypatch.setattr(cli, "compare", lambda run_dir: None)
+    monkeypatch.setattr("reports.difficulty.compare", lambda run_dir: None)
     table = (run_dir / "images.csv").read_text()
     files = sorted((run_dir / "predictions").glob("*.npz"))
     contents = [dict(np.load(f)) for f in files]
@@ -177,7 +177,7 @@ def test_other_weights_or_samples_are_predicted_again(
     trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run_dir = trained
-    monkeypatch.setattr(cli, "compare", lambda run_dir: None)
+    monkeypatch.setattr("reports.difficulty.compare", lambda run_dir: None)
     file = next((run_dir / "predictions").glob("*.npz"))
     before = str(np.load(file)["made_by"])
     command = ["difficulty", "--config", str(config), "--run_dir", str(run_dir)]
@@ -191,7 +191,7 @@ def test_a_mask_that_was_corrected_is_measured_again(
     trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, run_dir = trained
-    monkeypatch.setattr(cli, "compare", lambda run_dir: None)
+    monkeypatch.setattr("reports.difficulty.compare", lambda run_dir: None)
     corrected = SyntheticAnnotators(num_images=12, size=(32, 32)).all_images()[0]
     before = pd.read_csv(run_dir / "images.csv").set_index("image")["difficulty"]
     drawn = SyntheticAnnotators.read_drawing

@@ -52,6 +52,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[M
     class Labels:
         def __init__(self) -> None:
             self.ledger = Ledger(run_dir / "ledger.sqlite")
+            self.oracle = SimpleNamespace(knows_truth=True)
 
         def start(self) -> None:
             if not self.ledger.labelled():

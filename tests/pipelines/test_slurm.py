@@ -94,7 +94,7 @@ def test_one_trainer_on_two_nodes(config: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("SLURM_JOB_ID", "123456")
     run_dir = tmp_path / "run"
     submit(
-        list(fit(config, run_dir, "--cycles", "2", "--data.batch_size", "2")),
+        [*fit(config, run_dir, "--cycles", "2", "--data.batch_size", "2"), "-v"],
         cluster="slurm", time=60, nodes=2, wait=True,
     )  # fmt: skip
     assert os.environ["SLURM_NTASKS"] == "7"
