@@ -129,7 +129,7 @@ def read_log(path: Path) -> Logged | None:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
     while True:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        # a killed process leaves W&B's own process behind, which writes what it has and ends
+        # a killed process may leave W&B's own process behind, which writes what it has and ends
         if '"type":"exit"' in done.stdout or (left := path.stat().st_mtime + _RESTS - time.time()) <= 0:
             break
         time.sleep(min(left, _RESTS))
