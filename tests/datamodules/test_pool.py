@@ -111,7 +111,9 @@ def test_label_is_all_or_none(started: PoolDataModule, folder_root: Path, save_i
     assert good in started.pool.unlabelled
 
 
-def test_masks_of_the_pool_reach_no_loader_and_broken_ones_stop_nothing(make: Make, folder_root: Path, tmp_path: Path) -> None:
+def test_masks_of_the_pool_reach_no_loader_and_broken_ones_stop_nothing(
+    make: Make, folder_root: Path, tmp_path: Path
+) -> None:
     (tmp_path / "initial.txt").write_text("train0\ntrain1\n")
     for name in TRAIN[2:]:
         (folder_root / "train" / "masks" / f"{name}.png").write_bytes(b"poison: not an image")
